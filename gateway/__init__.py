@@ -1,0 +1,1 @@
+"""The gateway process: HTTP, routing, and the WebSocket relay."""

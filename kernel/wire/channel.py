@@ -1,0 +1,180 @@
+"""A channel: one end of an AF_UNIX stream socketpair that speaks frames, without blocking.
+
+Owns the socket, the bytes not yet written, and the descriptors in flight. Knows nothing of event loops: its owner watches
+`fileno()`, calls `receive()` when it is readable and `flush()` when it is writable. Who holds the other end is who speaks
+on it, so a reader stamps the sender (S9).
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import socket
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from .codec import FrameDecoder, encode
+from .errors import ProtocolViolation
+from .messages import CARRIES_DESCRIPTOR, MAX_FRAME
+
+RECEIVE_SIZE = 256 << 10
+"""Bytes asked for by one `receive`: what the socket buffer below can hold."""
+SOCKET_BUFFER = 256 << 10
+"""Bytes; the kernel's default of 208 KiB, made the same everywhere."""
+_MAX_DESCRIPTORS = 16
+_COALESCE = 64 << 10
+
+
+def channel_pair() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of a new channel, both non-blocking and close-on-exec."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    for end in ends:
+        end.setblocking(False)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+    return ends
+
+
+class Channel:
+    """One end. Not for use from more than one thread."""
+
+    def __init__(
+        self, end: socket.socket, accepts: Mapping[int, type], *, descriptors: bool = False, limit: int = MAX_FRAME
+    ) -> None:
+        """`accepts` is the table of what the peer may say. With `descriptors` the peer may pass them; otherwise the
+        kernel drops any that it does."""
+        end.setblocking(False)
+        self._socket = end
+        self._decoder = FrameDecoder(accepts, limit=limit)
+        self._takes_descriptors = descriptors
+        self._descriptors: deque[int] = deque()
+        self._unsent: deque[tuple[bytearray, int | None]] = deque()
+        self._offset = 0
+        self.pending = 0
+        """Bytes accepted by `send` and not yet written."""
+        self.frames_sent = 0
+        """Frames accepted by `send`."""
+        self.ended = False
+        """The peer's end is closed or reset, and everything it wrote has been read."""
+        self.broken = False
+        """Writing failed for good: the peer's end is gone. What it wrote before can still be read."""
+        self.violation: ProtocolViolation | None = None
+        """What was wrong with the peer's bytes; nothing is read after it (S11)."""
+
+    def fileno(self) -> int:
+        """The socket's descriptor, -1 once closed."""
+        return self._socket.fileno()
+
+    @property
+    def frames_received(self) -> int:
+        """Frames decoded so far."""
+        return self._decoder.frames
+
+    def receive(self, size: int = RECEIVE_SIZE) -> list[tuple[Any, ...]]:
+        """Read once and return the records completed by it; [] when nothing is there.
+
+        Sets `ended` at the end of the stream and `violation` at the first malformed frame; records before either count.
+        """
+        if self.ended or self.violation is not None or self._socket.fileno() < 0:
+            return []
+        try:
+            data = self._read(size)
+        except (BlockingIOError, InterruptedError):
+            return []
+        except OSError:  # reset: what had been written was returned by the reads before
+            data = b""
+        if not data:
+            self.ended = True
+            return []
+        records = []
+        try:
+            for record in self._decoder.decode(data):
+                records.append(record)
+        except ProtocolViolation as violation:
+            self.violation = violation
+        return records
+
+    def _read(self, size: int) -> bytes:
+        if not self._takes_descriptors:
+            return self._socket.recv(size)
+        space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4)
+        data, ancillary, flags, _ = self._socket.recvmsg(size, space, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                numbers = array.array("i")
+                numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+                self._descriptors.extend(numbers)
+        if flags & socket.MSG_CTRUNC:
+            raise RuntimeError("descriptors were lost in transit: the limit on open files is too low")
+        return data
+
+    def take_descriptor(self) -> int:
+        """Return the descriptor that came with the record just received (`CARRIES_DESCRIPTOR`); it is the caller's.
+
+        Raises ProtocolViolation if the frame came without one.
+        """
+        if not self._descriptors:
+            raise ProtocolViolation("a frame that carries a descriptor came without it")
+        return self._descriptors.popleft()
+
+    def send(self, record: tuple[Any, ...], descriptor: int | None = None) -> None:
+        """Queue a record; `flush` writes it. A descriptor is duplicated, and stays the caller's to close."""
+        if (descriptor is not None) != (type(record) in CARRIES_DESCRIPTOR):
+            raise ValueError(f"{type(record).__name__} and a descriptor do not go together")
+        self.send_frame(encode(record), descriptor)
+
+    def send_frame(self, frame: bytes, descriptor: int | None = None) -> None:
+        """Queue an encoded frame. Frames for a broken channel are dropped: the death notice will tell (S8)."""
+        self.frames_sent += 1
+        if self.broken or self._socket.fileno() < 0:
+            return
+        self.pending += len(frame)
+        if descriptor is not None:
+            self._unsent.append((bytearray(frame), os.dup(descriptor)))
+        elif self._unsent and self._unsent[-1][1] is None and len(self._unsent[-1][0]) < _COALESCE:
+            self._unsent[-1][0].extend(frame)
+        else:
+            self._unsent.append((bytearray(frame), None))
+
+    def flush(self) -> bool:
+        """Write what can be written now. Returns whether nothing is left to write."""
+        while self._unsent:
+            frame, descriptor = self._unsent[0]
+            try:
+                if descriptor is None or self._offset:
+                    # The view must be released before `frame` can grow again.
+                    with memoryview(frame) as whole, whole[self._offset :] as rest:
+                        sent = self._socket.send(rest, socket.MSG_NOSIGNAL)
+                else:
+                    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+                    sent = self._socket.sendmsg([frame], rights, socket.MSG_NOSIGNAL)
+            except (BlockingIOError, InterruptedError):
+                return False
+            except OSError:
+                self._break()
+                return True
+            self.pending -= sent
+            self._offset += sent
+            if self._offset == len(frame):
+                self._unsent.popleft()
+                self._offset = 0
+                if descriptor is not None:
+                    os.close(descriptor)
+        return True
+
+    def _break(self) -> None:
+        self.broken = True
+        for _, descriptor in self._unsent:
+            if descriptor is not None:
+                os.close(descriptor)
+        self._unsent.clear()
+        self._offset = self.pending = 0
+
+    def close(self) -> None:
+        """Close the socket and every descriptor in flight."""
+        self._break()
+        while self._descriptors:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptors.popleft())
+        self._socket.close()

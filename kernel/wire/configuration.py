@@ -1,0 +1,192 @@
+"""The checked configuration, as the supervisor hands it to the gateway and to the hosts.
+
+Plain frozen dataclasses with the defaults of the configuration reference. Durations are in seconds, sizes in bytes.
+`pack` and `unpack` carry them over a channel from the supervisor, which is trusted, to its own children.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgpack
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """`timeouts` of an `http.service`, in seconds."""
+
+    header: float = 10.0
+    request: float = 30.0
+    idle: float = 60.0
+    close: float = 5.0
+    write: float = 10.0
+    stall: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """`ping` of an `http.service`, in seconds; 0 for none (S55)."""
+
+    interval: float = 20.0
+    timeout: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`limits` of an `http.service`: bytes and counts."""
+
+    message: int = 1 << 20
+    header: int = 32 << 10
+    body: int = 1 << 20
+    outbound: int = 1 << 20
+    inbound: int = 1 << 20
+    connections: int = 20_000
+    per_address: int = 0
+    queue: int = 100
+    compression: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """`tls` of an `http.service`: paths of PEM files."""
+
+    certificate: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """`proxy` of an `http.service`: addresses or networks whose X-Forwarded-* headers are believed."""
+
+    trusted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An `http.endpoint` under its router's prefix."""
+
+    endpoint: str
+    method: str
+    path: str
+    """Whole path with the prefix: `/ws/rooms/{name}`, `/files/{rest...}`."""
+    function: str
+    """The id of the `function.python` entry."""
+    relay: bool = False
+    """Whether the router has the post-match middleware `websocket_relay`."""
+    allowed_origins: tuple[str, ...] = ()
+    """`wsrelay.allowed.origins`; none means same origin only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Static:
+    """An `http.static`."""
+
+    path: str
+    directory: str
+    """Absolute."""
+    spa: bool = False
+    """Unknown paths give the index page."""
+    index: str = "index.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """An `http.service` with everything that hangs on it."""
+
+    id: str
+    address: str
+    """`host:port`, `:port` or `unix:/path`."""
+    timeouts: Timeouts = Timeouts()
+    ping: Ping = Ping()
+    limits: Limits = Limits()
+    tls: Tls | None = None
+    proxy: Proxy = Proxy()
+    routes: tuple[Route, ...] = ()
+    statics: tuple[Static, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfiguration:
+    """All that the gateway serves."""
+
+    servers: tuple[Server, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A `process.python` or `function.python`."""
+
+    id: str
+    source: str
+    """`file:///absolute/path.py` or `python://package.module`."""
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostLimits:
+    """`limits` of a `process.host`; None for no limit."""
+
+    mailbox: int = 64 << 20
+    """Bytes of unread mail (S10)."""
+    open_files: int | None = None
+    """RLIMIT_NOFILE."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfiguration:
+    """A `process.host`."""
+
+    id: str
+    max_processes: int = 1000
+    functions: int = 2
+    """Function workers kept."""
+    preload: bool = True
+    limits: HostLimits = HostLimits()
+    user: str | None = None
+    sources: tuple[str, ...] = ()
+    """What to preload: the distinct sources of all entries that may run here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A whole configuration that has passed the check."""
+
+    gateway: GatewayConfiguration = GatewayConfiguration()
+    hosts: dict[str, HostConfiguration] = field(default_factory=dict)
+    processes: dict[str, Entry] = field(default_factory=dict)
+    functions: dict[str, Entry] = field(default_factory=dict)
+    function_hosts: dict[str, str] = field(default_factory=dict)
+    """Function id to host id."""
+
+
+Configuration = TypeVar("Configuration")
+
+
+def pack(configuration: Any) -> bytes:
+    """Pack one of the dataclasses above."""
+    packed: bytes = msgpack.packb(dataclasses.asdict(configuration))
+    return packed
+
+
+def unpack(kind: type[Configuration], packed: bytes) -> Configuration:
+    """The inverse of `pack`."""
+    made: Configuration = _structure(kind, msgpack.unpackb(packed))
+    return made
+
+
+def _structure(kind: Any, value: Any) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _structure(hints[name], item) for name, item in value.items()})
+    if origin is tuple:
+        return tuple(_structure(arguments[0], item) for item in value)
+    if origin is dict:
+        return {key: _structure(arguments[1], item) for key, item in value.items()}
+    if origin is types.UnionType:
+        return None if value is None else _structure(arguments[0], value)
+    return value

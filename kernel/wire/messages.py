@@ -1,0 +1,573 @@
+"""Every message of the runtime, on every channel: the wire contract.
+
+Owns the records, their tags, and which record may travel which way. A frame is the msgpack array `[tag, field, …]` with
+the fields in the order of the record. Payloads that only users read (arguments, payloads, metadata, returned values) are
+opaque `bin`: packed by the sender's library, unpacked by the reader's, never in between. A tag is never reused.
+
+The page `docs/wire.md` is rendered from this file; a test holds the two together. Records are named tuples and not
+dataclasses because they are made for every message: a named tuple packs as the array that it is.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from .reason import WireReason
+
+
+class Mark(NamedTuple):
+    """How far a data channel must have been read before a notice may be seen (S14)."""
+
+    gateway: int
+    """The gateway's incarnation, which names the channel."""
+    frame: int
+    """How many frames the gateway had written to this worker on that channel."""
+
+
+# --- worker → supervisor, control channel -----------------------------------------------------------------------------
+
+
+class Spawn(NamedTuple):
+    """Start `entry` on `host` (S3, S4). Answered by Reply(pid) or Failed; with `monitor`, the ref is `request`."""
+
+    request: int
+    entry: str
+    host: str
+    arguments: bytes
+    link: bool
+    monitor: bool
+
+
+class Send(NamedTuple):
+    """A message to processes of the supervisor (S6). Dead destinations are skipped (S8)."""
+
+    destinations: tuple[str, ...]
+    topic: str
+    payload: bytes
+
+
+class Monitor(NamedTuple):
+    """Watch `pid` (S19, S20). Answered by Reply; the monitor's ref is `request`."""
+
+    request: int
+    pid: str
+
+
+class Unmonitor(NamedTuple):
+    """Remove the monitor `ref` (S21). Answered by Reply."""
+
+    request: int
+    ref: int
+
+
+class UnmonitorAll(NamedTuple):
+    """Remove all of the caller's monitors of `pid` (S19). Answered by Reply."""
+
+    request: int
+    pid: str
+
+
+class Link(NamedTuple):
+    """Link the caller and `pid` (S23, S24). Answered by Reply or Failed(NoProc)."""
+
+    request: int
+    pid: str
+
+
+class Unlink(NamedTuple):
+    """Remove the link between the caller and `pid` (S27). Answered by Reply."""
+
+    request: int
+    pid: str
+
+
+class Cancel(NamedTuple):
+    """Ask a process of the supervisor to end (S29). `grace` is in milliseconds; None never escalates."""
+
+    pid: str
+    grace: int | None
+
+
+class Terminate(NamedTuple):
+    """Kill a process (S30). For a connection only when its data channel is blocked."""
+
+    pid: str
+
+
+class SetOptions(NamedTuple):
+    """Change the caller's options (S28). Answered by Reply."""
+
+    request: int
+    trap_links: bool
+
+
+class Register(NamedTuple):
+    """Give `pid` the name `name` (S32). Answered by Reply or Failed(AlreadyExists, NoProc)."""
+
+    request: int
+    name: str
+    pid: str
+
+
+class Unregister(NamedTuple):
+    """Take the name away (S32). Answered by Reply or Failed(NotFound, NotPermitted)."""
+
+    request: int
+    name: str
+
+
+class Lookup(NamedTuple):
+    """Resolve a name. Answered by Reply(pid) or Reply(None)."""
+
+    request: int
+    name: str
+
+
+class ExitReport(NamedTuple):
+    """The last frame of a worker: how its handler ended (S12). Counts only together with the wait status."""
+
+    reason: WireReason
+
+
+class InvocationEnded(NamedTuple):
+    """The current function invocation returned; the worker is ready for the next (S57)."""
+
+    pid: str
+    reason: WireReason
+
+
+# --- supervisor → worker, control channel -----------------------------------------------------------------------------
+
+
+class Start(NamedTuple):
+    """The first frame: what the worker is. A function worker has an empty `pid` and waits for Invoke."""
+
+    worker: int
+    pid: str
+    host: str
+    entry: str
+    source: str
+    method: str
+    arguments: bytes
+    mailbox: int
+    """Bytes of unread mail that the library may hold (S10)."""
+
+
+class OpenData(NamedTuple):
+    """Carries one descriptor: the data channel to this incarnation of the gateway. It replaces an earlier one."""
+
+    gateway: int
+
+
+class Deliver(NamedTuple):
+    """A message from a process of the supervisor; `sender` is stamped by the supervisor (S9)."""
+
+    sender: str
+    topic: str
+    payload: bytes
+
+
+class Exit(NamedTuple):
+    """The monitor `ref` fired (S19). Held by the library until `mark` is read (S14)."""
+
+    ref: int
+    pid: str
+    reason: WireReason
+    mark: Mark | None
+
+
+class LinkDown(NamedTuple):
+    """A linked process died and the receiver traps (S25). Held like Exit."""
+
+    pid: str
+    reason: WireReason
+    mark: Mark | None
+
+
+class CancelSignal(NamedTuple):
+    """Somebody asks the receiver to end (S29). `grace` in milliseconds, None without a limit."""
+
+    sender: str
+    grace: int | None
+
+
+class Reply(NamedTuple):
+    """The answer to a request."""
+
+    request: int
+    value: str | int | None
+
+
+class Failed(NamedTuple):
+    """The request raises in the caller: `error` is a code of `errors`, `pid` the holder for AlreadyExists."""
+
+    request: int
+    error: str
+    message: str
+    pid: str | None
+
+
+class Invoke(NamedTuple):
+    """A function worker becomes the process `pid` (S57). The Request follows on the data channel."""
+
+    pid: str
+    entry: str
+    source: str
+    method: str
+
+
+# --- gateway → supervisor, control channel ----------------------------------------------------------------------------
+
+
+class GatewayReady(NamedTuple):
+    """The gateway accepts connections."""
+
+
+class GatewayFailed(NamedTuple):
+    """The gateway cannot serve its configuration: what is wrong."""
+
+    message: str
+
+
+class Admit(NamedTuple):
+    """A connection is about to be accepted (S44). Answered by Admitted or Refused.
+
+    `target` is a PID or a name; `invocation` the PID of the handler that named it.
+    """
+
+    request: int
+    connection: str
+    target: str
+    invocation: str
+
+
+class Retarget(NamedTuple):
+    """A connection is about to be transferred (S47). Answered by Admitted or Refused."""
+
+    request: int
+    connection: str
+    target: str
+
+
+class Abandon(NamedTuple):
+    """The handshake failed after the handler had run: `target` is terminated if `invocation` spawned it and no other
+    connection than this one was ever admitted to it (S44). `connection` is None when it was never admitted."""
+
+    target: str
+    invocation: str
+    connection: str | None
+
+
+class ConnectionEnded(NamedTuple):
+    """A connection's death (S51), with what the gateway has written to each of its targets (S14)."""
+
+    connection: str
+    reason: WireReason
+    marks: tuple[tuple[int, int], ...]
+    """Pairs of worker number and count of frames."""
+
+
+class RequestInvocation(NamedTuple):
+    """A free function worker is wanted for `function` (S57). Answered by Granted, when there is one, or Refused."""
+
+    request: int
+    function: str
+
+
+class WithdrawInvocation(NamedTuple):
+    """The request has gone away. If it was granted meanwhile, the invocation is terminated."""
+
+    request: int
+
+
+class TerminateInvocation(NamedTuple):
+    """The invocation took longer than it may (S58)."""
+
+    pid: str
+
+
+class ReportViolation(NamedTuple):
+    """A worker wrote garbage on its data channel (S11): it is to die with `protocol`."""
+
+    worker: int
+    detail: str
+
+
+class ShutdownComplete(NamedTuple):
+    """All connections are closed, or have run out of time."""
+
+
+# --- supervisor → gateway, control channel ----------------------------------------------------------------------------
+
+
+class Listener(NamedTuple):
+    """Carries one descriptor: a listening socket of the `http.service` with this id."""
+
+    server: str
+
+
+class Configure(NamedTuple):
+    """All Listeners have been sent: serve. `configuration` is packed (`configuration.GatewayConfiguration`)."""
+
+    gateway: int
+    node: str
+    epoch: str
+    configuration: bytes
+
+
+class OpenWorker(NamedTuple):
+    """Carries one descriptor: the data channel of a new worker. `pid` is empty for a function worker."""
+
+    worker: int
+    pid: str
+
+
+class WorkerEnded(NamedTuple):
+    """A worker died. Drain its data channel, close it, then act (S14). `pid` is empty for an idle function worker."""
+
+    worker: int
+    pid: str
+    reason: WireReason
+    restarting: bool
+    """Whether the restart policy will restart it (S49: 1012)."""
+
+
+class InvocationFinished(NamedTuple):
+    """A function invocation ended and its worker lives on. Drain its data channel, then act."""
+
+    worker: int
+    pid: str
+    reason: WireReason
+
+
+class Admitted(NamedTuple):
+    """The target lives, and its death will be told after this. `pid` is what a name resolved to."""
+
+    request: int
+    pid: str
+    worker: int
+
+
+class Granted(NamedTuple):
+    """`worker` is now the process `pid` and waits for its Request."""
+
+    request: int
+    pid: str
+    worker: int
+
+
+class Refused(NamedTuple):
+    """The request failed: `error` is a code of `errors`."""
+
+    request: int
+    error: str
+    message: str
+
+
+class EndConnection(NamedTuple):
+    """Kill a connection: terminated, or by a link (S51). It ends with this reason."""
+
+    connection: str
+    reason: WireReason
+
+
+class Shutdown(NamedTuple):
+    """Stop accepting, close every connection with 1001, answer ShutdownComplete."""
+
+
+# --- worker → gateway, data channel -----------------------------------------------------------------------------------
+
+
+class ClientSend(NamedTuple):
+    """A WebSocket message to connections: `str` is a text frame, `bytes` a binary one."""
+
+    connections: tuple[int, ...]
+    """Serials of PIDs that this incarnation of the gateway owns; likewise below."""
+    data: str | bytes
+
+
+class ClientClose(NamedTuple):
+    """`ws.close` (S50)."""
+
+    connections: tuple[int, ...]
+    code: int
+    reason: str
+
+
+class ClientControl(NamedTuple):
+    """`ws.control` (S47). None keeps what the connection has; `heartbeat` in milliseconds, 0 for none."""
+
+    connections: tuple[int, ...]
+    target: str
+    topic: str | None
+    metadata: bytes | None
+    heartbeat: int | None
+
+
+class ClientCancel(NamedTuple):
+    """`cancel` of connections: closed with 1001 (S49). `grace` in milliseconds."""
+
+    connections: tuple[int, ...]
+    grace: int | None
+
+
+class ClientTerminate(NamedTuple):
+    """`terminate` of connections: closed with 1011 (S49)."""
+
+    connections: tuple[int, ...]
+
+
+class Response(NamedTuple):
+    """What a function invocation answers. The last frame of that invocation."""
+
+    pid: str
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+# --- gateway → worker, data channel -----------------------------------------------------------------------------------
+
+
+class Join(NamedTuple):
+    """`ws.join`. Later frames name the connection by its serial; `topic` and `metadata` hold until Leave."""
+
+    connection: int
+    pid: str
+    topic: str
+    metadata: bytes
+    resumed: bool
+
+
+class ClientMessage(NamedTuple):
+    """A client's complete message: `str` for text, `bytes` for binary (S46)."""
+
+    connection: int
+    data: str | bytes
+
+
+class Heartbeat(NamedTuple):
+    """`ws.heartbeat` (S55). `uptime` in seconds."""
+
+    connection: int
+    uptime: float
+    message_count: int
+
+
+class Leave(NamedTuple):
+    """`ws.leave` (S45). `code` is the close code, None if there was none."""
+
+    connection: int
+    reason: str
+    code: int | None
+
+
+class ControlError(NamedTuple):
+    """`ws.control_error` to the sender of a `ws.control` that failed (S48)."""
+
+    pid: str
+    target: str
+    error: str
+
+
+class Request(NamedTuple):
+    """The HTTP request of the invocation `pid` (S57)."""
+
+    pid: str
+    method: str
+    path: str
+    parameters: tuple[tuple[str, str], ...]
+    query: str
+    headers: tuple[tuple[str, str], ...]
+    """Names in lower case, in the order they came."""
+    body: bytes
+    remote_address: str
+    host: str
+
+
+# --- supervisor → host, and back --------------------------------------------------------------------------------------
+
+
+class ConfigureHost(NamedTuple):
+    """The first frame to a fork server. `configuration` is packed (`configuration.HostConfiguration`)."""
+
+    configuration: bytes
+
+
+class Fork(NamedTuple):
+    """Carries one descriptor: the control channel of the worker to fork."""
+
+    worker: int
+
+
+class HostReady(NamedTuple):
+    """The fork server forks from now on. `refused` are modules that were not preloaded, with the reason."""
+
+    refused: tuple[tuple[str, str], ...]
+
+
+class Forked(NamedTuple):
+    """The worker exists: a child of the supervisor, in the host's process group until it is started."""
+
+    worker: int
+    os_pid: int
+
+
+class ForkFailed(NamedTuple):
+    """The operating system refused the fork."""
+
+    worker: int
+    message: str
+
+
+MAX_FRAME: Final = 16 << 20
+"""Bytes of one frame's largest string. A library refuses to send more (LimitExceeded)."""
+
+WORKER_TO_SUPERVISOR: Final[dict[int, type]] = {
+    1: Spawn, 2: Send, 3: Monitor, 4: Unmonitor, 5: UnmonitorAll, 6: Link, 7: Unlink, 8: Cancel, 9: Terminate,
+    10: SetOptions, 11: Register, 12: Unregister, 13: Lookup, 14: ExitReport, 15: InvocationEnded,
+}  # fmt: skip
+SUPERVISOR_TO_WORKER: Final[dict[int, type]] = {
+    20: Start, 21: OpenData, 22: Deliver, 23: Exit, 24: LinkDown, 25: CancelSignal, 26: Reply, 27: Failed, 28: Invoke,
+}  # fmt: skip
+GATEWAY_TO_SUPERVISOR: Final[dict[int, type]] = {
+    40: GatewayReady, 41: GatewayFailed, 42: Admit, 43: Retarget, 44: Abandon, 45: ConnectionEnded,
+    46: RequestInvocation, 47: WithdrawInvocation, 48: TerminateInvocation, 49: ReportViolation, 50: ShutdownComplete,
+}  # fmt: skip
+SUPERVISOR_TO_GATEWAY: Final[dict[int, type]] = {
+    60: Listener, 61: Configure, 62: OpenWorker, 63: WorkerEnded, 64: InvocationFinished, 65: Admitted, 66: Granted,
+    67: Refused, 68: EndConnection, 69: Shutdown,
+}  # fmt: skip
+WORKER_TO_GATEWAY: Final[dict[int, type]] = {
+    80: ClientSend, 81: ClientClose, 82: ClientControl, 83: ClientCancel, 84: ClientTerminate, 85: Response,
+}  # fmt: skip
+GATEWAY_TO_WORKER: Final[dict[int, type]] = {
+    100: Join, 101: ClientMessage, 102: Heartbeat, 103: Leave, 104: ControlError, 105: Request,
+}  # fmt: skip
+SUPERVISOR_TO_HOST: Final[dict[int, type]] = {120: ConfigureHost, 121: Fork}
+HOST_TO_SUPERVISOR: Final[dict[int, type]] = {130: HostReady, 131: Forked, 132: ForkFailed}
+
+DIRECTIONS: Final[dict[str, dict[int, type]]] = {
+    "worker → supervisor (control)": WORKER_TO_SUPERVISOR,
+    "supervisor → worker (control)": SUPERVISOR_TO_WORKER,
+    "gateway → supervisor (control)": GATEWAY_TO_SUPERVISOR,
+    "supervisor → gateway (control)": SUPERVISOR_TO_GATEWAY,
+    "worker → gateway (data)": WORKER_TO_GATEWAY,
+    "gateway → worker (data)": GATEWAY_TO_WORKER,
+    "supervisor → host": SUPERVISOR_TO_HOST,
+    "host → supervisor": HOST_TO_SUPERVISOR,
+}
+
+CARRIES_DESCRIPTOR: Final = frozenset({OpenData, Listener, OpenWorker, Fork})
+"""Records whose frame comes with exactly one descriptor (SCM_RIGHTS); all others come with none."""
+
+RESERVED_TOPICS: Final = frozenset({"ws.join", "ws.leave", "ws.heartbeat"})
+"""Topics that only the gateway speaks on (S9), besides all that start with `@`."""
+
+MAX_TOPIC: Final = 256
+"""Characters of a topic."""
+
+
+def topic_is_reserved(topic: str) -> bool:
+    """Whether a process may not send on this topic (S9)."""
+    return topic.startswith("@") or topic in RESERVED_TOPICS

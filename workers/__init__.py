@@ -1,0 +1,1 @@
+"""What handlers import (`process`, `http`), and the processes that run them."""
