@@ -146,7 +146,9 @@ class FrameDecoder:
                     frame = self._unpacker.unpack()
                 except msgpack.OutOfData:
                     break
-                except Exception as problem:  # msgpack has no common base: ValueError, UnicodeDecodeError, StackError, …
+                except (
+                    Exception
+                ) as problem:  # msgpack has no common base: ValueError, UnicodeDecodeError, StackError, …
                     raise ProtocolViolation(f"no frame: {type(problem).__name__}") from problem
                 yield self._record(frame)
 

@@ -94,5 +94,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@+-]{0,199}", re.ASCII)
 def check_name(text: object) -> str:
     """Return `text` if it can be a registered name. Raises Invalid otherwise."""
     if not isinstance(text, str) or _NAME.fullmatch(text) is None:
-        raise Invalid(f"expected a name of letters, digits and _.:/@+- that starts with a letter, digit or _, got {text!r:.80}")
+        raise Invalid(
+            f"expected a name of letters, digits and _.:/@+- that starts with a letter, digit or _, got {text!r:.80}"
+        )
     return text

@@ -1,0 +1,1 @@
+"""Performs: uvicorn, sockets, the link to the supervisor, the data channels to the workers."""

@@ -1,0 +1,1 @@
+"""Decides: mail, events, replies, and what may be sent. No socket or process is touched here."""

@@ -1,0 +1,1 @@
+"""Performs: the channels of a worker, the fork server, and what runs a handler."""
