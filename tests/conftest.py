@@ -1,0 +1,25 @@
+"""For every test: nothing may be left behind, and Hypothesis says how to repeat what it found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+from support.hygiene import nothing_left_behind
+
+settings.register_profile("default", deadline=None, print_blob=True)
+settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=5000)
+settings.load_profile(os.environ.get("WSRELAY_HYPOTHESIS", "ci" if os.environ.get("CI") else "default"))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"Hypothesis seed: {config.getoption('--hypothesis-seed', default=None)} (repeat with --hypothesis-seed=N)"
+
+
+@pytest.fixture(autouse=True)
+def _hygiene() -> Iterator[None]:
+    with nothing_left_behind():
+        yield

@@ -1,0 +1,151 @@
+"""The import rules of ARCHITECTURE.md, read from the sources. What `TYPE_CHECKING` guards counts too: a hidden cycle is a cycle."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("kernel", "gateway", "workers")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+PURE = frozenset({
+    "__future__", "abc", "array", "ast", "base64", "binascii", "bisect", "builtins", "codecs", "collections", "contextlib",
+    "copy", "dataclasses", "difflib", "enum", "errno", "fractions", "functools", "graphlib", "hashlib", "heapq", "html",
+    "http", "ipaddress", "itertools", "json", "keyword", "math", "numbers", "operator", "posixpath", "re", "reprlib",
+    "signal", "statistics", "string", "struct", "textwrap", "token", "tokenize", "traceback", "types", "typing",
+    "unicodedata", "urllib.parse", "warnings", "zlib",
+})  # fmt: skip
+"""Modules of the standard library that do no I/O, read no clock and draw no random number."""
+NAMES_ONLY = {"signal": re.compile(r"SIG[A-Z0-9]+|Signals")}
+"""Modules that perform, of which a core may use these names."""
+PURE_LIBRARIES = frozenset({"wsproto", "h11", "msgpack", "yaml"})
+IMPURE_WIRE = frozenset({"wsrelay.kernel.wire.channel"})
+"""Parts of the wire that perform: not for a core."""
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("wsrelay", *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+def is_module(name: str) -> bool:
+    place = ROOT.joinpath(*name.split(".")[1:])
+    return place.is_dir() or place.with_suffix(".py").is_file()
+
+
+def imports(name: str, is_package: bool, source: str) -> Iterator[str]:
+    """Every module that `source` imports, by its absolute name, in the order of the lines."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = name.split(".")
+                above = parts[: len(parts) - node.level + is_package]
+                base = ".".join([*above, base] if base else above)
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                yield whole if base.startswith("wsrelay") and is_module(whole) else base
+
+
+def uses_beyond_names(source: str) -> Iterator[str]:
+    """What `source` uses of the modules in `NAMES_ONLY` beside the names allowed there."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module, names = node.value.id, [node.attr]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            module, names = node.module or "", [alias.name for alias in node.names]
+        else:
+            continue
+        if allowed := NAMES_ONLY.get(module):
+            yield from (f"{module}.{name}" for name in names if not allowed.fullmatch(name))
+
+
+def within(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def problem(importer: str, imported: str) -> str | None:
+    """Why `importer` may not import `imported`; None if it may."""
+    top = imported.partition(".")[0]
+    if top != "wsrelay":
+        standard = top in sys.stdlib_module_names
+        if within(importer, "wsrelay.kernel.wire"):
+            return None if standard or top == "msgpack" else "the wire imports the standard library and msgpack"
+        if ".core" in importer:
+            pure = (top in PURE or imported in PURE) if standard else top in PURE_LIBRARIES
+            return None if pure else "a core imports nothing that does I/O"
+        return None
+    package = ".".join(importer.split(".")[:2])
+    if within(imported, "wsrelay.kernel.wire"):
+        if ".core" in importer and imported in IMPURE_WIRE:
+            return "a core imports nothing that does I/O"
+        return None
+    if within(importer, "wsrelay.kernel.wire"):
+        return "the wire imports nothing else of the project"
+    if not within(imported, package):
+        return "kernel, gateway and workers import only kernel.wire of each other"
+    if within(importer, f"{package}.core") and not within(imported, f"{package}.core"):
+        return "a core imports its own core"
+    return None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_architecture(path: Path) -> None:
+    name = module_name(path)
+    found = imports(name, path.name == "__init__.py", path.read_text())
+    problems = [f"{name} imports {module}: {why}" for module in found if (why := problem(name, module))]
+    if ".core" in name:
+        problems += [f"{name} uses {used}" for used in uses_beyond_names(path.read_text())]
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize(
+    ("importer", "source"),
+    [
+        ("wsrelay.kernel.core.table", "import socket"),
+        ("wsrelay.kernel.core.table", "import time"),
+        ("wsrelay.kernel.core.table", "from urllib import request"),
+        ("wsrelay.kernel.core.table", "from ..shell import loop"),
+        ("wsrelay.kernel.core.table", "from ..wire import channel"),
+        ("wsrelay.kernel.core.table", "if TYPE_CHECKING:\n    from ...gateway.core import session"),
+        ("wsrelay.gateway.core.session", "def f():\n    import uvicorn"),
+        ("wsrelay.gateway.shell.server", "from ...workers import process"),
+        ("wsrelay.workers.process", "from wsrelay.kernel.core import configuration"),
+        ("wsrelay.kernel.wire.codec", "import yaml"),
+        ("wsrelay.kernel.wire.codec", "from ..core import table"),
+    ],
+)
+def test_the_rules_catch(importer: str, source: str) -> None:
+    assert any(problem(importer, module) for module in imports(importer, False, source))
+
+
+@pytest.mark.parametrize(
+    ("importer", "source"),
+    [
+        ("wsrelay.kernel.core.table", "from dataclasses import dataclass\nfrom ..wire.pid import Pid\nimport msgpack"),
+        ("wsrelay.kernel.core.configuration.check", "from . import model\nfrom ...wire import configuration"),
+        ("wsrelay.kernel.core.table", "from urllib.parse import quote"),
+        ("wsrelay.gateway.core.session", "import wsproto.events"),
+        (
+            "wsrelay.gateway.shell.server",
+            "import uvicorn\nfrom ..core import session\nfrom ...kernel.wire import channel",
+        ),
+        ("wsrelay.kernel.wire.channel", "import socket\nimport msgpack"),
+    ],
+)
+def test_the_rules_allow(importer: str, source: str) -> None:
+    assert not any(problem(importer, module) for module in imports(importer, False, source))
+
+
+def test_names_only_modules_are_watched() -> None:
+    assert list(uses_beyond_names("import signal\nsignal.SIGKILL\nsignal.Signals(9)")) == []
+    assert list(uses_beyond_names("import signal\nsignal.signal(2, f)")) == ["signal.signal"]
+    assert list(uses_beyond_names("from signal import SIGKILL, pause")) == ["signal.pause"]
