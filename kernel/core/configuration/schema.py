@@ -1,0 +1,216 @@
+"""The table of kinds: which fields each has, of which type, with which default.
+
+Owns what a configuration may say. Knows nothing of files or of how entries hang together. The defaults come from the dataclasses
+in `kernel/wire/configuration.py`; the reference in `docs/configuration.md` is rendered from this table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ...wire.configuration import HostConfiguration, HostLimits, Limits, Ping, Proxy, Static, Timeouts
+from ...wire.messages import MAX_FRAME
+from . import syntax
+from .problems import Mistake, shown
+from .types import (
+    EMPTY_MAPPING,
+    FLAG,
+    ORIGINS,
+    UNAVAILABLE,
+    Type,
+    choice,
+    count,
+    duration,
+    items,
+    optional,
+    size,
+    text,
+    words,
+)
+
+
+class _Required:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+REQUIRED: Final = _Required("required")
+REQUIRED_IN_GROUP: Final = _Required("required if the group is given")
+
+LATER_KINDS: Final = frozenset({"process.service"})
+"""Known, but not built yet."""
+
+_CARRIED = MAX_FRAME - (1 << 20)
+"""What fits into a frame beside its envelope and a request's head."""
+_MAX_BUFFER = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """`path` has one name, or a group's and the field's."""
+
+    path: tuple[str, ...]
+    type: Type
+    default: Any
+    about: str
+
+    @property
+    def name(self) -> str:
+        """The path with dots."""
+        return ".".join(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What entries of a kind may say beside `name`, `kind` and further keys of `meta`."""
+
+    name: str
+    about: str
+    fields: tuple[Field, ...]
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Group to the names of its fields; every kind has `meta`."""
+        groups: dict[str, list[str]] = {"meta": []}
+        for field in self.fields:
+            if len(field.path) == 2:
+                groups.setdefault(field.path[0], []).append(field.path[1])
+        return groups
+
+
+def _of(dataclass: type, group: str | None, name: str, type: Type, about: str) -> Field:
+    """A field whose default is that of the dataclass's field of the same name."""
+    (default,) = (each.default for each in dataclasses.fields(dataclass) if each.name == name)
+    return Field((group, name) if group else (name,), type, default, about)
+
+
+def _parse_user(user: str) -> str:
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?", user, re.ASCII) is None:
+        raise Mistake(f"expected the name of a user, got {shown(user)}")
+    return user
+
+
+def _parse_file_name(name: str) -> str:
+    if "/" in name or name in ("", ".", ".."):
+        raise Mistake(f"expected the name of a file, without a folder, got {shown(name)}")
+    return name
+
+
+def _parse_path(path: str) -> str:
+    if not path:
+        raise Mistake("expected a path, got ''")
+    return path
+
+
+_PATH = text("a path", _parse_path)
+_REFERENCE = text("the name of an entry", syntax.parse_reference)
+_SOURCE = Field(
+    ("source",), text("a source", syntax.parse_source), REQUIRED,
+    "`file://chat.py`, relative to the YAML file, or `python://package.module`",
+)  # fmt: skip
+_METHOD = Field(
+    ("method",), text("the name of a function", syntax.parse_method_name), REQUIRED,
+    "the callable; bound at the top level of the source",
+)  # fmt: skip
+
+_SERVICE = Kind(
+    "http.service",
+    "A server: an address that the gateway listens on.",
+    (
+        Field(("addr",), text("an address", syntax.parse_address), REQUIRED,
+              "`host:port`, `:port` (every interface), `[v6]:port` or `unix:/path`; port 0 takes a free one"),
+        _of(Timeouts, "timeouts", "header", duration(zero=False), "for the head of a request"),
+        _of(Timeouts, "timeouts", "request", duration(zero=False), "for the handler (S58)"),
+        _of(Timeouts, "timeouts", "idle", duration(zero=False), "of a connection kept alive between requests"),
+        _of(Timeouts, "timeouts", "close", duration(zero=False), "for the closing handshake of a WebSocket"),
+        _of(Timeouts, "timeouts", "write", duration(zero=False), "for a client to take what it is sent (S54)"),
+        _of(Timeouts, "timeouts", "stall", duration(zero=False), "for a slow target before its clients are closed (S53)"),
+        _of(Ping, "ping", "interval", duration(zero=True), "between protocol pings (S55)"),
+        _of(Ping, "ping", "timeout", duration(zero=True), "for the pong"),
+        _of(Limits, "limits", "message", size(1, _CARRIED), "of a client's message; over it the client is closed with 1009"),
+        _of(Limits, "limits", "header", size(256, 1 << 19), "of the head of a request"),
+        _of(Limits, "limits", "body", size(0, _CARRIED), "of the body of a request"),
+        _of(Limits, "limits", "outbound", size(1, _MAX_BUFFER), "waiting for one client (S54)"),
+        _of(Limits, "limits", "inbound", size(1, _MAX_BUFFER), "waiting in the gateway for one worker"),
+        _of(Limits, "limits", "connections", count(1), "connections at once"),
+        _of(Limits, "limits", "per_address", count(0), "connections at once from one address; 0 for no limit"),
+        _of(Limits, "limits", "queue", count(0), "requests that wait for a function worker"),
+        _of(Limits, "limits", "compression", FLAG, "permessage-deflate"),
+        Field(("tls", "certificate"), _PATH, REQUIRED_IN_GROUP, "PEM file, relative to the YAML file"),
+        Field(("tls", "key"), _PATH, REQUIRED_IN_GROUP, "PEM file, relative to the YAML file"),
+        _of(Proxy, "proxy", "trusted", items(text("an address", syntax.parse_network), "a list"),
+            "addresses or networks whose `X-Forwarded-*` headers are believed"),
+    ),
+)  # fmt: skip
+_ROUTER = Kind(
+    "http.router",
+    "A prefix on a server, with what its endpoints have in common.",
+    (
+        Field(("meta", "server"), _REFERENCE, REQUIRED, "an `http.service`"),
+        Field(("prefix",), text("a prefix", syntax.parse_prefix), "", "put before the path of every endpoint"),
+        Field(("middleware",), words("middleware"), (), "there is none in this version"),
+        Field(("options",), EMPTY_MAPPING, {}, "options of the middleware"),
+        Field(("post_middleware",), words("middleware", "websocket_relay"), (),
+              "after the route has matched: `websocket_relay`"),
+        Field(("post_options", "wsrelay.allowed.origins"), ORIGINS, (),
+              "`https://app.example.com`, `https://*.example.com`, or `*` for any; none means same origin only"),
+    ),
+)  # fmt: skip
+_ENDPOINT = Kind(
+    "http.endpoint",
+    "A route: requests of one method and path go to a function.",
+    (
+        Field(("meta", "router"), _REFERENCE, REQUIRED, "an `http.router`"),
+        Field(("method",), choice("a method", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), REQUIRED,
+              "`GET`, `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE` or `OPTIONS`"),
+        Field(("path",), text("a path", syntax.parse_template), REQUIRED,
+              "`/rooms/{name}`; `{rest...}` at the end takes all that is left; empty for the prefix itself"),
+        Field(("func",), _REFERENCE, REQUIRED, "a `function.python`"),
+    ),
+)  # fmt: skip
+_STATIC = Kind(
+    "http.static",
+    "Files that a server gives out.",
+    (
+        Field(("meta", "server"), _REFERENCE, REQUIRED, "an `http.service`"),
+        Field(("path",), text("a path", syntax.parse_static_path), REQUIRED, "below which the files appear"),
+        Field(("directory",), _PATH, REQUIRED, "relative to the YAML file"),
+        _of(Static, None, "spa", FLAG, "whether unknown paths give the index page"),
+        _of(Static, None, "index", text("a file name", _parse_file_name), "the page of a folder"),
+    ),
+)
+_FUNCTION = Kind(
+    "function.python",
+    "A handler of requests; each invocation is a process (S57).",
+    (
+        _SOURCE,
+        _METHOD,
+        Field(("host",), _REFERENCE, None, "a `process.host`; required if there are several"),
+    ),
+)
+_PROCESS = Kind("process.python", "What a spawned process runs.", (_SOURCE, _METHOD))
+_HOST = Kind(
+    "process.host",
+    "A fork server and the workers that it forks.",
+    (
+        _of(HostConfiguration, None, "max_processes", count(1), "processes at once"),
+        _of(HostConfiguration, None, "functions", count(0, 10_000), "function workers kept"),
+        _of(HostConfiguration, None, "preload", FLAG, "whether sources are imported before the fork"),
+        _of(HostLimits, "limits", "mailbox", size(1, _MAX_BUFFER), "bytes of unread mail (S10)"),
+        _of(HostLimits, "limits", "open_files", optional(count(16)), "descriptors of a worker (RLIMIT_NOFILE)"),
+        Field(("limits", "memory"), UNAVAILABLE, None, "a later version"),
+        Field(("limits", "cpu"), UNAVAILABLE, None, "a later version"),
+        Field(("limits", "liveness"), UNAVAILABLE, None, "a later version"),
+        _of(HostConfiguration, None, "user", optional(text("a user", _parse_user)), "whom the workers run as"),
+        Field(("coalesce_sends",), UNAVAILABLE, False, "a later version"),
+        Field(("sandbox",), UNAVAILABLE, None, "a later version"),
+    ),
+)
+
+KINDS: Final = {kind.name: kind for kind in (_SERVICE, _ROUTER, _ENDPOINT, _STATIC, _FUNCTION, _PROCESS, _HOST)}

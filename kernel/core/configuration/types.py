@@ -1,0 +1,198 @@
+"""The types that fields have: how a value of each is read, and what was expected when it cannot be.
+
+Owns the reading of one value. Knows nothing of kinds, entries or files. `read` raises `Mistake` about the value as a whole;
+about the items of a list it reports, so that each is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ...wire.quantities import parse_duration, parse_size
+from . import syntax
+from .document import Mapping, Scalar, Sequence, Value, described
+from .problems import Mistake, Place, Unavailable, suggestion
+
+Report: TypeAlias = Callable[[Place, Mistake], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """`name` is how the reference calls it."""
+
+    name: str
+    read: Callable[[Value, Report], Any]
+
+
+def _expected(what: str, value: Value) -> Mistake:
+    return Mistake(f"expected {what}, got {described(value)}")
+
+
+def _text(value: Value, what: str) -> str:
+    if not isinstance(value, Scalar) or value.value is None:
+        raise _expected(what, value)
+    if not isinstance(value.value, str):
+        raise Mistake(f"expected {what} as text, got {described(value)} without quotes")
+    if not value.value.isprintable():
+        raise Mistake(f"expected {what} without control characters, got {described(value)}")
+    return value.value
+
+
+def text(name: str, parse: Callable[[str], str] = str) -> Type:
+    """Text that `parse` checks and normalizes."""
+    return Type(name, lambda value, report: parse(_text(value, name)))
+
+
+def choice(name: str, *choices: str) -> Type:
+    """One of some words."""
+
+    def parse(word: str) -> str:
+        if word not in choices:
+            raise Mistake(
+                f"expected {', '.join(choices[:-1])} or {choices[-1]}, got {word!r}{suggestion(word, choices)}"
+            )
+        return word
+
+    return text(name, parse)
+
+
+def _quantity(value: Value, what: str, parse: Callable[[object], Any]) -> Any:
+    if not isinstance(value, Scalar):
+        raise _expected(what, value)
+    if value.value is None:
+        raise _expected(what, value)
+    try:
+        return parse(value.value if isinstance(value.value, str | int | float) else value.text)
+    except ValueError as error:
+        message = str(error)
+    raise Mistake(message if len(message) < 200 else f"expected {what}, got {described(value)}")
+
+
+def duration(*, zero: bool) -> Type:
+    """Seconds as a float."""
+    what = "a duration such as 200ms, 30s or 1m30s"
+
+    def read(value: Value, _: Report) -> float:
+        seconds: float = _quantity(value, what, parse_duration)
+        if not zero and seconds == 0:
+            raise Mistake(f"expected a duration longer than 0, got {described(value)}")
+        return seconds
+
+    return Type("a duration, 0 for none" if zero else "a duration", read)
+
+
+def size(least: int, most: int) -> Type:
+    """Bytes."""
+
+    def read(value: Value, _: Report) -> int:
+        number: int = _quantity(value, "a size such as 4096, 64KiB or 1MiB", parse_size)
+        if not least <= number <= most:
+            raise Mistake(f"expected a size from {least} to {most} bytes, got {described(value)}")
+        return number
+
+    return Type("a size", read)
+
+
+def count(least: int, most: int = 1_000_000) -> Type:
+    """A whole number."""
+
+    def read(value: Value, _: Report) -> int:
+        number = value.value if isinstance(value, Scalar) else None
+        if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
+            raise _expected(f"a whole number from {least} to {most}", value)
+        return number
+
+    return Type("a whole number", read)
+
+
+def _read_flag(value: Value, _: Report) -> bool:
+    if isinstance(value, Scalar) and isinstance(value.value, bool):
+        return value.value
+    raise _expected("true or false", value)
+
+
+FLAG = Type("true or false", _read_flag)
+
+
+def _is_none(value: Value) -> bool:
+    return isinstance(value, Scalar) and (value.value is None or value.value == "none")
+
+
+def optional(inner: Type) -> Type:
+    """The inner type, or `none`."""
+    return Type(f"{inner.name}, or none", lambda value, report: None if _is_none(value) else inner.read(value, report))
+
+
+def items(inner: Type, name: str, *, commas: bool = False, empty: bool = True) -> Type:
+    """A list without duplicates; with `commas` also text with commas between the items."""
+
+    def read(value: Value, report: Report) -> tuple[Any, ...]:
+        members = _members(value, name, commas)
+        if not members and not empty:
+            raise _expected(f"{name} with at least one item", value)
+        made: list[Any] = []
+        for member in members:
+            try:
+                made.append(item := inner.read(member, report))
+                if item in made[:-1]:
+                    raise Mistake(f"expected each item once, got {described(member)} twice")
+            except Mistake as mistake:
+                report(member.place, mistake)
+        return tuple(made)
+
+    return Type(name, read)
+
+
+def _members(value: Value, name: str, commas: bool) -> tuple[Value, ...]:
+    if isinstance(value, Sequence):
+        return value.items
+    if not commas:
+        raise _expected(name, value)
+    parts = [part.strip() for part in _text(value, name).split(",")]
+    return tuple(Scalar(value.place, part, part) for part in parts) if any(parts) else ()
+
+
+def words(what: str, *known: str) -> Type:
+    """A list of known words, each once."""
+
+    def parse(word: str) -> str:
+        if word not in known:
+            expected = f"expected {' or '.join(known)}" if known else "there is none in this version"
+            raise Mistake(f"unknown {what} {word!r}, {expected}{suggestion(word, known)}")
+        return word
+
+    return items(text(what, parse), "a list")
+
+
+def _read_empty_mapping(value: Value, _: Report) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _expected("a mapping", value)
+    for key in value.keys:
+        raise Mistake(f"unknown option {key!r}, there is none in this version")
+    return {}
+
+
+EMPTY_MAPPING = Type("an empty mapping", _read_empty_mapping)
+
+
+def _read_unavailable(value: Value, _: Report) -> None:
+    if not (_is_none(value) or (isinstance(value, Scalar) and value.value is False)):
+        raise Unavailable
+
+
+UNAVAILABLE = Type("not available in this version", _read_unavailable)
+
+
+def _origins(value: Value, report: Report) -> tuple[str, ...]:
+    origins: tuple[str, ...] = _ORIGINS.read(value, report)
+    if "*" in origins and len(origins) > 1:
+        raise Mistake("expected * to stand alone, because it allows every origin")
+    return origins
+
+
+_ORIGINS = items(
+    text("an origin", syntax.parse_origin), "origins with commas between, or a list", commas=True, empty=False
+)
+ORIGINS = Type(_ORIGINS.name, _origins)

@@ -1,0 +1,61 @@
+"""The command line: `wsrelay run`, `wsrelay check`.
+
+Owns the arguments, the exit codes and what is printed. Knows nothing of how a configuration is checked or served. Exit codes:
+0 for success, 1 for a configuration with mistakes, 2 for wrong arguments; `run` returns the supervisor's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+
+from ..wire.configuration import Application
+from .configuration_files import ConfigurationError, load
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        application = load(arguments.paths)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)  # noqa: T201
+        return 1
+    if arguments.command == "check":
+        print(summary(application))  # noqa: T201
+        return 0
+    from .supervisor import serve  # a check needs none of it
+
+    return serve(application, log_level=arguments.log_level)
+
+
+def summary(application: Application) -> str:
+    """Return what a good configuration holds, in one line."""
+    servers = application.gateway.servers
+    counts = (
+        (len(servers), "server", "servers"),
+        (sum(len(server.routes) for server in servers), "route", "routes"),
+        (len(application.hosts), "host", "hosts"),
+        (len(application.functions), "function", "functions"),
+        (len(application.processes), "process", "processes"),
+    )
+    return "ok: " + ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counts)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="wsrelay", description="Crash-isolated WebSocket backends for Python.")
+    parser.add_argument("--version", action="version", version=f"wsrelay {importlib.metadata.version('wsrelay')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="check the configuration and serve it, until interrupted")
+    check = commands.add_parser("check", help="check the configuration and print every mistake")
+    for command in (run, check):
+        command.add_argument(
+            "paths", nargs="+", metavar="FILE|DIR", help="a YAML file, or a folder with every _index.yaml below it"
+        )
+    run.add_argument("--log-level", choices=LOG_LEVELS, default="info", help="how much the log says (default: info)")
+    return parser
