@@ -23,6 +23,8 @@ RECEIVE_SIZE = 256 << 10
 """Bytes asked for by one `receive`: what the socket buffer below can hold."""
 SOCKET_BUFFER = 256 << 10
 """Bytes; the kernel's default of 208 KiB, made the same everywhere."""
+DRAIN_LIMIT = 64 << 20
+"""Bytes that `drain` reads at most: far more than a socket buffer holds."""
 _MAX_DESCRIPTORS = 16
 _COALESCE = 64 << 10
 
@@ -61,6 +63,8 @@ class Channel:
         """Writing failed for good: the peer's end is gone. What it wrote before can still be read."""
         self.violation: ProtocolViolation | None = None
         """What was wrong with the peer's bytes; nothing is read after it (S11)."""
+        self.starved = False
+        """The last `receive` found nothing to read."""
 
     def fileno(self) -> int:
         """The socket's descriptor, -1 once closed."""
@@ -78,9 +82,11 @@ class Channel:
         """
         if self.ended or self.violation is not None or self._socket.fileno() < 0:
             return []
+        self.starved = False
         try:
             data = self._read(size)
         except (BlockingIOError, InterruptedError):
+            self.starved = True
             return []
         except OSError:  # reset: what had been written was returned by the reads before
             data = b""
@@ -93,6 +99,16 @@ class Channel:
                 records.append(record)
         except ProtocolViolation as violation:
             self.violation = violation
+        return records
+
+    def drain(self, size: int = DRAIN_LIMIT) -> list[tuple[Any, ...]]:
+        """Read until nothing is there, the stream ends or is violated, and return all records: the last words of a dead
+        peer (S14). No more than about `size` bytes: somebody else may still hold the peer's end and write."""
+        records = []
+        for _ in range(size // RECEIVE_SIZE + 1):
+            records += self.receive()
+            if self.starved or self.ended or self.violation is not None or self._socket.fileno() < 0:
+                break
         return records
 
     def _read(self, size: int) -> bytes:

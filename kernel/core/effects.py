@@ -1,0 +1,65 @@
+"""What the process table wants done: small immutable values that the supervisor's shell performs, in order."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..wire.messages import Start
+from ..wire.reason import WireReason
+
+
+class StartWorker(NamedTuple):
+    """Make the channels of a new worker, have `host` fork it, and send `start` as its first frame."""
+
+    worker: int
+    host: str
+    start: Start
+
+
+class SendToWorker(NamedTuple):
+    """Queue a record on a worker's control channel."""
+
+    worker: int
+    record: tuple[Any, ...]
+
+
+class SendToGateway(NamedTuple):
+    """Queue a record on the gateway's control channel."""
+
+    record: tuple[Any, ...]
+
+
+class KillWorker(NamedTuple):
+    """SIGKILL, now or as soon as the worker has an OS process. The reason is kept in the table."""
+
+    worker: int
+
+
+class SetTimer(NamedTuple):
+    """Hand `event` back to the table at `deadline` (seconds on the clock that the table is given)."""
+
+    deadline: float
+    event: GraceExpired | PoolRefill
+
+
+class GraceExpired(NamedTuple):
+    """The grace of a CANCEL ran out (S29)."""
+
+    pid: str
+
+
+class PoolRefill(NamedTuple):
+    """A host's function workers may be replaced again."""
+
+    host: str
+
+
+class ProcessEnded(NamedTuple):
+    """For the log: a death has been committed."""
+
+    pid: str
+    entry: str
+    reason: WireReason
+
+
+Effect = StartWorker | SendToWorker | SendToGateway | KillWorker | SetTimer | ProcessEnded

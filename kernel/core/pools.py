@@ -1,0 +1,102 @@
+"""Function pools: which worker of a host runs which invocation next (S57, S58).
+
+Owns the free workers and the waiting requests. Starting a worker and granting a request are the table's: two functions
+that it passes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..wire.configuration import Application
+from ..wire.errors import LimitExceeded
+from .processes import Pool, Worker
+
+REFILL_DELAY = 1.0
+"""Seconds before a worker that died idle is replaced: one that cannot even start must not be forked in a loop."""
+
+
+class FunctionPools:
+    """The pools of all hosts."""
+
+    def __init__(
+        self, application: Application, start_worker: Callable[[str], int], grant: Callable[[int, str, int], None]
+    ) -> None:
+        """`start_worker(host) -> number` forks a function worker; `grant(request, function, number)` gives it away."""
+        used = set(application.function_hosts.values())
+        self._function_hosts = application.function_hosts
+        self._pools = {host.id: Pool(host.functions) for host in application.hosts.values() if host.id in used}
+        self._start_worker = start_worker
+        self._grant = grant
+        self._closed = False
+
+    def fill_all(self) -> None:
+        """Start every worker that is missing."""
+        for host in self._pools:
+            self.refill(host)
+
+    def refill(self, host: str) -> None:
+        """Start the workers that `host` is missing."""
+        pool = self._pools[host]
+        pool.refilling = False
+        while len(pool.workers) < pool.size and not self._closed:
+            number = self._start_worker(host)
+            pool.workers.add(number)
+            self.release(host, number)
+
+    def request(self, request: int, function: str) -> None:
+        """Grant at once, or let it wait. Raises LimitExceeded for a host that keeps no function workers."""
+        pool = self._pools[self._function_hosts[function]]
+        if pool.size == 0:
+            raise LimitExceeded(f"{self._function_hosts[function]} keeps no function workers (functions: 0)")
+        if pool.free:
+            self._grant(request, function, pool.free.popleft())
+        else:
+            pool.waiting[request] = function
+
+    def withdraw_request(self, request: int) -> bool:
+        """Forget a waiting request. Returns whether it was waiting."""
+        return any(pool.waiting.pop(request, None) is not None for pool in self._pools.values())
+
+    def release(self, host: str, number: int) -> None:
+        """A worker is free: for the request that waited longest, if there is one."""
+        pool = self._pools[host]
+        if pool.waiting:
+            request = next(iter(pool.waiting))
+            self._grant(request, pool.waiting.pop(request), number)
+        else:
+            pool.free.append(number)
+
+    def withdraw_worker(self, host: str, number: int) -> None:
+        """A worker is about to die: grant it no more."""
+        pool = self._pools.get(host)
+        if pool is not None and number in pool.free:
+            pool.free.remove(number)
+
+    def remove_worker(self, host: str, number: int, *, crashed_idle: bool, now: float) -> float | None:
+        """A worker is dead: replace it. Returns the time of the refill if it is to wait, in seconds on the caller's clock."""
+        self.withdraw_worker(host, number)
+        pool = self._pools[host]
+        pool.workers.discard(number)
+        if not crashed_idle:
+            self.refill(host)
+        elif not pool.refilling and not self._closed:
+            pool.refilling = True
+            return now + REFILL_DELAY
+        return None
+
+    def close(self) -> None:
+        """Replace nobody from now on."""
+        self._closed = True
+
+    def check_invariants(self, workers: dict[int, Worker]) -> None:
+        """Raise AssertionError if a pool and the workers disagree."""
+        for host, pool in self._pools.items():
+            if any(workers[number].host != host or not workers[number].is_function for number in pool.workers):
+                raise AssertionError("a pool's workers are its host's function workers")
+            if any(workers[number].pid is not None or number not in pool.workers for number in pool.free):
+                raise AssertionError("a free worker is no process")
+            if pool.free and pool.waiting:
+                raise AssertionError("nobody waits while a worker is free")
+            if len(pool.workers) > pool.size:
+                raise AssertionError("a pool has at most its size of workers")

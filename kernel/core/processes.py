@@ -1,0 +1,74 @@
+"""The records of the process table: one for each live process, worker and host."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass, field
+
+from ..wire.pid import Pid
+from ..wire.reason import WireReason
+
+
+class Kind(enum.Enum):
+    """What a process is."""
+
+    ACTOR = "actor"
+    INVOCATION = "invocation"
+    CONNECTION = "connection"
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """A live process. Relations are kept on both sides and always agree (`check_invariants`)."""
+
+    pid: Pid
+    kind: Kind
+    entry: str
+    worker: int = 0
+    """The number of its worker; 0 for a connection."""
+    parent: str = ""
+    """Who spawned it."""
+    trap_links: bool = False
+    monitoring: dict[int, str] = field(default_factory=dict)
+    """Its monitors: ref to the PID watched."""
+    watchers: dict[tuple[str, int], None] = field(default_factory=dict)
+    """Who monitors it: (PID, ref), in order of making."""
+    links: dict[str, None] = field(default_factory=dict)
+    names: dict[str, None] = field(default_factory=dict)
+    admissions: int = 0
+    """How many connections were ever admitted to it (S44)."""
+    deadline: float | None = None
+    """When its grace runs out (S29)."""
+    ending: bool = False
+    """A connection that the gateway has been told to end."""
+    request: int = 0
+    """For an invocation: the gateway's request."""
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """An OS process that runs an actor, or one invocation after another."""
+
+    number: int
+    host: str
+    is_function: bool
+    pid: Pid | None = None
+    """The process that it is now."""
+    chosen: WireReason | None = None
+    """Why the runtime killed it; the first choice stands (S12)."""
+    report: WireReason | None = None
+    last_ref: int = 0
+    """The highest request number that became a monitor: refs are never reused."""
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    """The function workers of a host, and who waits for one."""
+
+    size: int
+    workers: set[int] = field(default_factory=set)
+    free: deque[int] = field(default_factory=deque)
+    waiting: dict[int, str] = field(default_factory=dict)
+    """The gateway's request to the function's id, first come first served."""
+    refilling: bool = False

@@ -1,0 +1,137 @@
+"""Child processes: starting, watching, killing, reaping, and sweeping what the dead leave behind.
+
+Everything here rests on one fact: a process id cannot be reused before its parent has reaped it. So a child is signalled
+through its pidfd, or by number while it is unreaped, and never otherwise (S2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Collection, Iterator
+
+from ..core.endings import WaitStatus
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> None:
+    """Make orphaned descendants our children, whatever session or group they moved to (S16)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def start_python(module: str, descriptor: int) -> int:
+    """Execute `python -m module DESCRIPTOR OUR_OS_PID` afresh, in a process group of its own, and return its os_pid.
+
+    `descriptor` keeps its number; everything else that is open here is close-on-exec.
+    """
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # -P: a module in the current folder must not stand in for one of the standard library.
+        arguments = [sys.executable, "-P", "-m", module, str(descriptor), str(os.getpid())]
+        # A dup2 onto itself clears close-on-exec in the child alone: posix_spawn_file_actions_adddup2, glibc 2.29.
+        files = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, descriptor, descriptor)]
+        return os.posix_spawn(sys.executable, arguments, dict(os.environ), file_actions=files, setpgroup=0)
+    finally:
+        os.close(null)
+
+
+class Child:
+    """One unreaped child of ours."""
+
+    def __init__(self, os_pid: int) -> None:
+        """Raises ProcessLookupError or ChildProcessError if `os_pid` is not an unreaped child of this process."""
+        self.os_pid = os_pid
+        self.pidfd = os.pidfd_open(os_pid)
+        try:
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except BaseException:
+            os.close(self.pidfd)
+            raise
+
+    def status(self) -> WaitStatus | None:
+        """The wait status once it is dead, without reaping it; None while it lives."""
+        result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if result is None:
+            return None
+        if result.si_code == os.CLD_EXITED:
+            return WaitStatus(result.si_status)
+        return WaitStatus(None, result.si_status)
+
+    def kill(self) -> None:
+        """SIGKILL; nothing happens if it is already dead."""
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def kill_group(self) -> None:
+        """SIGKILL to the process group that it leads, which cannot be another's while it is unreaped."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.os_pid, signal.SIGKILL)
+
+    def reap(self) -> None:
+        """Let the operating system forget it. The numbers are invalid from here on."""
+        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        os.close(self.pidfd)
+
+
+def own_children(known: Collection[int] = ()) -> Iterator[tuple[int, int]]:
+    """Yield (os_pid, process group) of every child of this process that is not `known`, the dead ones too.
+
+    Reads /proc, because `/proc/…/children` is not there in every kernel and may miss some.
+    """
+    me = os.getpid()
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) not in known:
+            stat = read_stat(name)
+            if stat is not None and stat[0] == me:
+                yield int(name), stat[1]
+
+
+def read_stat(name: str) -> tuple[int, int] | None:
+    """Return (parent, process group) of the process with this number, None if there is none. proc(5), /proc/pid/stat."""
+    try:
+        descriptor = os.open(f"/proc/{name}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        text = os.read(descriptor, 1024)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    fields = text[text.rindex(b")") + 2 :].split(maxsplit=3)
+    return int(fields[1]), int(fields[2])
+
+
+class Orphans:
+    """Finds and kills the descendants that dead workers leave behind."""
+
+    def __init__(self, known: Callable[[], set[int]], is_newborn_group: Callable[[int], bool]) -> None:
+        """`known()` gives the os_pids of our own children; `is_newborn_group(process group)` tells the groups of live hosts,
+        where workers stay until they are started."""
+        self._known = known
+        self._is_newborn_group = is_newborn_group
+        self.dying: dict[int, Child] = {}
+
+    def sweep(self) -> list[Child]:
+        """SIGKILL every child of ours that nobody knows. Returns those found now; their own children become ours when
+        they die, so sweep again then."""
+        found = []
+        known = self._known() | self.dying.keys()
+        for os_pid, group in own_children(known):
+            if self._is_newborn_group(group):
+                continue
+            child = Child(os_pid)
+            child.kill()
+            self.dying[os_pid] = child
+            found.append(child)
+        return found
+
+    def reap(self, child: Child) -> None:
+        """An orphan is dead."""
+        del self.dying[child.os_pid]
+        child.reap()

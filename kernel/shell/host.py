@@ -1,0 +1,154 @@
+"""The supervisor's handle on one host: the fork server of a `process.host`.
+
+Starts it, has it fork, and starts it again when it dies (S41a). A fork under way when it dies has failed; workers that were
+born live on, because they are the supervisor's children.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from typing import Protocol
+
+from ..wire import messages as m
+from ..wire.channel import Channel, channel_pair
+from ..wire.configuration import HostConfiguration, pack
+from ..wire.errors import ProtocolViolation
+from .attachment import Attachment, Turn
+from .children import Child, start_python
+
+logger = logging.getLogger("wsrelay")
+
+RESTART_DELAY = 1.0
+"""Seconds between the starts of a host that dies again and again."""
+
+
+class HostListener(Protocol):
+    """Who is told what a host does."""
+
+    def host_changed(self) -> None:
+        """It is ready, or gone."""
+
+    def worker_born(self, number: int, os_pid: int) -> None:
+        """It forked a worker. Raises ProtocolViolation if that cannot be."""
+
+    def worker_failed(self, number: int, detail: str) -> None:
+        """It will not fork this worker."""
+
+    def end_turn(self) -> None:
+        """A callback of the loop is done."""
+
+
+class Host:
+    """One fork server, through all its incarnations."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        turn: Turn,
+        configuration: HostConfiguration,
+        open_files: int,
+        listener: HostListener,
+    ) -> None:
+        """`open_files` is the soft limit on descriptors that workers get unless the configuration says otherwise."""
+        limits = configuration.limits
+        if limits.open_files is None:
+            limits = dataclasses.replace(limits, open_files=open_files)
+        self.id = configuration.id
+        self.ready = False
+        self.child: Child | None = None
+        self._configuration = dataclasses.replace(configuration, limits=limits)
+        self._loop = loop
+        self._turn = turn
+        self._listener = listener
+        self._attachment: Attachment | None = None
+        self._forking: dict[int, None] = {}
+        self._last_start = float("-inf")
+        self._stopped = False
+
+    def start(self) -> None:
+        """Execute a fresh fork server."""
+        if self._stopped:
+            return
+        self._last_start = self._loop.time()
+        ours, theirs = channel_pair()
+        with theirs:
+            child = Child(start_python("wsrelay.workers.shell.host", theirs.fileno()))
+        self.child = child
+        self._loop.add_reader(child.pidfd, self._died)
+        channel = Channel(ours, m.HOST_TO_SUPERVISOR)
+        self._attachment = Attachment(self._loop, self._turn, channel, self._readable)
+        self._attachment.send(m.ConfigureHost(pack(self._configuration)))
+
+    def fork(self, number: int, control: int) -> None:
+        """Have the worker forked; `control` is its end of its control channel."""
+        self._forking[number] = None
+        if self._attachment is None:
+            self._loop.call_soon(self._fork_failed, number, "host_lost: the host is being restarted")
+        else:
+            self._attachment.send(m.Fork(number), control)
+
+    def _fork_failed(self, number: int, detail: str) -> None:
+        if self._forking.pop(number, 0) is None:
+            self._listener.worker_failed(number, detail)
+            self._listener.end_turn()
+
+    def _readable(self) -> None:
+        attachment = self._attachment
+        if attachment is None:
+            return
+        records = attachment.channel.receive()
+        try:
+            for record in records:
+                self._take(record)
+            if attachment.channel.violation is not None:
+                raise attachment.channel.violation
+        except ProtocolViolation as violation:
+            logger.error("%s: its fork server wrote garbage (%s): killed", self.id, violation)
+            self.kill()
+        if attachment.channel.ended or attachment.channel.violation is not None:
+            attachment.stop_reading()
+            self.kill()
+        self._listener.end_turn()
+
+    def _take(self, record: object) -> None:
+        if isinstance(record, m.HostReady):
+            self.ready = True
+            for source, why in record.refused:
+                logger.warning("%s: %s is not preloaded, each worker imports it: %s", self.id, source, why)
+            self._listener.host_changed()
+        elif isinstance(record, m.Forked):
+            self._forking.pop(record.worker, None)
+            self._listener.worker_born(record.worker, record.os_pid)
+        elif isinstance(record, m.ForkFailed):
+            self._fork_failed(record.worker, f"fork failed: {record.message}")
+
+    def kill(self) -> None:
+        """SIGKILL; it will be restarted."""
+        if self.child is not None:
+            self.child.kill()
+
+    def stop(self) -> None:
+        """SIGKILL, for good."""
+        self._stopped = True
+        self.kill()
+
+    def _died(self) -> None:
+        child = self.child
+        if child is None or (status := child.status()) is None:
+            return
+        self._loop.remove_reader(child.pidfd)
+        self._readable()  # its group is not killed: workers that are born and not yet started are in it
+        self.child, self.ready = None, False
+        if self._attachment is not None:
+            self._attachment.close()
+            self._attachment = None
+        for number in list(self._forking):
+            self._fork_failed(number, "host_lost: the host died before it had forked")
+        child.reap()
+        self._listener.host_changed()
+        if not self._stopped:
+            logger.error("%s: its fork server ended (%s): restarting", self.id, status)
+            self._loop.call_at(max(self._loop.time(), self._last_start + RESTART_DELAY), self.start)
+        self._listener.end_turn()

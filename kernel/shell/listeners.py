@@ -1,0 +1,90 @@
+"""Listening sockets: bound by the supervisor, served by the gateway, so that a gateway's restart refuses nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+
+BACKLOG = 2048
+
+
+class ListenError(Exception):
+    """An address cannot be listened on: what, and why."""
+
+
+def listen(address: str) -> list[socket.socket]:
+    """Return the listening sockets of `host:port`, `:port` or `unix:/path`.
+
+    A host name may have several addresses. With port 0 they all get the port that the first was given.
+    Raises ListenError.
+    """
+    try:
+        if address.startswith("unix:"):
+            return [_listen_unix(address.removeprefix("unix:"))]
+        return _listen_tcp(address)
+    except OSError as problem:
+        raise ListenError(f"cannot listen on {address}: {problem.strerror or problem}") from problem
+
+
+def _listen_unix(path: str) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            _check_stale(path)
+            os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(path)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _check_stale(path: str) -> None:
+    """Only a socket file that nobody listens on may be replaced."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(ConnectionRefusedError):
+        probe.connect(path)
+        raise ListenError(f"cannot listen on unix:{path}: somebody does already")
+
+
+def _listen_tcp(address: str) -> list[socket.socket]:
+    host, _, port_text = address.rpartition(":")
+    port = int(port_text)
+    host = host.removeprefix("[").removesuffix("]")
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners: list[socket.socket] = []
+    try:
+        for family, where in dict.fromkeys((family, where) for family, _, _, _, where in found):
+            if port == 0 and listeners:
+                where = (where[0], listeners[0].getsockname()[1], *where[2:])
+            listeners.append(_listen_one(family, where))
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def _listen_one(family: int, where: tuple[object, ...]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(where)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def describe(listener: socket.socket, *, tls: bool) -> str:
+    """Where it listens, for people: `http://127.0.0.1:8080` or `unix:/path`."""
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
+    host, port = listener.getsockname()[:2]
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
