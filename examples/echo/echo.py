@@ -1,0 +1,43 @@
+"""Sends every message back to the client that it came from."""
+
+from wsrelay.workers import http, process
+
+HOST = "app:processes"
+SHARED = "echo.shared"
+
+
+def connect() -> None:
+    """Give this connection a process of its own."""
+    http.response().relay_to(process.spawn("app:echo", HOST))
+
+
+def connect_shared() -> None:
+    """Give this connection to the one process that serves all; start that if it is not there."""
+    if process.registry.lookup(SHARED) is None:
+        pid = process.spawn("app:shared", HOST)
+        try:
+            process.registry.register(SHARED, pid)
+        except process.AlreadyExists:  # somebody was faster
+            process.terminate(pid)
+    http.response().relay_to(SHARED)
+
+
+def echo() -> None:
+    """One client: ends when that client has left."""
+    for message in process.inbox():
+        if message.topic == "ws.message":
+            send_back(message.payload)
+        elif message.topic == "ws.leave":
+            return
+
+
+def shared() -> None:
+    """Any number of clients."""
+    for message in process.inbox():
+        if message.topic == "ws.message":
+            send_back(message.payload)
+
+
+def send_back(payload: dict) -> None:
+    """Answer a `ws.message` with its own content, text as text and bytes as bytes."""
+    process.send(payload["client_pid"], "ws.send", {"type": payload["type"], "data": payload["data"]})

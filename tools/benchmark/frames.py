@@ -1,0 +1,87 @@
+"""WebSocket on a raw socket, as little of it as a load generator needs (RFC 6455)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import socket
+from dataclasses import dataclass
+
+TEXT = 0x1
+CLOSE = 0x8
+_ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+def client_frame(opcode: int, payload: bytes, key: bytes) -> bytes:
+    """A final frame, masked with `key` (4 bytes)."""
+    mask = (key * (len(payload) // 4 + 1))[: len(payload)]
+    masked = int.from_bytes(payload, "big") ^ int.from_bytes(mask, "big")
+    return bytes([0x80 | opcode]) + _length(len(payload), 0x80) + key + masked.to_bytes(len(payload), "big")
+
+
+def server_frame(opcode: int, payload: bytes) -> bytes:
+    """A final frame as a server sends it."""
+    return bytes([0x80 | opcode]) + _length(len(payload), 0) + payload
+
+
+def _length(length: int, mask_bit: int) -> bytes:
+    if length < 126:
+        return bytes([mask_bit | length])
+    if length < 1 << 16:
+        return bytes([mask_bit | 126]) + length.to_bytes(2, "big")
+    return bytes([mask_bit | 127]) + length.to_bytes(8, "big")
+
+
+@dataclass
+class FrameReader:
+    """Reads whole frames from a blocking socket. A frame of a server is not masked."""
+
+    connection: socket.socket
+    buffer: bytes = b""
+
+    def _take(self, count: int) -> bytes:
+        while len(self.buffer) < count:
+            data = self.connection.recv(65536)
+            if not data:
+                raise ConnectionError("the connection ended without a close frame")
+            self.buffer += data
+        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+        return taken
+
+    def read(self) -> tuple[int, bytes]:
+        """Return the next frame's opcode and payload."""
+        first, second = self._take(2)
+        length = second & 0x7F
+        if length == 126:
+            length = int.from_bytes(self._take(2), "big")
+        elif length == 127:
+            length = int.from_bytes(self._take(8), "big")
+        return first & 0x0F, self._take(length)
+
+
+def connect(host: str, port: int, path: str, timeout: float = 20.0) -> tuple[socket.socket, bytes]:
+    """Open a WebSocket connection; return the blocking socket and what came after the response head."""
+    connection = socket.create_connection((host, port), timeout)
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        key = base64.b64encode(os.urandom(16))
+        head = (
+            f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key.decode()}\r\n\r\n"
+        )
+        connection.sendall(head.encode())
+        data = b""
+        while b"\r\n\r\n" not in data:
+            received = connection.recv(65536)
+            if not received:
+                raise ConnectionError(f"the server closed the connection during the handshake, after {data!r}")
+            data += received
+        head_received, _, rest = data.partition(b"\r\n\r\n")
+        expected = base64.b64encode(hashlib.sha1(key + _ACCEPT_GUID, usedforsecurity=False).digest())
+        if not head_received.startswith(b"HTTP/1.1 101 ") or expected not in head_received:
+            raise ConnectionError(f"no upgrade: {head_received.splitlines()[0].decode(errors='replace')}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection, rest
