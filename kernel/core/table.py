@@ -14,7 +14,6 @@ from ..wire import messages as m
 from ..wire.configuration import Application
 from ..wire.errors import (
     AlreadyExists,
-    Invalid,
     LimitExceeded,
     NoProc,
     NotFound,
@@ -24,12 +23,11 @@ from ..wire.errors import (
 )
 from ..wire.pid import SUPERVISOR_OWNER, Pid, check_name
 from ..wire.reason import KILLED, NOCONNECTION, PROTOCOL, WireReason, make_reason, noproc
+from .connections import Connections
 from .effects import (
     Effect,
     GraceExpired,
-    KillWorker,
     PoolRefill,
-    ProcessEnded,
     SendToGateway,
     SendToWorker,
     SetTimer,
@@ -37,10 +35,8 @@ from .effects import (
 )
 from .endings import WaitStatus, check_report, reason_of_death
 from .pools import FunctionPools
+from .population import Population, require
 from .processes import Kind, Process, Worker
-
-MAX_RELATIONS = 100_000
-"""Monitors, links or names that one process may hold."""
 
 
 class ProcessTable:
@@ -51,19 +47,18 @@ class ProcessTable:
         self._application = application
         self._node = node
         self._epoch = epoch
-        self._gateway = gateway
         self._last_serial = 0
         self._last_worker = 0
-        self._last_connection = 0
-        self._processes: dict[str, Process] = {}
-        self._workers: dict[int, Worker] = {}
-        self._names: dict[str, tuple[str, str]] = {}
-        """Name to (holder, registrar)."""
+        self._granted: dict[int, Pid] = {}
+        """The gateway's requests to the invocations that run for them."""
+        self._population = Population(gateway, lambda worker: self._pools.withdraw_worker(worker.host, worker.number))
+        self._processes = self._population.processes
+        self._workers = self._population.workers
         self._actors = dict.fromkeys(application.hosts, 0)
         self._pools = FunctionPools(application, self._start_function_worker, self._grant)
-        self._effects: list[Effect] = []
         self.cancels_waiting: dict[int, set[str]] = {}
         """Worker to the senders of CANCELs that may be unread (S10). The shell drops a worker's when its queue is empty."""
+        connections = Connections(self._population, epoch)
         self._on_worker: dict[type, Callable[[Process, Any], None]] = {
             m.Send: self._send,
             m.Spawn: self._spawn,
@@ -80,10 +75,10 @@ class ProcessTable:
             m.InvocationEnded: self._invocation_ended,
         }
         self._on_gateway: dict[type, Callable[[Any], None]] = {
-            m.Admit: self._admit,
-            m.Retarget: self._retarget,
-            m.Abandon: self._abandon,
-            m.ConnectionEnded: self._connection_ended,
+            m.Admit: connections.admit,
+            m.Retarget: connections.retarget,
+            m.Abandon: connections.abandon,
+            m.ConnectionEnded: connections.end,
             m.RequestInvocation: self._request_invocation,
             m.WithdrawInvocation: self._withdraw_invocation,
             m.TerminateInvocation: self._terminate_invocation,
@@ -95,7 +90,7 @@ class ProcessTable:
     def start(self) -> list[Effect]:
         """Fill the function pools."""
         self._pools.fill_all()
-        return self._take_effects()
+        return self._population.take_effects()
 
     def from_worker(self, number: int, record: tuple[Any, ...], now: float) -> list[Effect]:
         """A worker wrote a record on its control channel. One that is not its to write kills it (S11)."""
@@ -108,8 +103,8 @@ class ProcessTable:
             else:
                 self._from_process(worker, record, now)
         except ProtocolViolation as violation:
-            self._kill_worker(worker, make_reason(PROTOCOL, str(violation)))
-        return self._take_effects()
+            self._population.kill_worker(worker, make_reason(PROTOCOL, str(violation)))
+        return self._population.take_effects()
 
     def _from_process(self, worker: Worker, record: tuple[Any, ...], now: float) -> None:
         process = self._processes.get(worker.pid) if worker.pid is not None else None
@@ -125,45 +120,45 @@ class ProcessTable:
             if request is None:
                 raise ProtocolViolation(f"{type(record).__name__}: {error}") from None
             failed = m.Failed(request, error.code, str(error), getattr(error, "pid", None))
-            self._effects.append(SendToWorker(process.worker, failed))
+            self._population.effects.append(SendToWorker(process.worker, failed))
 
     def from_gateway(self, record: tuple[Any, ...]) -> list[Effect]:
         """The gateway wrote a record that is the table's business."""
         try:
             self._on_gateway[type(record)](record)
         except ProcessError as error:
-            self._effects.append(SendToGateway(m.Refused(record[0], error.code, str(error))))
-        return self._take_effects()
+            self._population.effects.append(SendToGateway(m.Refused(record[0], error.code, str(error))))
+        return self._population.take_effects()
 
     def worker_violated(self, number: int, detail: str) -> list[Effect]:
         """A worker wrote bytes that are no frame (S11)."""
         if worker := self._workers.get(number):
-            self._kill_worker(worker, make_reason(PROTOCOL, detail))
-        return self._take_effects()
+            self._population.kill_worker(worker, make_reason(PROTOCOL, detail))
+        return self._population.take_effects()
 
     def worker_lost(self, number: int) -> list[Effect]:
         """A worker's control channel has ended and it lives on: fence it (S13)."""
         if worker := self._workers.get(number):
-            self._kill_worker(worker, make_reason(NOCONNECTION, "its control channel ended"))
-        return self._take_effects()
+            self._population.kill_worker(worker, make_reason(NOCONNECTION, "its control channel ended"))
+        return self._population.take_effects()
 
     def worker_overflowed(self, number: int) -> list[Effect]:
         """A worker's unread mail is over its host's bound (S10)."""
         if worker := self._workers.get(number):
-            self._kill_worker(worker, make_reason("limit:mailbox", "its unread mail exceeds limits.mailbox"))
-        return self._take_effects()
+            self._population.kill_worker(worker, make_reason("limit:mailbox", "its unread mail exceeds limits.mailbox"))
+        return self._population.take_effects()
 
     def worker_exited(self, number: int, status: WaitStatus, now: float) -> list[Effect]:
         """The kernel says that a worker is dead; its control channel has been drained (S14)."""
         if worker := self._workers.get(number):
             self._remove_worker(worker, reason_of_death(worker.chosen, worker.report, status), now)
-        return self._take_effects()
+        return self._population.take_effects()
 
     def worker_failed(self, number: int, detail: str, now: float) -> list[Effect]:
         """A worker never came to be: its host could not fork it, or died before it had."""
         if worker := self._workers.get(number):
             self._remove_worker(worker, worker.chosen or make_reason(NOCONNECTION, detail), now)
-        return self._take_effects()
+        return self._population.take_effects()
 
     def timer_fired(self, event: GraceExpired | PoolRefill, now: float) -> list[Effect]:
         """A timer that was asked for has come."""
@@ -172,26 +167,22 @@ class ProcessTable:
         else:
             process = self._processes.get(event.pid)
             if process is not None and process.deadline is not None and process.deadline <= now:
-                self._kill(process, make_reason(KILLED, "its grace after CANCEL ran out"))
-        return self._take_effects()
+                self._population.kill(process, make_reason(KILLED, "its grace after CANCEL ran out"))
+        return self._population.take_effects()
 
     def cancel_all(self, now: float, grace: float) -> list[Effect]:
         """Ask every actor to end within `grace` seconds: the runtime shuts down."""
         for process in list(self._processes.values()):
             if process.kind is Kind.ACTOR:
                 self._signal_cancel(process, "", round(grace * 1000), now)
-        return self._take_effects()
+        return self._population.take_effects()
 
     def kill_all(self) -> list[Effect]:
         """Kill every worker: the runtime shuts down. Function pools are not refilled."""
         self._pools.close()
         for worker in self._workers.values():
-            self._kill_worker(worker, make_reason(KILLED, "the runtime shuts down"))
-        return self._take_effects()
-
-    def _take_effects(self) -> list[Effect]:
-        effects, self._effects = self._effects, []
-        return effects
+            self._population.kill_worker(worker, make_reason(KILLED, "the runtime shuts down"))
+        return self._population.take_effects()
 
     # --- views --------------------------------------------------------------------------------------------------------
 
@@ -208,7 +199,7 @@ class ProcessTable:
         return {
             "processes": len(self._processes),
             "workers": len(self._workers),
-            "names": len(self._names),
+            "names": len(self._population.names),
             "monitors": sum(len(process.monitoring) for process in self._processes.values()),
             "links": sum(len(process.links) for process in self._processes.values()) // 2,
         }
@@ -225,7 +216,7 @@ class ProcessTable:
         self._workers[worker.number] = worker
         mailbox = self._application.hosts[host].limits.mailbox
         start = m.Start(worker.number, pid or "", host, *entry, arguments, mailbox)
-        self._effects.append(StartWorker(worker.number, host, start))
+        self._population.effects.append(StartWorker(worker.number, host, start))
         return worker
 
     def _spawn(self, parent: Process, request: m.Spawn) -> None:
@@ -238,17 +229,17 @@ class ProcessTable:
         if self._actors[host.id] >= host.max_processes:
             raise LimitExceeded(f"{host.id} is full: it runs {host.max_processes} processes (max_processes)")
         if request.monitor:
-            self._check_room(parent.monitoring, "monitors")
-            self._check_new_ref(parent, request.request)
+            self._population.check_room(parent.monitoring, "monitors")
+            self._population.check_new_ref(parent, request.request)
         pid = self._make_pid(host.id)
         worker = self._start_worker(host.id, pid, (entry.id, entry.source, entry.method), request.arguments)
         child = Process(pid, Kind.ACTOR, entry.id, worker.number, parent=parent.pid)
         self._processes[pid] = child
         self._actors[host.id] += 1
         if request.link:
-            self._add_link(parent, child)
+            self._population.add_link(parent, child)
         if request.monitor:
-            self._add_monitor(parent, request.request, child)
+            self._population.add_monitor(parent, request.request, child)
         self._reply(parent, request.request, pid)
 
     # --- sending (S6, S8, S9) -----------------------------------------------------------------------------------------
@@ -263,78 +254,49 @@ class ProcessTable:
                 continue
             if process.kind is Kind.CONNECTION:
                 raise ProtocolViolation("a message to a connection on the control channel")
-            self._effects.append(SendToWorker(process.worker, deliver))
+            self._population.effects.append(SendToWorker(process.worker, deliver))
 
     def _reply(self, process: Process, request: int, value: str | int | None = None) -> None:
-        self._effects.append(SendToWorker(process.worker, m.Reply(request, value)))
+        self._population.effects.append(SendToWorker(process.worker, m.Reply(request, value)))
 
     # --- monitors (S19 to S22) ----------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _check_room(relations: dict[Any, Any], what: str) -> None:
-        if len(relations) >= MAX_RELATIONS:
-            raise LimitExceeded(f"a process may hold {MAX_RELATIONS} {what}")
-
-    def _check_new_ref(self, watcher: Process, ref: int) -> None:
-        worker = self._workers[watcher.worker]
-        if ref <= worker.last_ref:
-            raise ProtocolViolation("a monitor's ref is used again")
-        worker.last_ref = ref
-
-    @staticmethod
-    def _add_monitor(watcher: Process, ref: int, target: Process) -> None:
-        watcher.monitoring[ref] = target.pid
-        target.watchers[watcher.pid, ref] = None
-
     def _monitor(self, watcher: Process, request: m.Monitor) -> None:
         pid = Pid.parse(request.pid)
-        self._check_room(watcher.monitoring, "monitors")
-        self._check_new_ref(watcher, request.request)
+        self._population.check_room(watcher.monitoring, "monitors")
+        self._population.check_new_ref(watcher, request.request)
         target = self._processes.get(pid)
         if target is not None:
-            self._add_monitor(watcher, request.request, target)
+            self._population.add_monitor(watcher, request.request, target)
         self._reply(watcher, request.request)
         if target is None:
-            self._effects.append(SendToWorker(watcher.worker, m.Exit(request.request, pid, noproc(), None)))
-
-    def _remove_monitor(self, watcher: Process, ref: int) -> None:
-        pid = watcher.monitoring.pop(ref, None)
-        if pid is not None:
-            del self._processes[pid].watchers[watcher.pid, ref]
+            self._population.effects.append(SendToWorker(watcher.worker, m.Exit(request.request, pid, noproc(), None)))
 
     def _unmonitor(self, watcher: Process, request: m.Unmonitor) -> None:
-        self._remove_monitor(watcher, request.ref)
+        self._population.remove_monitor(watcher, request.ref)
         self._reply(watcher, request.request)
 
     def _unmonitor_all(self, watcher: Process, request: m.UnmonitorAll) -> None:
         for ref in [ref for ref, pid in watcher.monitoring.items() if pid == request.pid]:
-            self._remove_monitor(watcher, ref)
+            self._population.remove_monitor(watcher, ref)
         self._reply(watcher, request.request)
 
     # --- links (S23 to S28) -------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _add_link(one: Process, other: Process) -> None:
-        if one is not other:
-            one.links[other.pid] = None
-            other.links[one.pid] = None
-
     def _link(self, caller: Process, request: m.Link) -> None:
         pid = Pid.parse(request.pid)
-        self._check_room(caller.links, "links")
+        self._population.check_room(caller.links, "links")
         peer = self._processes.get(pid)
         if peer is not None:
-            self._add_link(caller, peer)
+            self._population.add_link(caller, peer)
         elif not caller.trap_links:
             raise NoProc(f"{pid} has ended or never was: nothing to link to (set trap_links to get LINK_DOWN instead)")
         self._reply(caller, request.request)
         if peer is None:
-            self._effects.append(SendToWorker(caller.worker, m.LinkDown(pid, noproc(), None)))
+            self._population.effects.append(SendToWorker(caller.worker, m.LinkDown(pid, noproc(), None)))
 
     def _unlink(self, caller: Process, request: m.Unlink) -> None:
-        if request.pid in caller.links:
-            del caller.links[request.pid]
-            del self._processes[request.pid].links[caller.pid]
+        self._population.remove_link(caller, request.pid)
         self._reply(caller, request.request)
 
     def _set_options(self, process: Process, request: m.SetOptions) -> None:
@@ -355,29 +317,16 @@ class ProcessTable:
         waiting = self.cancels_waiting.setdefault(process.worker, set())
         if sender not in waiting:
             waiting.add(sender)
-            self._effects.append(SendToWorker(process.worker, m.CancelSignal(sender, grace)))
+            self._population.effects.append(SendToWorker(process.worker, m.CancelSignal(sender, grace)))
         if grace is not None:
             deadline = now + grace / 1000
             if process.deadline is None or deadline < process.deadline:
                 process.deadline = deadline
-                self._effects.append(SetTimer(deadline, GraceExpired(process.pid)))
+                self._population.effects.append(SetTimer(deadline, GraceExpired(process.pid)))
 
     def _terminate(self, sender: Process, request: m.Terminate) -> None:
         if process := self._processes.get(request.pid):
-            self._kill(process, make_reason(KILLED, f"terminated by {sender.pid}"))
-
-    def _kill(self, process: Process, reason: WireReason) -> None:
-        if process.kind is not Kind.CONNECTION:
-            self._kill_worker(self._workers[process.worker], reason)
-        elif not process.ending:
-            process.ending = True
-            self._effects.append(SendToGateway(m.EndConnection(process.pid, reason)))
-
-    def _kill_worker(self, worker: Worker, reason: WireReason) -> None:
-        if worker.chosen is None:
-            worker.chosen = reason
-            self._pools.withdraw_worker(worker.host, worker.number)
-            self._effects.append(KillWorker(worker.number))
+            self._population.kill(process, make_reason(KILLED, f"terminated by {sender.pid}"))
 
     # --- names (S32) --------------------------------------------------------------------------------------------------
 
@@ -386,30 +335,28 @@ class ProcessTable:
         process = self._processes.get(Pid.parse(request.pid))
         if process is None:
             raise NoProc(f"{request.pid} has ended or never was: it cannot be named {name!r}")
-        holder = self._names.get(name)
+        holder = self._population.names.get(name)
         if holder is not None and holder[0] != process.pid:
             raise AlreadyExists(f"the name {name!r} belongs to {holder[0]}", pid=holder[0])
         if holder is None:
-            self._check_room(process.names, "names")
-            self._names[name] = (process.pid, registrar.pid)
+            self._population.check_room(process.names, "names")
+            self._population.names[name] = (process.pid, registrar.pid)
             process.names[name] = None
         self._reply(registrar, request.request)
 
     def _unregister(self, caller: Process, request: m.Unregister) -> None:
-        holder = self._names.get(request.name)
+        holder = self._population.names.get(request.name)
         if holder is None:
             raise NotFound(f"no process has the name {request.name!r:.200}")
         if caller.pid not in holder:
             raise NotPermitted(f"the name {request.name!r} belongs to {holder[0]}: only it, or who registered it, may")
-        del self._names[request.name]
+        del self._population.names[request.name]
         del self._processes[holder[0]].names[request.name]
         self._reply(caller, request.request)
 
     def _lookup(self, caller: Process, request: m.Lookup) -> None:
-        holder = self._names.get(request.name)
+        holder = self._population.names.get(request.name)
         self._reply(caller, request.request, holder[0] if holder else None)
-
-    # --- death (S12, S15, S22, S25) -----------------------------------------------------------------------------------
 
     def _remove_worker(self, worker: Worker, reason: WireReason, now: float) -> None:
         del self._workers[worker.number]
@@ -417,104 +364,15 @@ class ProcessTable:
         process = self._processes.get(worker.pid) if worker.pid is not None else None
         ended = m.WorkerEnded(worker.number, worker.pid or "", reason, restarting=False)
         if process is not None:
-            self._commit(process, reason, ended, {})
+            self._granted.pop(process.request, None)
+            self._population.commit(process, reason, ended, {})
         else:
-            self._effects.append(SendToGateway(ended))
+            self._population.effects.append(SendToGateway(ended))
         if worker.is_function:
             if deadline := self._pools.remove_worker(worker.host, worker.number, crashed_idle=process is None, now=now):
-                self._effects.append(SetTimer(deadline, PoolRefill(worker.host)))
+                self._population.effects.append(SetTimer(deadline, PoolRefill(worker.host)))
         else:
             self._actors[worker.host] -= 1
-
-    def _commit(
-        self, process: Process, reason: WireReason, notice: tuple[Any, ...] | None, marks: dict[int, int]
-    ) -> None:
-        """Make a death true, once. Everything that could still find the process goes first (S15), then the notices."""
-        pid = process.pid
-        del self._processes[pid]
-        for name in process.names:
-            del self._names[name]
-        for ref, target in process.monitoring.items():
-            if target != pid:
-                del self._processes[target].watchers[pid, ref]
-        for peer in process.links:
-            del self._processes[peer].links[pid]
-        if notice is not None:
-            self._effects.append(SendToGateway(notice))
-        self._effects.append(ProcessEnded(pid, process.entry, reason))
-        for watcher, ref in process.watchers:
-            self._notify_watcher(watcher, ref, pid, reason, marks)
-        if not reason.clean:
-            inherited = reason if reason.origin else reason._replace(origin=pid)
-            for peer in process.links:
-                self._break_link(self._processes[peer], pid, reason, inherited, marks)
-
-    def _notify_watcher(self, watcher: str, ref: int, pid: Pid, reason: WireReason, marks: dict[int, int]) -> None:
-        process = self._processes.get(watcher)
-        if process is not None:  # the dead may have watched itself
-            del process.monitoring[ref]
-            exit_notice = m.Exit(ref, pid, reason, self._mark(process.worker, marks))
-            self._effects.append(SendToWorker(process.worker, exit_notice))
-
-    def _break_link(
-        self, peer: Process, pid: Pid, reason: WireReason, inherited: WireReason, marks: dict[int, int]
-    ) -> None:
-        if peer.trap_links:
-            link_down = m.LinkDown(pid, reason, self._mark(peer.worker, marks))
-            self._effects.append(SendToWorker(peer.worker, link_down))
-        else:
-            self._kill(peer, inherited)
-
-    def _mark(self, worker: int, marks: dict[int, int]) -> m.Mark | None:
-        frame = marks.get(worker)
-        return None if frame is None else m.Mark(self._gateway, frame)
-
-    # --- connections (S44, S47, S51) ----------------------------------------------------------------------------------
-
-    def _resolve_target(self, target: str) -> Process:
-        holder = self._names.get(target)
-        process = self._processes.get(holder[0] if holder else target)
-        if process is None:
-            raise NotFound("the target has ended or never was")
-        if process.kind is Kind.CONNECTION:
-            raise Invalid("the target is a WebSocket connection: expected a process that handles messages")
-        return process
-
-    def _admit(self, request: m.Admit) -> None:
-        pid = Pid.parse(request.connection)
-        parts = pid.parts
-        if (
-            parts.gateway_incarnation != self._gateway
-            or parts.epoch != self._epoch
-            or parts.serial <= self._last_connection
-        ):
-            raise Invalid("a connection's PID must be new and of this gateway")
-        target = self._resolve_target(request.target)
-        self._last_connection = parts.serial
-        target.admissions += 1
-        self._processes[pid] = Process(pid, Kind.CONNECTION, parts.host, parent=request.invocation)
-        self._effects.append(SendToGateway(m.Admitted(request.request, target.pid, target.worker)))
-
-    def _retarget(self, request: m.Retarget) -> None:
-        if request.connection not in self._processes:
-            raise NotFound("the connection has ended")
-        target = self._resolve_target(request.target)
-        target.admissions += 1
-        self._effects.append(SendToGateway(m.Admitted(request.request, target.pid, target.worker)))
-
-    def _abandon(self, request: m.Abandon) -> None:
-        try:
-            target = self._resolve_target(request.target)
-        except ProcessError:
-            return
-        others = target.admissions - (request.connection is not None)
-        if target.kind is Kind.ACTOR and target.parent == request.invocation and others <= 0:
-            self._kill(target, make_reason(KILLED, "the handshake that it was spawned for was not completed"))
-
-    def _connection_ended(self, notice: m.ConnectionEnded) -> None:
-        process = self._processes.get(notice.connection)
-        if process is not None and process.kind is Kind.CONNECTION:
-            self._commit(process, notice.reason, None, dict(notice.marks))
 
     # --- function invocations (S57, S58) ------------------------------------------------------------------------------
 
@@ -532,8 +390,9 @@ class ProcessTable:
         pid = self._make_pid(worker.host)
         worker.pid = pid
         self._processes[pid] = Process(pid, Kind.INVOCATION, entry.id, number, request=request)
-        self._effects.append(SendToWorker(number, m.Invoke(pid, entry.id, entry.source, entry.method)))
-        self._effects.append(SendToGateway(m.Granted(request, pid, number)))
+        self._granted[request] = pid
+        self._population.effects.append(SendToWorker(number, m.Invoke(pid, entry.id, entry.source, entry.method)))
+        self._population.effects.append(SendToGateway(m.Granted(request, pid, number)))
 
     def _invocation_ended(self, process: Process, notice: m.InvocationEnded) -> None:
         reason = check_report(notice.reason)
@@ -541,53 +400,31 @@ class ProcessTable:
             raise ProtocolViolation("an invocation's end that is none")
         worker = self._workers[process.worker]
         worker.pid = None
-        self._commit(process, reason, m.InvocationFinished(worker.number, process.pid, reason), {})
+        self._granted.pop(process.request, None)
+        self._population.commit(process, reason, m.InvocationFinished(worker.number, process.pid, reason), {})
         if worker.chosen is None:
             self._pools.release(worker.host, worker.number)
 
     def _withdraw_invocation(self, request: m.WithdrawInvocation) -> None:
-        if not self._pools.withdraw_request(request.request):
-            for process in self._processes.values():
-                if process.kind is Kind.INVOCATION and process.request == request.request:
-                    self._kill(process, make_reason(KILLED, "its client went away"))
-                    break
+        process = self._processes.get(self._granted.get(request.request, ""))
+        if not self._pools.withdraw_request(request.request) and process is not None:
+            self._population.kill(process, make_reason(KILLED, "its client went away"))
 
     def _terminate_invocation(self, request: m.TerminateInvocation) -> None:
         process = self._processes.get(request.pid)
         if process is not None and process.kind is Kind.INVOCATION:
-            self._kill(process, make_reason(KILLED, "it took longer than timeouts.request"))
+            self._population.kill(process, make_reason(KILLED, "it took longer than timeouts.request"))
 
     def _report_violation(self, report: m.ReportViolation) -> None:
         if worker := self._workers.get(report.worker):
-            self._kill_worker(worker, make_reason(PROTOCOL, report.detail))
+            self._population.kill_worker(worker, make_reason(PROTOCOL, report.detail))
 
     # --- invariants ---------------------------------------------------------------------------------------------------
 
     def check_invariants(self) -> None:
-        """Raise AssertionError if the two sides of any relation disagree, or a relation names a dead process."""
-        live = self._processes
-        for pid, process in live.items():
-            _require(pid == process.pid, "the table's key is the process's PID")
-            for ref, target in process.monitoring.items():
-                _require(target in live and (pid, ref) in live[target].watchers, "monitors are kept on both sides")
-            for watcher, ref in process.watchers:
-                _require(
-                    watcher in live and live[watcher].monitoring.get(ref) == pid, "watchers are kept on both sides"
-                )
-            for peer in process.links:
-                _require(peer in live and pid in live[peer].links and peer != pid, "links are kept on both sides")
-            for name in process.names:
-                _require(self._names[name][0] == pid, "a process's names are its own")
-            if process.kind is not Kind.CONNECTION:
-                _require(self._workers[process.worker].pid == pid, "a process's worker is that process")
-        for name, (holder, _) in self._names.items():
-            _require(holder in live and name in live[holder].names, "a name's holder lives")
+        """Raise AssertionError if the tables disagree with each other."""
+        self._population.check_invariants()
         for host, count in self._actors.items():
             actors = sum(worker.host == host and not worker.is_function for worker in self._workers.values())
-            _require(count == actors, "the count of a host's actors is right")
+            require(count == actors, "the count of a host's actors is right")
         self._pools.check_invariants(self._workers)
-
-
-def _require(condition: bool, law: str) -> None:
-    if not condition:
-        raise AssertionError(law)
