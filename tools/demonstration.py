@@ -60,7 +60,7 @@ def copy_with_port(folder: Path, port: int) -> Path:
 
 def serve(folder: Path, url: str, seconds: float | None) -> int:
     """Run the runtime until it ends, pass its log on, and announce the URL when it serves."""
-    command = [sys.executable, "-m", "wsrelay.kernel.shell.command", "run", str(folder)]
+    command = [Path(sys.executable).with_name("wsrelay"), "run", folder]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as runtime:
         assert runtime.stderr is not None  # noqa: S101 - for the type checker
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the runtime too, and that decides

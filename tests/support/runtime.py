@@ -86,7 +86,7 @@ class Runtime:
         own = {MARK: self.identity, "TMPDIR": str(self.temporary), "XDG_RUNTIME_DIR": str(self.temporary)}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "wsrelay.kernel.shell.command", "run", str(folder)],
+                [Path(sys.executable).with_name("wsrelay"), "run", folder],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

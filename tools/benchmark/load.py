@@ -94,7 +94,7 @@ class Client:
 
 def run(
     host: str, port: int, path: str, size: int, connections: int, in_flight: int, seconds: float, warm_up: float
-) -> dict:
+) -> dict[str, float | None]:
     """Connect, warm up, measure. Returns the count of echoes, the seconds, and with one in flight the latency's median."""
     script = Script.make(size, in_flight)
     clients: dict[int, Client] = {}

@@ -41,7 +41,7 @@ class Server:
 @contextlib.contextmanager
 def wsrelay(path: str, name: str = "wsrelay") -> Iterator[Server]:
     """This runtime, with the benchmark's own application."""
-    command = [sys.executable, "-m", "wsrelay.kernel.shell.command", "run", str(APPLICATION)]
+    command = [str(Path(sys.executable).with_name("wsrelay")), "run", str(APPLICATION)]
     with _running(command, _SERVING) as (process, port):
         yield Server(name, process, port, path)
 
