@@ -91,7 +91,8 @@ class Assembly:
 
     def _runnable(self, kind: str) -> dict[str, ApplicationEntry]:
         made = {}
-        for entry in self._entries.of(kind):
+        duplicates = [entry for entry in self._entries.duplicates if entry.kind == kind]
+        for entry in [*self._entries.of(kind), *duplicates]:
             source, method = self._source(entry), entry.values.get("method")
             if source is not None and method is not None:
                 made[entry.id] = ApplicationEntry(entry.id, source, method)
@@ -259,7 +260,8 @@ class Assembly:
     def _router(self, router: Entry) -> str | None:
         """Check a router by itself and return its server."""
         name = "post_options.wsrelay.allowed.origins"
-        if name in router.places and "websocket_relay" not in router.values["post_middleware"]:
+        relay = "websocket_relay" in router.values["post_middleware"] or "post_middleware" in router.bad
+        if name in router.places and not relay:
             message = f"{name}: has no effect, expected post_middleware: [websocket_relay] beside it"
             self._problems.add(router.place_of(name), message)
         return self._refer(router, "meta.server", "http.service")

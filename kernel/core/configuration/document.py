@@ -8,6 +8,7 @@ text here, because people disagree about their value.
 
 from __future__ import annotations
 
+import bisect
 import re
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -77,11 +78,27 @@ def read_document(path: str, content: bytes, problems: Problems) -> Value | None
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        place = _place_at(path, content[: error.start].decode("utf-8", "replace"))
-        problems.add(place, "the file is not text, expected UTF-8")
+        before = content[: error.start].decode("utf-8-sig")
+        problems.add(_Places(path, before).at(len(before)), "the file is not text, expected UTF-8")
         return None
-    node = _compose(path, text, problems)
-    return None if node is None else _Reader(path, problems).read(node)
+    places = _Places(path, text)
+    node = _compose(text, places, problems)
+    return None if node is None else _Reader(places, problems).read(node)
+
+
+class _Places:
+    """Where in the file the n-th character is. Only a line feed ends a line, as in editors, though YAML knows more."""
+
+    def __init__(self, path: str, text: str) -> None:
+        self._path = path
+        self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
+
+    def at(self, index: int) -> Place:
+        line = bisect.bisect_right(self._starts, index)
+        return Place(self._path, line, index - self._starts[line - 1] + 1)
+
+    def of(self, mark: yaml.Mark) -> Place:
+        return self.at(mark.index)
 
 
 class _TooDeep(yaml.MarkedYAMLError):
@@ -96,55 +113,45 @@ class _Composer(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise _TooDeep(None, None, f"nested too deeply, expected at most {MAX_DEPTH} levels", self.get_mark())
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise _TooDeep(None, None, f"nested too deeply, expected at most {MAX_DEPTH} levels", mark)
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
 
-def _compose(path: str, text: str, problems: Problems) -> yaml.Node | None:
+def _compose(text: str, places: _Places, problems: Problems) -> yaml.Node | None:
     try:
         composer = _Composer(text)
-    except yaml.reader.ReaderError as error:  # the constructor reads the first characters
-        problems.add(_place_at(path, text[: error.position]), "a control character, expected text")
+    except yaml.reader.ReaderError as error:  # the constructor reads all of the text
+        problems.add(places.at(error.position), "a control character, expected text")
         return None
     try:
         node = composer.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark or composer.get_mark()
         context = f" ({error.context})" if error.context and "\n" not in error.context else ""
-        problems.add(_place(path, mark), f"not valid YAML: {error.problem}{context}")
-    except yaml.reader.ReaderError as error:
-        problems.add(_place_at(path, text[: error.position]), "a control character, expected text")
+        problems.add(places.of(mark), f"not valid YAML: {error.problem}{context}")
     except (ValueError, OverflowError):  # an escape such as "\UFFFFFFFF" that PyYAML does not check
-        problems.add(_place(path, composer.get_mark()), "not valid YAML: an escape that is no character")
+        problems.add(places.of(composer.get_mark()), "not valid YAML: an escape that is no character")
     else:
         if node is None:
-            problems.add(Place(path, 1, 1), "the file is empty, expected version, namespace and entries")
+            problems.add(places.at(0), "the file is empty, expected version, namespace and entries")
         return node
     return None
-
-
-def _place(path: str, mark: yaml.Mark) -> Place:
-    return Place(path, mark.line + 1, mark.column + 1)
-
-
-def _place_at(path: str, before: str) -> Place:
-    lines = before.split("\n")
-    return Place(path, len(lines), len(lines[-1]) + 1)
 
 
 class _Reader:
     """Turns composed nodes into values; an alias is read again at each use, up to the limit."""
 
-    def __init__(self, path: str, problems: Problems) -> None:
-        self._path = path
+    def __init__(self, places: _Places, problems: Problems) -> None:
+        self._places = places
         self._problems = problems
         self._read = 0
         self._open: set[int] = set()
 
     def read(self, node: yaml.Node) -> Value | None:
-        place = _place(self._path, node.start_mark)
+        place = self._places.of(node.start_mark)
         self._read += 1
         if self._read > MAX_VALUES or len(self._open) > MAX_DEPTH:
             # Places of aliased values repeat, so this is said once.
@@ -176,7 +183,7 @@ class _Reader:
             return None
         mapping = Mapping(place)
         for key_node, value_node in node.value:
-            key_place = _place(self._path, key_node.start_mark)
+            key_place = self._places.of(key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode):
                 self._problems.add(key_place, "a list or mapping as a key, expected the name of a field")
                 continue

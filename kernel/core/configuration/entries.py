@@ -40,6 +40,8 @@ class Entry:
     values: dict[str, Any]
     places: dict[str, Place]
     """Of the values that were given."""
+    bad: frozenset[str]
+    """The fields that were given and are not what they should be."""
 
     def place_of(self, name: str) -> Place:
         """Where the field is, or the entry if it was not given."""
@@ -53,6 +55,8 @@ class Entries:
     by_id: dict[str, Entry] = field(default_factory=dict)
     unusable: set[str] = field(default_factory=set)
     """Ids whose kind is not known."""
+    duplicates: list[Entry] = field(default_factory=list)
+    """Entries whose id another one has; only their sources are looked at further."""
     complete: bool = True
     """Whether everything that the files define could be read; only then is a missing entry a mistake."""
 
@@ -145,11 +149,12 @@ class FileReader:
         if kind is None:
             self._entries.unusable.add(id)
             return
-        values, places = EntryReader(kind, value, self._problems).read()
-        if (first := self._entries.by_id.get(id)) is not None:
+        values, places, bad = EntryReader(kind, value, self._problems).read()
+        entry = Entry(id, kind.name, self._file, namespace, name_value.place, values, places, bad)
+        first = self._entries.by_id.setdefault(id, entry)
+        if first is not entry:
             self._problems.add(name_value.place, f"duplicate id {id}, first defined at {first.place}")
-            return
-        self._entries.by_id[id] = Entry(id, kind.name, self._file, namespace, name_value.place, values, places)
+            self._entries.duplicates.append(entry)
 
     def _read_kind(self, entry: Mapping) -> Kind | None:
         value = entry.values.get("kind")
@@ -177,9 +182,10 @@ class EntryReader:
         self._problems = problems
         self._values: dict[str, Any] = {}
         self._places: dict[str, Place] = {}
+        self._bad: set[str] = set()
 
-    def read(self) -> tuple[dict[str, Any], dict[str, Place]]:
-        """Return the values, with defaults, and the places of those that were given."""
+    def read(self) -> tuple[dict[str, Any], dict[str, Place], frozenset[str]]:
+        """Return the values with defaults, the places of those that were given, and which were bad."""
         top = [each.path[0] for each in self._kind.fields]
         known = [*dict.fromkeys(["name", "kind", *top, "meta"])]
         report_unknown(self._problems, self._entry, known, self._kind.name)
@@ -189,7 +195,7 @@ class EntryReader:
                 self._read_field(each, self._entry)
             elif (mapping := groups[each.path[0]]) is not None:
                 self._read_field(each, mapping)
-        return self._values, self._places
+        return self._values, self._places, frozenset(self._bad)
 
     def _group(self, group: str, names: list[str]) -> Mapping | None:
         """Return the group's mapping, an empty one if it is not given, None if it is bad."""
@@ -238,5 +244,6 @@ class EntryReader:
             self._problems.add(mapping.place, f"missing field {each.name} of {self._kind.name}")
 
     def _report(self, each: Field, place: Place, mistake: Mistake) -> None:
+        self._bad.add(each.name)
         separator = " " if isinstance(mistake, Unavailable) else ": "
         self._problems.add(place, f"{each.name}{separator}{mistake}")

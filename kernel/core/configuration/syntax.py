@@ -113,7 +113,9 @@ def parse_network(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text)) if "/" in text else str(ipaddress.ip_address(text))
     except ValueError:
-        raise Mistake(f"expected an IP address or a network such as 10.0.0.0/8, got {shown(text)}") from None
+        raise Mistake(
+            f"expected an IP address or a network such as 10.0.0.0/8 without host bits, got {shown(text)}"
+        ) from None
 
 
 def parse_origin(text: str) -> str:

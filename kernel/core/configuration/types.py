@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from ...wire.quantities import parse_duration, parse_size
 from . import syntax
 from .document import Mapping, Scalar, Sequence, Value, described
-from .problems import Mistake, Place, Unavailable, suggestion
+from .problems import Mistake, Place, Unavailable, shown, suggestion
 
 Report: TypeAlias = Callable[[Place, Mistake], None]
 
@@ -51,7 +51,7 @@ def choice(name: str, *choices: str) -> Type:
     def parse(word: str) -> str:
         if word not in choices:
             raise Mistake(
-                f"expected {', '.join(choices[:-1])} or {choices[-1]}, got {word!r}{suggestion(word, choices)}"
+                f"expected {', '.join(choices[:-1])} or {choices[-1]}, got {shown(word)}{suggestion(word, choices)}"
             )
         return word
 
@@ -160,7 +160,7 @@ def words(what: str, *known: str) -> Type:
     def parse(word: str) -> str:
         if word not in known:
             expected = f"expected {' or '.join(known)}" if known else "there is none in this version"
-            raise Mistake(f"unknown {what} {word!r}, {expected}{suggestion(word, known)}")
+            raise Mistake(f"unknown {what} {shown(word)}, {expected}")
         return word
 
     return items(text(what, parse), "a list")
@@ -170,7 +170,7 @@ def _read_empty_mapping(value: Value, _: Report) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise _expected("a mapping", value)
     for key in value.keys:
-        raise Mistake(f"unknown option {key!r}, there is none in this version")
+        raise Mistake(f"unknown option {shown(key)}, there is none in this version")
     return {}
 
 

@@ -1,0 +1,468 @@
+"""The configuration check: good files give exactly their application, bad ones every mistake at its place."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from wsrelay.kernel.core.configuration import File, Problem, check_configuration
+from wsrelay.kernel.wire.configuration import (
+    Application,
+    Entry,
+    GatewayConfiguration,
+    HostConfiguration,
+    HostLimits,
+    Limits,
+    Ping,
+    Proxy,
+    Route,
+    Server,
+    Static,
+    Timeouts,
+    Tls,
+    pack,
+    unpack,
+)
+
+EXAMPLE = """\
+version: "1.0"
+namespace: app
+entries:
+  - {name: gateway,   kind: http.service, addr: "127.0.0.1:8080"}
+  - {name: processes, kind: process.host}
+  - name: ws_router
+    kind: http.router
+    meta: {server: gateway}
+    prefix: /ws
+    post_middleware: [websocket_relay]
+    post_options:
+      wsrelay.allowed.origins: "https://app.example.com"
+  - {name: connect, kind: function.python, source: "file://chat.py", method: connect}
+  - name: connect.endpoint
+    kind: http.endpoint
+    meta: {router: ws_router}
+    method: GET
+    path: /chat
+    func: connect
+  - {name: room, kind: process.python, source: "file://chat.py", method: room}
+"""
+
+CHAT = Entry("app:connect", "file:///srv/app/chat.py", "connect")
+
+
+class Disk:
+    """A file system made of a mapping; None for a directory."""
+
+    def __init__(self, files: dict[str, bytes | None]) -> None:
+        self.files = files
+
+    def read_source(self, path: str) -> bytes | None:
+        return self.files.get(path)
+
+    def is_file(self, path: str) -> bool:
+        return self.files.get(path) is not None
+
+    def is_directory(self, path: str) -> bool:
+        return path in self.files and self.files[path] is None
+
+
+DISK = Disk({
+    "/srv/app/chat.py": b"def connect(): ...\nasync def room(): ...\n",
+    "/srv/app/open.py": b"from handlers import *\n",
+    "/srv/app/broken.py": b"x = 1\ndef f(:\n",
+    "/srv/app/cert.pem": b"",
+    "/srv/app/key.pem": b"",
+    "/srv/app/page": None,
+})  # fmt: skip
+
+
+def check(*texts: str | bytes) -> Application | list[str]:
+    names = ["a.yaml", "b.yaml", "c.yaml"]
+    files = [
+        File(name, text if isinstance(text, bytes) else text.encode(), "/srv/app")
+        for name, text in zip(names, texts, strict=False)
+    ]
+    result = check_configuration(files, DISK)
+    return result if isinstance(result, Application) else [str(problem) for problem in result]
+
+
+def entries(text: str) -> str:
+    """A file whose first entry is on line 4."""
+    return "version: '1.0'\nnamespace: app\nentries:\n" + textwrap.dedent(text)
+
+
+def test_the_example_of_the_design() -> None:
+    route = Route("app:connect.endpoint", "GET", "/ws/chat", "app:connect", True, ("https://app.example.com",))
+    assert check(EXAMPLE) == Application(
+        gateway=GatewayConfiguration((Server("app:gateway", "127.0.0.1:8080", routes=(route,)),)),
+        hosts={"app:processes": HostConfiguration("app:processes", sources=("file:///srv/app/chat.py",))},
+        processes={"app:room": Entry("app:room", "file:///srv/app/chat.py", "room")},
+        functions={"app:connect": CHAT},
+        function_hosts={"app:connect": "app:processes"},
+    )
+
+
+def test_every_field() -> None:
+    application = check(
+        entries(
+            """\
+            - name: secure
+              kind: http.service
+              addr: "[::1]:8443"
+              timeouts: {header: 1s, request: 2s, idle: 3, close: 4.5, write: 200ms, stall: 1m30s}
+              ping: {interval: 0, timeout: "0"}
+              limits: {message: 64KiB, header: 4096, body: 0, outbound: 2MiB, inbound: 1GiB, connections: 5,
+                       per_address: 2, queue: 0, compression: yes}
+              tls: {certificate: cert.pem, key: /srv/app/key.pem}
+              proxy: {trusted: [10.0.0.0/8, "::1"]}
+            - {name: plain, kind: http.service, addr: "unix:/run/app.sock", meta: {comment: [free, {a: 1}]}}
+            - {name: page, kind: http.static, meta: {server: plain}, path: /files/, directory: page, spa: true, index: a.html}
+            - name: router
+              kind: http.router
+              meta: {server: secure, comment: mine}
+              middleware: []
+              options: {}
+              post_middleware: [websocket_relay]
+              post_options: {wsrelay.allowed.origins: ["https://*.Example.com:443", "http://[::1]:3000"]}
+            - {name: top, kind: http.endpoint, meta: {router: router}, method: GET, path: "", func: other:show}
+            - {name: room, kind: http.endpoint, meta: {router: router}, method: GET, path: "/r/{id}/{rest...}", func: other:show}
+            - {name: big, kind: process.host, max_processes: 10, functions: 1, preload: false, user: www-data,
+               limits: {mailbox: 1MiB, open_files: 256, memory: none, cpu: null}, coalesce_sends: false, sandbox: none}
+            - {name: small, kind: process.host}
+            - {name: work, kind: process.python, source: "python://package.module", method: Work}
+            """
+        ),
+        'version: 1.0\nnamespace: other\nentries: [{name: show, kind: function.python, source: "file://open.py", method: show, host: "app:small"}]',
+    )
+    origins = ("https://*.example.com", "http://[::1]:3000")
+    assert application == Application(
+        gateway=GatewayConfiguration((
+            Server(
+                "app:secure",
+                "[::1]:8443",
+                Timeouts(1.0, 2.0, 3.0, 4.5, 0.2, 90.0),
+                Ping(0.0, 0.0),
+                Limits(64 << 10, 4096, 0, 2 << 20, 1 << 30, 5, 2, 0, True),
+                Tls("/srv/app/cert.pem", "/srv/app/key.pem"),
+                Proxy(("10.0.0.0/8", "::1")),
+                (
+                    Route("app:top", "GET", "/", "other:show", True, origins),
+                    Route("app:room", "GET", "/r/{id}/{rest...}", "other:show", True, origins),
+                ),
+            ),
+            Server("app:plain", "unix:/run/app.sock", statics=(Static("/files", "/srv/app/page", True, "a.html"),)),
+        )),
+        hosts={
+            "app:big": HostConfiguration(
+                "app:big", 10, 1, False, HostLimits(1 << 20, 256), "www-data", ("python://package.module",)
+            ),
+            "app:small": HostConfiguration(
+                "app:small", sources=("python://package.module", "file:///srv/app/open.py")
+            ),
+        },
+        processes={"app:work": Entry("app:work", "python://package.module", "Work")},
+        functions={"other:show": Entry("other:show", "file:///srv/app/open.py", "show")},
+        function_hosts={"other:show": "app:small"},
+    )  # fmt: skip
+    assert unpack(Application, pack(application)) == application
+
+
+def test_nothing_to_serve_is_fine() -> None:
+    assert check("version: '1.0'\nnamespace: app\nentries: []") == Application()
+
+
+SERVICE = "- {name: web, kind: http.service, addr: ':80'}\n"
+HOST = "- {name: host, kind: process.host}\n"
+ROUTER = SERVICE + HOST + "- {name: router, kind: http.router, meta: {server: web}}\n"
+FUNCTION = '- {name: f, kind: function.python, source: "file://chat.py", method: connect}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "1:1: the file is empty, expected version, namespace and entries"),
+        ("[]", "1:1: expected a mapping of version, namespace and entries, got a list"),
+        ("a: {b", "1:6: not valid YAML: expected ',' or '}', but got '<stream end>' (while parsing a flow mapping)"),
+        ("a: *b", "1:4: not valid YAML: found undefined alias 'b'"),
+        ("a: 1\nb: \x01", "2:4: a control character, expected text"),
+        ('a: "\\UFFFFFFFF"', "1:7: not valid YAML: an escape that is no character"),
+        ("a:\n  - b\nc: [" + "[" * 50, "3:43: not valid YAML: nested too deeply, expected at most 40 levels"),
+        (b"a: 1\nb: \xff\n", "2:4: the file is not text, expected UTF-8"),
+        ("#" * (1 << 20) + "#", "1:1: the file is too large, expected at most 1048576 bytes"),
+        ("--- {}\n--- {}", "2:1: not valid YAML: but found another document (expected a single document in the stream)"),
+        ("version: '1.0'\nnamespace: app", "1:1: missing field entries of a file"),
+        ("version: '1.0'\nnamespace: app\nentrys: []", "3:1: unknown field 'entrys' of a file; did you mean entries?"),
+        ("version: '2.0'\nnamespace: app\nentries: []", "1:10: version: expected \"1.0\", got '2.0'"),
+        ("version: 1.0\nnamespace: app\nentries: {}", "3:10: entries: expected a list, got a mapping"),
+        ("version: 1.0\nnamespace: a:b\nentries: []",
+         "2:12: namespace: expected at most 99 letters, digits and _.- that start with a letter, digit or _, got 'a:b'"),
+        ("version: 1.0\nversion: 1.0\nnamespace: app\nentries: []", "2:1: duplicate key 'version', first given at 1:1"),
+    ],
+)  # fmt: skip
+def test_bad_files(text: str | bytes, expected: str) -> None:
+    assert check(text) == [f"a.yaml:{expected}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # Entries
+        ("- web", "4:3: expected an entry with name and kind, got 'web'"),
+        ("- {kind: process.host}", "4:3: missing field name of an entry"),
+        ("- {name: web}", "4:3: missing field kind of an entry"),
+        ("- {name: no, kind: process.host}", "4:10: name: expected text, got no without quotes"),
+        ("- {name: a, kind: http.servce}", "4:19: unknown kind 'http.servce'; did you mean http.service?"),
+        ("- {name: a, kind: process.service, args: 3}", "4:19: kind process.service is not available in this version"),
+        (HOST + HOST, "5:10: duplicate id app:host, first defined at a.yaml:4:10"),
+        ("- {name: a, kind: process.host, function: 3}", "4:33: unknown field 'function' of process.host; did you mean functions?"),
+        ("- {name: a, kind: process.python, zzz: 3, source: 'python://m', method: f}",
+         "4:35: unknown field 'zzz' of process.python; expected name, kind, source, method, meta"),
+        ("- {name: a, kind: process.host, meta: 3}", "4:39: meta: expected a mapping, got 3"),
+        ("- {name: a, kind: !!python/name:os.system process.host}",
+         "4:19: unknown tag '!!python/name:os.system', expected a plain value"),
+        ("- {name: a, kind: process.host, <<: {preload: true}}",
+         "4:33: merge keys (<<) are not supported, expected the name of a field"),
+        # Values
+        ("- {name: a, kind: process.host, functions: two}", "4:44: functions: expected a whole number from 0 to 10000, got 'two'"),
+        ("- {name: a, kind: process.host, functions: -1}", "4:44: functions: expected a whole number from 0 to 10000, got -1"),
+        ("- {name: a, kind: process.host, functions: 0x10}", "4:44: functions: expected a whole number from 0 to 10000, got '0x10'"),
+        ("- {name: a, kind: process.host, functions: true}", "4:44: functions: expected a whole number from 0 to 10000, got true"),
+        ("- {name: a, kind: process.host, preload: 1}", "4:42: preload: expected true or false, got 1"),
+        ("- {name: a, kind: process.host, limits: {mailbox: 1MB}}",
+         "4:51: limits.mailbox: expected a size such as 4096, 64KiB or 1MiB, got '1MB'"),
+        ("- {name: a, kind: process.host, limits: {open_files: 3}}",
+         "4:54: limits.open_files: expected a whole number from 16 to 1000000, got 3"),
+        ("- {name: a, kind: process.host, limits: {memory: 1GiB}}", "4:50: limits.memory is not available in this version"),
+        ("- {name: a, kind: process.host, limits: {cpu: 1}}", "4:47: limits.cpu is not available in this version"),
+        ("- {name: a, kind: process.host, limits: {liveness: 3s}}", "4:52: limits.liveness is not available in this version"),
+        ("- {name: a, kind: process.host, coalesce_sends: true}", "4:49: coalesce_sends is not available in this version"),
+        ("- {name: a, kind: process.host, sandbox: {net: none}}", "4:42: sandbox is not available in this version"),
+        ("- {name: a, kind: process.host, user: 'a b'}", "4:39: user: expected the name of a user, got 'a b'"),
+        # Servers
+        ("- {name: a, kind: http.service}", "4:3: missing field addr of http.service"),
+        ("- {name: a, kind: http.service, adr: ':80'}", "4:33: unknown field 'adr' of http.service; did you mean addr?"),
+        ("- {name: a, kind: http.service, addr: 80}", "4:39: addr: expected an address as text, got 80 without quotes"),
+        ("- {name: a, kind: http.service, addr: localhost}",
+         "4:39: addr: expected host:port, :port, [v6]:port or unix:/path with a port up to 65535, got 'localhost'"),
+        ("- {name: a, kind: http.service, addr: '::1:80'}",
+         "4:39: addr: expected host:port, :port, [v6]:port or unix:/path with a valid host, got '::1:80'"),
+        ("- {name: a, kind: http.service, addr: '256.0.0.1:80'}",
+         "4:39: addr: expected host:port, :port, [v6]:port or unix:/path with a valid host, got '256.0.0.1:80'"),
+        ("- {name: a, kind: http.service, addr: 'unix:run.sock'}",
+         "4:39: addr: expected unix: and an absolute path of at most 107 bytes, got 'unix:run.sock'"),
+        (SERVICE + "- {name: b, kind: http.service, addr: '127.0.0.1:80'}",
+         "5:39: addr: 127.0.0.1:80 cannot be bound beside :80 of app:web at a.yaml:4:41"),
+        ("- {name: a, kind: http.service, addr: ':80', timeouts: {idle: soon}}",
+         "4:63: timeouts.idle: expected a duration such as 200ms, 30s or 1m30s, got 'soon'"),
+        ("- {name: a, kind: http.service, addr: ':80', timeouts: {idle: 0}}",
+         "4:63: timeouts.idle: expected a duration longer than 0, got 0"),
+        ("- {name: a, kind: http.service, addr: ':80', ping: {interval: -3}}",
+         "4:63: ping.interval: expected a duration between 0 and 31622400s, got -3"),
+        ("- {name: a, kind: http.service, addr: ':80', limits: {message: 16MiB}}",
+         "4:64: limits.message: expected a size from 1 to 15728640 bytes, got '16MiB'"),
+        ("- {name: a, kind: http.service, addr: ':80', limits: {compression: maybe}}",
+         "4:68: limits.compression: expected true or false, got 'maybe'"),
+        ("- {name: a, kind: http.service, addr: ':80', tls: {key: key.pem}}", "4:51: missing field tls.certificate of http.service"),
+        ("- {name: a, kind: http.service, addr: ':80', tls: {key: key.pem, certificate: no.pem}}",
+         "4:79: tls.certificate: there is no file '/srv/app/no.pem'"),
+        ("- {name: a, kind: http.service, addr: ':80', proxy: {trusted: [10.0.0.1/8]}}",
+         "4:64: proxy.trusted: expected an IP address or a network such as 10.0.0.0/8 without host bits, got '10.0.0.1/8'"),
+        # Routers
+        ("- {name: r, kind: http.router}", "4:3: missing field meta.server of http.router"),
+        (SERVICE + "- {name: r, kind: http.router, meta: {server: wbe}}",
+         "5:47: meta.server: there is no http.service app:wbe; did you mean app:web?"),
+        (SERVICE + HOST + "- {name: r, kind: http.router, meta: {server: host}}",
+         "6:47: meta.server: app:host is of kind process.host, expected http.service"),
+        (SERVICE + "- {name: r, kind: http.router, meta: {server: web}, middleware: [cors]}",
+         "5:66: middleware: unknown middleware 'cors', there is none in this version"),
+        (SERVICE + "- {name: r, kind: http.router, meta: {server: web}, options: {a: 1}}",
+         "5:62: options: unknown option 'a', there is none in this version"),
+        (SERVICE + "- {name: r, kind: http.router, meta: {server: web}, post_middleware: [relay]}",
+         "5:71: post_middleware: unknown middleware 'relay', expected websocket_relay"),
+        (SERVICE + "- {name: r, kind: http.router, meta: {server: web}, post_middleware: websocket_relay}",
+         "5:70: post_middleware: expected a list, got 'websocket_relay'"),
+        (SERVICE + "- {name: r, kind: http.router, meta: {server: web}, post_options: {wsrelay.allowed.origins: '*'}}",
+         "5:93: post_options.wsrelay.allowed.origins: has no effect, expected post_middleware: [websocket_relay] beside it"),
+        (SERVICE + "- {name: r, kind: http.router, meta: {server: web}, post_options: {wsrelay.origins: '*'}}",
+         "5:68: unknown field 'post_options.wsrelay.origins' of http.router; did you mean wsrelay.allowed.origins?"),
+        # Endpoints
+        (ROUTER + FUNCTION + "- {name: e, kind: http.endpoint, meta: {router: router}, method: get, path: /, func: f}",
+         "8:66: method: expected GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS, got 'get'; did you mean GET?"),
+        (ROUTER + FUNCTION + "- {name: e, kind: http.endpoint, meta: {router: router}, method: GET, path: /a/{b, func: f}",
+         "8:80: not valid YAML: expected ',' or '}', but got '{' (while parsing a flow mapping)"),
+        (ROUTER + FUNCTION + "- {name: e, kind: http.endpoint, meta: {router: router}, method: GET, path: '/a{b}', func: f}",
+         "8:77: path: expected segments of plain text, {name} or {rest...}, without ?, # and %, got '/a{b}'"),
+        (ROUTER + FUNCTION + "- {name: e, kind: http.endpoint, meta: {router: router}, method: GET, path: '/{a...}/b', func: f}",
+         "8:77: path: expected {a...} only as the last segment, got '/{a...}/b'"),
+        (ROUTER + FUNCTION + "- {name: e, kind: http.endpoint, meta: {router: router}, method: GET, path: '/{a}/{a}', func: f}",
+         "8:77: path: expected each parameter once, got {a} twice in '/{a}/{a}'"),
+        (ROUTER + FUNCTION + "- {name: e, kind: http.endpoint, meta: {router: router}, method: GET, path: a, func: f}",
+         "8:77: path: expected a path that starts with /, got 'a'"),
+        (ROUTER + FUNCTION + "- {name: e, kind: http.endpoint, meta: {router: router}, method: GET, path: /a, func: g}",
+         "8:87: func: there is no function.python app:g; did you mean app:f?"),
+        (ROUTER + FUNCTION + "- {name: d, kind: http.endpoint, meta: {router: router}, method: GET, path: '/{a}', func: f}\n"
+         "- {name: e, kind: http.endpoint, meta: {router: router}, method: GET, path: '/{b}', func: f}",
+         "9:77: path: duplicate route GET /{b} on app:web, the same as /{a} of app:d at a.yaml:8:77"),
+        # Static files
+        (SERVICE + "- {name: s, kind: http.static, meta: {server: web}, path: /, directory: nowhere}",
+         "5:73: directory: there is no directory '/srv/app/nowhere'"),
+        (SERVICE + "- {name: s, kind: http.static, meta: {server: web}, path: '/{a}', directory: page}",
+         "5:59: path: expected a path without parameters, got '/{a}'"),
+        (SERVICE + "- {name: s, kind: http.static, meta: {server: web}, path: /, directory: page, index: a/b}",
+         "5:86: index: expected the name of a file, without a folder, got 'a/b'"),
+        (SERVICE + "- {name: s, kind: http.static, meta: {server: web}, path: /a, directory: page}\n"
+         "- {name: t, kind: http.static, meta: {server: web}, path: /a/, directory: page}",
+         "6:59: path: duplicate static path /a on app:web, first given at a.yaml:5:59"),
+        # Sources and hosts
+        (FUNCTION, "4:10: there is no process.host to run this function, expected one"),
+        (HOST + "- {name: g, kind: process.host}\n" + FUNCTION, "6:10: missing field host of function.python, which of app:host, app:g?"),
+        ("- {name: g, kind: process.host, functions: 0}\n" + FUNCTION,
+         "5:10: app:g has functions: 0, expected at least 1 to run this function"),
+        ("- {name: p, kind: process.python, source: chat.py, method: room}",
+         "4:43: source: expected file://chat.py or python://package.module, got 'chat.py'"),
+        ("- {name: p, kind: process.python, source: 'python://a..b', method: room}",
+         "4:43: source: expected python:// and the dotted name of a module, got 'python://a..b'"),
+        ("- {name: p, kind: process.python, source: 'file://no.py', method: room}",
+         "4:43: source: there is no file '/srv/app/no.py' that can be read"),
+        ("- {name: p, kind: process.python, source: 'file://chat.py', method: rooms}",
+         "4:69: method: chat.py binds no rooms; did you mean room?"),
+        ("- {name: p, kind: process.python, source: 'file://chat.py', method: zzz}",
+         "4:69: method: chat.py binds no zzz; expected a function of that name at its top level"),
+        ("- {name: p, kind: process.python, source: 'file://chat.py', method: a.b}",
+         "4:69: method: expected the name of a function, got 'a.b'"),
+    ],
+)  # fmt: skip
+def test_bad_entries(text: str, expected: str) -> None:
+    assert check(entries(text)) == [f"a.yaml:{expected}"]
+
+
+def test_a_source_that_is_no_python_is_a_problem_there() -> None:
+    text = "- {name: p, kind: process.python, source: 'file://broken.py', method: f}\n"
+    assert check(entries(text + text.replace("name: p", "name: q"))) == [
+        "broken.py:2:7: not valid Python: invalid syntax"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("origins", "wrong"),
+    [
+        ("https://a.example.com/", "without a path"),
+        ("https://a.*.com", "wildcard only"),
+        ("https://a*.example.com", "wildcard only"),
+        ("https://*", "wildcard only"),
+        ("app.example.com", "an origin such as"),
+        ("https://a:0", "port from 1"),
+        ("https://u@a", "an origin such as"),
+        ("https://a, *", "stand alone"),
+        ("https://a,,https://b", "an origin such as"),
+        ("", "at least one item"),
+        ("null", "an origin such as"),
+    ],
+)
+def test_bad_origins(origins: str, wrong: str) -> None:
+    line = f"- {{name: r, kind: http.router, meta: {{server: web}}, post_middleware: [websocket_relay], post_options: {{wsrelay.allowed.origins: '{origins}'}}}}"
+    result = check(entries(SERVICE + line))
+    assert isinstance(result, list)
+    assert len(result) == 1
+    assert wrong in result[0]
+
+
+def test_every_problem_of_every_file_at_once() -> None:
+    assert check("a: [", entries("- {name: e, kind: http.router, meta: {server: web}, prefix: x}"), "b: {") == [
+        "a.yaml:1:5: not valid YAML: expected the node content, but found '<stream end>' (while parsing a flow node)",
+        "b.yaml:4:61: prefix: expected a path that starts with /, got 'x'",
+        "c.yaml:1:5: not valid YAML: expected the node content, but found '<stream end>' (while parsing a flow node)",
+    ]
+
+
+def test_duplicates_across_files() -> None:
+    other = entries(HOST)
+    assert check(entries(HOST), other) == ["b.yaml:4:10: duplicate id app:host, first defined at a.yaml:4:10"]
+
+
+def test_an_alias_bomb_is_cut_short() -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [
+        f"{name}: &{name} [{', '.join(['*' + below] * 10)}]" for below, name in zip("abcdefgh", "bcdefghi", strict=True)
+    ]
+    result = check("\n".join(lines))
+    assert isinstance(result, list)
+    assert any("expected at most 50000 values" in problem for problem in result)
+    assert len(result) < 20
+
+
+def test_an_alias_that_contains_itself() -> None:
+    result = check(entries("- &a {name: x, kind: process.host, meta: {again: *a}}"))
+    assert result == ["a.yaml:4:3: an alias that contains itself, expected a value"]
+
+
+def test_aliases_share_values() -> None:
+    result = check(
+        entries(
+            "- {name: a, kind: process.host, limits: &l {mailbox: 1MiB}}\n- {name: b, kind: process.host, limits: *l}"
+        )
+    )
+    assert isinstance(result, Application)
+    assert result.hosts["app:b"].limits == HostLimits(1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "free"),
+    [
+        (":80", ":80", False),
+        ("LOCALHOST:80", "localhost:80", False),
+        ("0.0.0.0:80", "127.0.0.1:80", False),
+        ("[::]:80", "[::1]:80", False),
+        ("[::1]:80", "[0:0::1]:80", False),
+        ("unix:/a", "unix:/b/../a", False),
+        (":0", ":0", True),
+        (":80", ":81", True),
+        ("127.0.0.1:80", "127.0.0.2:80", True),
+        ("unix:/a", "unix:/b", True),
+    ],
+)
+def test_addresses_used_twice(first: str, second: str, free: bool) -> None:
+    text = "".join(f"- {{name: s{i}, kind: http.service, addr: '{addr}'}}\n" for i, addr in enumerate((first, second)))
+    assert isinstance(check(entries(text)), Application) is free
+    assert isinstance(check(entries("".join(reversed(text.splitlines(keepends=True))))), Application) is free
+
+
+SPLICES = st.sampled_from([
+    "", "\n", ":", "- ", "{", "}", "[", "]", '"', "'", "*a", "&a ", "!!set", "<<", "\t", "\x00", "é", "no", "0x1", "~", "|", "\\",
+    "%", "#", "1e9", "name", "kind", "http.static", "process.host", "*", "\ufeff", "\x85", "\u2028", "? ", "file://", "python://",
+])  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.integers(0, len(EXAMPLE)), st.integers(0, 12), SPLICES | st.text(max_size=4)), max_size=5))
+def test_any_change_gives_an_application_or_problems_with_places(changes: list[tuple[int, int, str]]) -> None:
+    text = EXAMPLE
+    for start, length, splice in changes:
+        text = text[:start] + splice + text[start + length :]
+    content = text.encode("utf-8", "replace")
+    result = check_configuration([File("a.yaml", content, "/srv/app")], DISK)
+    if isinstance(result, Application):
+        assert unpack(Application, pack(result)) == result
+        return
+    assert result
+    assert list(result) == sorted(result)
+    for problem in result:
+        assert_place_exists(problem, content.decode())
+
+
+@settings(max_examples=150)
+@given(st.binary(max_size=60))
+def test_any_bytes_give_problems(content: bytes) -> None:
+    result = check_configuration([File("a.yaml", content, "/srv/app")], DISK)
+    assert not isinstance(result, Application)
+    for problem in result:
+        assert_place_exists(problem, content.decode("utf-8-sig", "replace"))
+
+
+def assert_place_exists(problem: Problem, text: str) -> None:
+    place = problem.place
+    assert 1 <= place.line <= text.count("\n") + 1, problem
+    assert 1 <= place.column <= len(text.split("\n")[place.line - 1]) + 1, problem
+    assert "\n" not in str(problem)
