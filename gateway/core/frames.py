@@ -1,0 +1,202 @@
+"""WebSocket frames: a client's bytes to whole messages, and messages to a server's frames.
+
+Owns the limit on a message's size (S46, 1009) and the encoding of what goes out. wsproto decodes frame by frame; a faster
+decoder of whole data frames can stand before it in `MessageReader.receive`. Knows nothing of sockets or sessions.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
+from wsproto.extensions import Extension
+from wsproto.frame_protocol import CloseReason
+
+NO_CODE: Final = 1005
+"""What RFC 6455 §7.1.5 calls a Close frame without a code; never on the wire."""
+MAX_REASON: Final = 123
+"""Bytes of a close reason (RFC 6455 §5.5)."""
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+_CLOSE: Final = 0x8
+_PING: Final = 0x9
+_PONG: Final = 0xA
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A client's complete message: `str` for text, `bytes` for binary."""
+
+    data: str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PingReceived:
+    """A ping, to be answered with its payload."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PongReceived:
+    """A pong; any pong shows that the client lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseFrame:
+    """The client's Close frame. `code` is None if it had none."""
+
+    code: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The client broke the protocol; the connection is to be failed with this code."""
+
+    code: int
+    reason: str
+
+
+FrameEvent: TypeAlias = Message | PingReceived | PongReceived | CloseFrame | Failure
+
+_FAILURES: Final = {1002: "protocol error", 1007: "invalid data", 1009: "message too big"}
+
+
+class MessageReader:
+    """The incoming half of one open connection."""
+
+    def __init__(self, limit: int, extensions: list[Extension]) -> None:
+        """`limit` is in bytes, for one message."""
+        self._connection = Connection(ConnectionType.SERVER, extensions)
+        self._limit = limit
+        self._parts: list[str] | list[bytes] = []
+        self._size = 0
+        self._events: Iterator[object] | None = None
+        self.finished = False
+        """Nothing more can be decoded: after a Close frame or a failure."""
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the client. They are decoded by `next_event`, and only as far as that is called."""
+        if not self.finished:
+            self._connection.receive_data(data)
+            self._events = None
+
+    def next_event(self) -> FrameEvent | None:
+        """Decode up to the next event; None when more bytes are needed."""
+        while not self.finished:
+            if self._events is None:
+                self._events = iter(self._connection.events())
+            event = next(self._events, None)
+            if event is None:
+                self._events = None
+                return None
+            decoded = self._handle(event)
+            if decoded is not None:
+                return decoded
+        return None
+
+    def _handle(self, event: object) -> FrameEvent | None:
+        if isinstance(event, (TextMessage, BytesMessage)):
+            return self._collect(event)
+        if isinstance(event, Ping):
+            return PingReceived(bytes(event.payload))
+        if isinstance(event, Pong):
+            return PongReceived()
+        if isinstance(event, CloseConnection):
+            self.finished = True
+            # wsproto reports what it cannot parse as a Close of its own, and stays OPEN then.
+            if self._connection.state.name == "OPEN":
+                return self._fail(int(event.code))
+            code = None if event.code == NO_CODE else int(event.code)
+            return CloseFrame(code, event.reason or "")
+        return None
+
+    def _fail(self, code: int) -> Failure:
+        self._parts, self._size = [], 0
+        return Failure(code, _FAILURES.get(code, "protocol error"))
+
+    def _collect(self, event: TextMessage | BytesMessage) -> FrameEvent | None:
+        data = event.data
+        if isinstance(data, str):
+            self._size += len(data) if data.isascii() else len(data.encode())
+        else:
+            data = bytes(data)
+            self._size += len(data)
+        if self._size > self._limit:
+            self.finished = True
+            return self._fail(CloseReason.MESSAGE_TOO_BIG)
+        if event.message_finished and not self._parts:
+            self._size = 0
+            return Message(data)
+        self._parts.append(data)  # type: ignore[arg-type]
+        if not event.message_finished:
+            return None
+        empty = data[:0]
+        whole = empty.join(self._parts)  # type: ignore[arg-type]
+        self._parts, self._size = [], 0
+        return Message(whole)
+
+
+class MessageWriter:
+    """The outgoing half. Without compression every server frame is the same for all clients: see `encode_message`."""
+
+    def __init__(self, extensions: list[Extension]) -> None:
+        self._connection = Connection(ConnectionType.SERVER, extensions) if extensions else None
+
+    @property
+    def compresses(self) -> bool:
+        """Whether messages must be encoded for this connection alone."""
+        return self._connection is not None
+
+    def encode(self, data: str | bytes) -> bytes:
+        """Encode a message for this connection."""
+        if self._connection is None:
+            return encode_message(data)
+        event = TextMessage(data=data) if isinstance(data, str) else BytesMessage(data=data)
+        return bytes(self._connection.send(event))
+
+
+def encode_message(data: str | bytes) -> bytes:
+    """Encode a whole, uncompressed message as one frame (RFC 6455 §5.2)."""
+    if isinstance(data, str):
+        return _encode(TEXT, data.encode())
+    return _encode(BINARY, data)
+
+
+def encode_ping(payload: bytes) -> bytes:
+    """Encode a ping of up to 125 bytes."""
+    return _encode(_PING, payload)
+
+
+def encode_pong(payload: bytes) -> bytes:
+    """Encode a pong of up to 125 bytes."""
+    return _encode(_PONG, payload)
+
+
+def encode_close(code: int | None, reason: str = "") -> bytes:
+    """Encode a Close frame; without a code the payload is empty. The reason is cut to fit (S50)."""
+    return _encode(_CLOSE, b"" if code is None else struct.pack("!H", code) + cut_reason(reason).encode())
+
+
+def cut_reason(reason: str) -> str:
+    """Cut a close reason at 123 bytes, on a UTF-8 boundary (S50)."""
+    return reason.encode()[:MAX_REASON].decode(errors="ignore")
+
+
+def close_code_is_valid(code: int) -> bool:
+    """Whether a process may close a connection with this code (S50)."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+def _encode(opcode: int, payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 126:
+        return bytes((0x80 | opcode, size)) + payload
+    if size < 1 << 16:
+        return struct.pack("!BBH", 0x80 | opcode, 126, size) + payload
+    return struct.pack("!BBQ", 0x80 | opcode, 127, size) + payload

@@ -1,0 +1,52 @@
+"""The head of an HTTP request, as routing and handlers need it.
+
+Owns what is taken from the raw head, and its size. Knows nothing of bodies or connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...kernel.wire.messages import Request
+from .forwarded import TrustedProxies
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """`path` is decoded, `query` is not. `remote_address` is the client's, empty if it has none."""
+
+    method: str
+    path: str
+    query: str
+    headers: tuple[tuple[str, str], ...]
+    remote_address: str
+    scheme: str
+    host: str
+
+    def header(self, name: str) -> str | None:
+        """Return the first header of this name, in lower case."""
+        return next((value for other, value in self.headers if other == name), None)
+
+    def to_record(self, pid: str, parameters: tuple[tuple[str, str], ...], body: bytes) -> Request:
+        """Return the Request of the invocation `pid`."""
+        return Request(
+            pid, self.method, self.path, parameters, self.query, self.headers, body, self.remote_address, self.host
+        )
+
+
+def make_head(
+    method: str, path: str, query: bytes, headers: RawHeaders, peer: str, scheme: str, proxies: TrustedProxies
+) -> RequestHead:
+    """Build the head; `peer` is the address at the other end of the socket, `headers` have names in lower case."""
+    client = proxies.resolve(peer, scheme, headers)
+    decoded = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+    host = next((value for name, value in decoded if name == "host"), "")
+    return RequestHead(method, path, query.decode("latin-1"), decoded, client.address, client.scheme, host)
+
+
+def head_size(target_size: int, headers: RawHeaders) -> int:
+    """Bytes of a request's head."""
+    return target_size + sum(len(name) + len(value) + 4 for name, value in headers)

@@ -1,0 +1,282 @@
+"""The relay session of one connection: from its admission to its end (S45 to S55).
+
+Owns what a target may see (join, messages, heartbeats, leave, in that order) and which close code and exit reason the end
+has. Knows nothing of sockets, frames or clocks: `handle(event)` is the only way to change it, and returns the effects.
+
+    OPEN ──close wanted by us──▶ CLOSING ──client's Close, cut line or timeout──▶ ENDED
+      └──────────client's Close, cut line──────────────────────────────────────────▶┘
+
+A transfer holds the stream at a message: while `holding`, the owner decodes nothing more of the client's, so what is held
+are undecoded bytes, and reading pauses. The old target's death waits for the outcome (S48).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ...kernel.wire.messages import ClientMessage, ControlError, Heartbeat, Join, Leave
+from ...kernel.wire.reason import CANCELLED, NORMAL, WireReason, make_reason
+from . import session_events as e
+from .session_events import Effect, Event, Target
+
+MAX_TRANSFERS_WAITING: Final = 64
+_CLEAN_CODES: Final = frozenset({None, 1000, 1001})
+
+
+class Phase(enum.Enum):
+    """Where the connection stands."""
+
+    OPEN = enum.auto()
+    CLOSING = enum.auto()
+    ENDED = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """How messages reach the target: topic, packed metadata, heartbeat interval in seconds (0: none)."""
+
+    topic: str
+    metadata: bytes
+    heartbeat: float
+
+
+class Session:
+    """One admitted connection."""
+
+    def __init__(self, serial: int, pid: str, target: Target, stream: Stream) -> None:
+        """`serial` is the connection's, as in its PID."""
+        self.serial = serial
+        self.pid = pid
+        self.target = target
+        self.stream = stream
+        self.phase = Phase.OPEN
+        self.message_count = 0
+        self._opened_at = 0.0
+        self._workers: dict[int, None] = {target.worker: None}
+        self._transfer: e.ControlRequested | None = None
+        self._waiting: deque[e.ControlRequested] = deque()
+        self._death: e.TargetEnded | None = None
+        self._leave = ("connection_lost", None)  # type: tuple[str, int | None]
+        self._exit: WireReason | None = None
+
+    @property
+    def holding(self) -> bool:
+        """Whether the client's stream is cut: no message of the client may be decoded now (S47)."""
+        return self._transfer is not None
+
+    @property
+    def target_lives(self) -> bool:
+        """Whether the current target is not known to be dead."""
+        return self._death is None
+
+    def handle(self, event: Event) -> list[Effect]:
+        """Change state and return what is to be done, in order."""
+        if self.phase is Phase.ENDED:
+            return []
+        return _HANDLERS[type(event)](self, event)
+
+    def accept_message(self) -> int | None:
+        """Count a client's message and return the worker that it is for; None if it is dropped (S46).
+
+        The same as handling `MessageReceived`, without the objects: messages are what happens most.
+        """
+        if self.phase is not Phase.OPEN:
+            return None
+        if self._transfer is not None:
+            raise RuntimeError("a message was decoded while the stream is held")
+        self.message_count += 1
+        return self.target.worker
+
+    # --- the stream ---------------------------------------------------------------------------------------------------
+
+    def _opened(self, event: e.Opened) -> list[Effect]:
+        self._opened_at = event.now
+        return self._join()
+
+    def _join(self) -> list[Effect]:
+        join = Join(self.serial, self.pid, self.stream.topic, self.stream.metadata, False)
+        return [e.SendToWorker(self.target.worker, join), e.SetHeartbeat(self.stream.heartbeat)]
+
+    def _message_received(self, event: e.MessageReceived) -> list[Effect]:
+        worker = self.accept_message()
+        return [] if worker is None else [e.SendToWorker(worker, ClientMessage(self.serial, event.data))]
+
+    def _heartbeat_due(self, event: e.HeartbeatDue) -> list[Effect]:
+        if self.phase is not Phase.OPEN or event.waiting or self._death is not None:
+            return []
+        beat = Heartbeat(self.serial, event.now - self._opened_at, self.message_count)
+        return [e.SendToWorker(self.target.worker, beat)]
+
+    # --- transfers ----------------------------------------------------------------------------------------------------
+
+    def _control_requested(self, event: e.ControlRequested) -> list[Effect]:
+        if self.phase is not Phase.OPEN:
+            return [self._refuse(event, "the connection is closing")]
+        if self._transfer is None:
+            return self._begin_transfer(event)
+        if len(self._waiting) >= MAX_TRANSFERS_WAITING:
+            return [self._refuse(event, "too many transfers of this connection are waiting")]
+        self._waiting.append(event)
+        return []
+
+    def _begin_transfer(self, event: e.ControlRequested) -> list[Effect]:
+        if event.sender != self.target:
+            return [self._refuse(event, "only the current target may transfer a connection")]
+        self._transfer = event
+        return [e.RequestRetarget(event.target)]
+
+    def _refuse(self, event: e.ControlRequested, error: str) -> Effect:
+        return e.SendToWorker(event.sender.worker, ControlError(self.pid, event.target, error))
+
+    def _retarget_granted(self, event: e.RetargetGranted) -> list[Effect]:
+        transfer, self._transfer = self._transfer, None
+        if transfer is None:  # the connection began to close meanwhile
+            return []
+        effects: list[Effect] = []
+        if self._death is None:
+            effects.append(e.SendToWorker(self.target.worker, Leave(self.serial, "transferred", None)))
+        self._death = None
+        self.target = event.target
+        self._workers[event.target.worker] = None
+        old = self.stream
+        self.stream = Stream(
+            old.topic if transfer.topic is None else transfer.topic,
+            old.metadata if transfer.metadata is None else transfer.metadata,
+            old.heartbeat if transfer.heartbeat is None else transfer.heartbeat,
+        )
+        return effects + self._join() + self._next_transfer()
+
+    def _retarget_refused(self, event: e.RetargetRefused) -> list[Effect]:
+        transfer, self._transfer = self._transfer, None
+        if transfer is None:
+            return []
+        return [self._refuse(transfer, event.error), *self._next_transfer()]
+
+    def _next_transfer(self) -> list[Effect]:
+        effects: list[Effect] = []
+        while self._waiting and self._transfer is None:
+            effects += self._begin_transfer(self._waiting.popleft())
+        if self._transfer is None and self._death is not None:
+            effects += self._close_for(self._death)
+        return effects
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _target_ended(self, event: e.TargetEnded) -> list[Effect]:
+        if event.pid != self.target.pid:
+            return []
+        self._death = event
+        if self.phase is Phase.OPEN and self._transfer is None:
+            return self._close_for(event)
+        return []
+
+    def _close_for(self, death: e.TargetEnded) -> list[Effect]:
+        code = 1012 if death.restarting else 1000 if death.reason.clean else 1011
+        return self._close("closed", code, death.reason.kind)
+
+    def _close(self, leave: str, code: int, text: str, exit_reason: WireReason | None = None) -> list[Effect]:
+        """Begin the close handshake. The first cause stands (S12)."""
+        if self.phase is not Phase.OPEN:
+            return []
+        self.phase = Phase.CLOSING
+        self._transfer = None
+        self._waiting.clear()
+        self._leave = (leave, code)
+        self._exit = exit_reason
+        return [e.SetHeartbeat(0.0), e.SendClose(code, text), e.AwaitClose()]
+
+    def _close_received(self, event: e.CloseReceived) -> list[Effect]:
+        if self.phase is Phase.CLOSING:
+            return self._end(completed=True)
+        self._leave = ("client_closed", event.code)
+        return [e.SetHeartbeat(0.0), e.SendClose(event.code, event.reason), *self._end(completed=True)]
+
+    def _connection_lost(self, _: e.ConnectionLost) -> list[Effect]:
+        return [e.SetHeartbeat(0.0), *self._end(completed=False)]
+
+    def _close_timed_out(self, _: e.CloseTimedOut) -> list[Effect]:
+        return self._end(completed=False) if self.phase is Phase.CLOSING else []
+
+    def _end(self, *, completed: bool) -> list[Effect]:
+        was_closing = self.phase is Phase.CLOSING
+        self.phase = Phase.ENDED
+        self._transfer = None
+        self._waiting.clear()
+        effects: list[Effect] = []
+        reason, code = self._leave
+        if self._death is None:
+            effects.append(e.SendToWorker(self.target.worker, Leave(self.serial, reason, code)))
+        exit_reason = self._exit or _exit_reason(code if completed or was_closing else 1006, completed)
+        return [*effects, e.ReportEnd(exit_reason, tuple(self._workers)), e.Disconnect(abort=not completed)]
+
+    def _protocol_failed(self, event: e.ProtocolFailed) -> list[Effect]:
+        return self._close("too_big" if event.code == 1009 else "protocol_error", event.code, event.reason)
+
+    def _ping_timed_out(self, _: e.PingTimedOut) -> list[Effect]:
+        return self._close("timeout", 1011, "ping timeout")
+
+    def _client_too_slow(self, _: e.ClientTooSlow) -> list[Effect]:
+        return self._close("slow_client", 1013, "slow client")
+
+    def _target_too_slow(self, _: e.TargetTooSlow) -> list[Effect]:
+        return self._close("timeout", 1013, "slow target")
+
+    def _close_requested(self, event: e.CloseRequested) -> list[Effect]:
+        return self._close("closed", event.code, event.reason)
+
+    def _cancel_requested(self, _: e.CancelRequested) -> list[Effect]:
+        return self._close("cancelled", 1001, "cancelled", make_reason(CANCELLED))
+
+    def _shutdown_started(self, _: e.ShutdownStarted) -> list[Effect]:
+        return self._close("shutdown", 1001, "shutdown")
+
+    def _end_requested(self, event: e.EndRequested) -> list[Effect]:
+        effects = self._close("terminated", 1011, event.reason.kind, event.reason)
+        # A connection that was closing already ends with this reason all the same: terminate is unconditional (S30).
+        self._exit = event.reason
+        self._leave = ("terminated", self._leave[1])
+        return effects
+
+    def check_invariants(self) -> None:
+        """Raise AssertionError if the state contradicts itself."""
+        if self._waiting and self._transfer is None:
+            raise AssertionError("transfers wait for none")
+        if self.phase is not Phase.OPEN and self._transfer is not None:
+            raise AssertionError("a transfer is pending on a connection that closes")
+        if self.phase is Phase.OPEN and self._death is not None and self._transfer is None:
+            raise AssertionError("open without a living target")
+        if self.target.worker not in self._workers:
+            raise AssertionError("the target's worker has no mark")
+
+
+def _exit_reason(code: int | None, completed: bool) -> WireReason:
+    """S51: `normal` for a completed handshake with 1000, 1001 or no code; otherwise `ws_closed`."""
+    if code not in _CLEAN_CODES:
+        return make_reason(f"ws_closed:{code}")
+    return make_reason(NORMAL) if completed else make_reason("ws_closed:1006")
+
+
+_HANDLERS: Final[dict[type, Callable[[Session, Any], list[Effect]]]] = {
+    e.Opened: Session._opened,
+    e.MessageReceived: Session._message_received,
+    e.CloseReceived: Session._close_received,
+    e.ProtocolFailed: Session._protocol_failed,
+    e.ConnectionLost: Session._connection_lost,
+    e.CloseTimedOut: Session._close_timed_out,
+    e.PingTimedOut: Session._ping_timed_out,
+    e.ClientTooSlow: Session._client_too_slow,
+    e.TargetTooSlow: Session._target_too_slow,
+    e.HeartbeatDue: Session._heartbeat_due,
+    e.ControlRequested: Session._control_requested,
+    e.RetargetGranted: Session._retarget_granted,
+    e.RetargetRefused: Session._retarget_refused,
+    e.TargetEnded: Session._target_ended,
+    e.CloseRequested: Session._close_requested,
+    e.CancelRequested: Session._cancel_requested,
+    e.EndRequested: Session._end_requested,
+    e.ShutdownStarted: Session._shutdown_started,
+}

@@ -1,0 +1,188 @@
+"""The data channels: one to each worker.
+
+Owns the sockets, their bounded queues, and the pressure that a worker which does not read puts on its clients (S53). Knows
+nothing of WebSockets: whoever is bound to a worker is a `Member`. A frame that a worker should not have written is reported
+to the supervisor and ends the channel (S11).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ...kernel.wire.channel import Channel
+from ...kernel.wire.messages import WORKER_TO_GATEWAY, ReportViolation
+from .kernel_link import KernelLink
+from .turn import Turn
+
+_MAX_DRAIN = 256
+"""Reads of one drain: many times what a socket holds."""
+_FLOOD = 8
+"""A worker with this many times its limit unread, which makes us answer still more, is broken."""
+
+
+class Member(Protocol):
+    """A client connection whose messages go to a worker."""
+
+    def pause_for_target(self) -> None:
+        """Read nothing more: the worker's queue is full."""
+
+    def resume_for_target(self) -> None:
+        """Read on."""
+
+
+class WorkerLink:
+    """The gateway's end of one worker's data channel."""
+
+    def __init__(self, workers: Workers, number: int, pid: str, end: socket.socket) -> None:
+        self.number = number
+        self.pid = pid
+        """The process that the worker is; a function worker's is that of its invocation."""
+        self.members: dict[int, Member] = {}
+        """Connections bound to this worker, by serial."""
+        self.congested = False
+        self.drains = 0
+        """How often the queue has been written out: what was queued before has left when this has grown."""
+        self._workers = workers
+        self._channel = Channel(end, WORKER_TO_GATEWAY)
+        self._marked = False
+        self._writing = False
+        self._reading = True
+        workers.loop.add_reader(end.fileno(), self._readable)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether frames written now can still be read by the worker."""
+        return self._channel.fileno() >= 0 and not self._channel.broken
+
+    @property
+    def frames_sent(self) -> int:
+        """The mark of this channel (S14)."""
+        return self._channel.frames_sent
+
+    @property
+    def pending(self) -> int:
+        """Bytes queued and not written."""
+        return self._channel.pending
+
+    def send(self, record: tuple[Any, ...]) -> None:
+        """Queue a record. If the worker is gone it is dropped: its death notice is on the way (S8)."""
+        if self._channel.fileno() < 0:
+            return
+        self._channel.send(record)
+        if not self._marked:
+            self._marked = True
+            self._workers.turn.mark(self)
+        if self._channel.pending > self._workers.limit and not self.congested:
+            self._flush()
+            if self._channel.pending > self._workers.limit:
+                self._congest()
+
+    def send_reply(self, record: tuple[Any, ...]) -> None:
+        """Queue an answer to something the worker wrote; one that asks and never reads is reported (S10)."""
+        self.send(record)
+        if self._channel.pending > _FLOOD * self._workers.limit:
+            self.report("it floods its data channel and does not read")
+
+    def _congest(self) -> None:
+        self.congested = True
+        for member in list(self.members.values()):
+            member.pause_for_target()
+
+    def _relieve(self) -> None:
+        self.congested = False
+        for member in list(self.members.values()):
+            member.resume_for_target()
+
+    def flush_turn(self) -> None:
+        """Write what this turn has queued."""
+        self._marked = False
+        if not self._writing:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._channel.fileno() < 0:
+            return
+        done = self._channel.flush()
+        if done:
+            self.drains += 1
+        if done == self._writing:
+            if done:
+                self._workers.loop.remove_writer(self._channel.fileno())
+            else:
+                self._workers.loop.add_writer(self._channel.fileno(), self._flush)
+            self._writing = not done
+        if self.congested and self._channel.pending <= self._workers.limit // 2:
+            self._relieve()
+
+    def _readable(self) -> None:
+        """Read once: the loop comes back if there is more, after everybody else had a turn."""
+        for record in self._channel.receive():
+            self._workers.on_record(self, record)
+        if self._channel.violation is not None:
+            self.report(str(self._channel.violation))
+        elif self._channel.ended:
+            self._stop_reading()  # the supervisor's notice decides (S13)
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._workers.loop.remove_reader(self._channel.fileno())
+
+    def drain(self) -> None:
+        """Handle all that the worker has written (S14): read the raw socket until it would block or ends."""
+        poll = select.poll()
+        if self._channel.fileno() >= 0:
+            poll.register(self._channel.fileno(), select.POLLIN)
+        for _ in range(_MAX_DRAIN):
+            if self._channel.fileno() < 0 or self._channel.ended or not poll.poll(0):
+                return
+            self._readable()
+
+    def report(self, detail: str) -> None:
+        """The worker broke the protocol (S11): tell the supervisor and end the channel."""
+        if self._channel.fileno() >= 0:
+            self._workers.kernel.send(ReportViolation(self.number, detail))
+            self.close()
+
+    def close(self) -> None:
+        """Close the channel and release the clients that it held up."""
+        if self._channel.fileno() < 0:
+            return
+        self._stop_reading()
+        if self._writing:
+            self._workers.loop.remove_writer(self._channel.fileno())
+            self._writing = False
+        self._channel.close()
+        if self.congested:
+            self._relieve()
+
+
+class Workers:
+    """All data channels."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, turn: Turn, kernel: KernelLink) -> None:
+        self.loop = loop
+        self.turn = turn
+        self.kernel = kernel
+        self.limit = 1 << 20
+        """Bytes that may be queued for one worker before its clients are no longer read: the least `limits.inbound`."""
+        self.on_record: Callable[[WorkerLink, tuple[Any, ...]], None] = lambda link, record: None
+        self._links: dict[int, WorkerLink] = {}
+
+    def open(self, number: int, pid: str, descriptor: int) -> None:
+        """Take over the channel of a new worker."""
+        self._links[number] = WorkerLink(self, number, pid, socket.socket(fileno=descriptor))
+
+    def get(self, number: int) -> WorkerLink | None:
+        """Return the channel of a worker that has not ended."""
+        return self._links.get(number)
+
+    def remove(self, number: int) -> None:
+        """Forget a worker that has ended, after its channel was drained."""
+        link = self._links.pop(number, None)
+        if link is not None:
+            link.close()

@@ -1,0 +1,178 @@
+"""The gateway: what the supervisor says, from the first listener to the shutdown.
+
+Owns the uvicorn servers, one for each `http.service`, without uvicorn's handling of signals. Knows nothing of how requests
+are answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+import uvicorn
+
+from ...kernel.wire import configuration
+from ...kernel.wire.messages import (
+    Configure,
+    EndConnection,
+    GatewayFailed,
+    GatewayReady,
+    InvocationFinished,
+    Listener,
+    OpenWorker,
+    Shutdown,
+    ShutdownComplete,
+    WorkerEnded,
+)
+from .application import Application
+from .data_channels import Workers
+from .http_protocol import HttpProtocol, ServiceConfig
+from .kernel_link import KernelLink
+from .relay import Relay
+from .service import Service
+from .turn import Turn
+from .upgrade import Upgrade
+
+logger = logging.getLogger("wsrelay.gateway")
+
+_SHUTDOWN_MARGIN: Final = 0.5
+"""Seconds that a shutdown may take beyond the longest `timeouts.close`."""
+
+
+class Gateway:
+    """This process."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, control: socket.socket, on_end: Callable[[str], None]) -> None:
+        """`on_end` is called when the supervisor is gone."""
+        turn = Turn(loop)
+        self._loop = loop
+        self._kernel = KernelLink(loop, turn, control, self._handle, on_end)
+        self._workers = Workers(loop, turn, self._kernel)
+        self._relay = Relay(loop, turn, self._kernel, self._workers)
+        self._listeners: list[tuple[str, socket.socket]] = []
+        self._services: list[Service] = []
+        self._servers: list[uvicorn.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _handle(self, record: tuple[Any, ...]) -> None:
+        """A record of the supervisor, in order."""
+        if isinstance(record, WorkerEnded):
+            self._relay.handle_worker_ended(record)
+        elif isinstance(record, InvocationFinished):
+            self._relay.handle_invocation_finished(record)
+        elif isinstance(record, OpenWorker):
+            self._workers.open(record.worker, record.pid, self._kernel.take_descriptor())
+        elif isinstance(record, EndConnection):
+            self._relay.handle_end_connection(record)
+        elif isinstance(record, Listener):
+            self._listeners.append((record.server, socket.socket(fileno=self._kernel.take_descriptor())))
+        elif isinstance(record, Configure):
+            self._start_task(self._serve(record))
+        elif isinstance(record, Shutdown):
+            self._start_task(self._shut_down())
+
+    def _start_task(self, coroutine: Any) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- start --------------------------------------------------------------------------------------------------------
+
+    async def _serve(self, record: Configure) -> None:
+        self._relay.identify(record.node, record.epoch, record.gateway)
+        try:
+            settings = configuration.unpack(configuration.GatewayConfiguration, record.configuration)
+            for server in settings.servers:
+                await self._start_service(server)
+        except Exception as problem:  # whatever it is, the supervisor says it to the operator
+            logger.exception("the configuration cannot be served")
+            self._kernel.send(GatewayFailed(f"{type(problem).__name__}: {problem}"))
+            return
+        self._workers.limit = min((service.limits.inbound for service in self._services), default=1 << 20)
+        self._start_task(self._tick())
+        self._kernel.send(GatewayReady())
+
+    async def _start_service(self, server: configuration.Server) -> None:
+        try:
+            service = Service(server)
+            config = self._configure(service)
+            config.load()
+        except (OSError, ValueError) as problem:
+            raise ValueError(f"{server.id}: {problem}") from problem
+        running = uvicorn.Server(config)
+        running.lifespan = config.lifespan_class(config)
+        sockets = [listener for name, listener in self._listeners if name == server.id]
+        if not sockets:
+            raise ValueError(f"{server.id}: no listening socket was passed")
+        await running.on_tick(0)
+        await running.startup(sockets)
+        service.on_release = self._released
+        self._services.append(service)
+        self._servers.append(running)
+
+    def _configure(self, service: Service) -> ServiceConfig:
+        tls = service.tls
+        for path in (tls.certificate, tls.key) if tls else ():
+            with open(path, "rb"):  # the error of the TLS library does not say which file it was
+                pass
+        config = ServiceConfig(
+            Application(self._relay, service),
+            http=HttpProtocol,
+            ws=Upgrade,
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=service.timeouts.idle,  # type: ignore[arg-type]  # a fraction of a second is as good
+            h11_max_incomplete_event_size=service.limits.header,
+            ssl_certfile=tls.certificate if tls else None,
+            ssl_keyfile=tls.key if tls else None,
+        )
+        config.relay = self._relay
+        config.service = service
+        return config
+
+    async def _tick(self) -> None:
+        """Keep the Date header of every server."""
+        while True:
+            for server in self._servers:
+                await server.on_tick(0)
+            await asyncio.sleep(1)
+
+    # --- end ----------------------------------------------------------------------------------------------------------
+
+    def _released(self) -> None:
+        if self._relay.shutting_down and not any(service.slots.taken for service in self._services):
+            self._all_closed.set()
+
+    async def _shut_down(self) -> None:
+        """Stop listening, close all with 1001, say so when all are closed or time is up."""
+        self._all_closed = asyncio.Event()
+        for server in self._servers:
+            for listener in server.servers:
+                listener.close()
+        self._relay.shut_down()
+        for server in self._servers:
+            for protocol in list(server.server_state.connections):
+                protocol.shutdown()
+        self._released()
+        longest = max((service.timeouts.close for service in self._services), default=0.0)
+        try:
+            await asyncio.wait_for(self._all_closed.wait(), longest + _SHUTDOWN_MARGIN)
+        except TimeoutError:
+            left = sum(service.slots.taken for service in self._services)
+            logger.warning("%d connections were still open at the end of the shutdown", left)
+        self._kernel.send(ShutdownComplete())
+
+
+def leave(message: str) -> None:
+    """End this process at once: nobody waits for it any more."""
+    logger.error("%s", message)
+    os._exit(1)

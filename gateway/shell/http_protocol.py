@@ -1,0 +1,159 @@
+"""One client's HTTP connection: uvicorn's h11 protocol with our limits, and the way to WebSocket.
+
+Owns the slot of the connection, the time a request's head may take, and the decision which request is an upgrade of ours. The
+rest is uvicorn's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any, cast
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from ..core.answers import Answer, overloaded, plain_answer
+from ..core.handshake import encode_rejection
+from ..core.requests import RequestHead, head_size, make_head
+from ..core.routing import Match, RouteMatch
+from .invocations import Invocation
+from .relay import Relay
+from .service import Service
+from .upgrade import Upgrade, make_handshake
+
+
+class ServiceConfig(uvicorn.Config):
+    """uvicorn's configuration of one service; our protocol finds its own things here."""
+
+    relay: Relay
+    service: Service
+
+
+class HttpProtocol(H11Protocol):
+    """See the module."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        ours = cast(ServiceConfig, config)
+        self.relay = ours.relay
+        self.service = ours.service
+        self.peer = ""
+        self.invocation: Invocation | None = None
+        """What the current request waits for."""
+        self.request_head: RequestHead | None = None
+        self.match: Match | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a slot, or answer 503 and close."""
+        super().connection_made(transport)
+        self.peer = self.client[0] if self.client else ""
+        if not self.service.acquire(transport, self.peer):
+            self._answer_and_close(overloaded("Too many connections"))
+            return
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the slot back."""
+        self._stop_awaiting_head()
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        if self.invocation is not None:
+            self.invocation.client_gone()
+        self.service.release(self.transport, self.peer)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client; while a head is incomplete its time runs."""
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self.transport.get_protocol() is not self or self.conn.their_state is not h11.IDLE:
+            self._stop_awaiting_head()
+        elif self._head_timer is None and self.conn.trailing_data[0]:
+            self._await_head()
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(self.service.timeouts.header, self._head_overdue)
+
+    def _stop_awaiting_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_overdue(self) -> None:
+        self._head_timer = None
+        if self.conn.trailing_data[0]:
+            self._answer_and_close(plain_answer(408))
+        else:
+            self.transport.close()
+
+    def _answer_and_close(self, answer: Answer) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(encode_rejection(answer))
+            self.transport.close()
+            self.loop.call_later(self.service.timeouts.close, self.transport.abort)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer a request that h11 refuses, with the status that it hints at: 400, 431 or 501."""
+        problem = sys.exc_info()[1]
+        status = problem.error_status_hint if isinstance(problem, h11.RemoteProtocolError) else 400
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._answer_and_close(plain_answer(status))
+        else:
+            self.transport.close()
+
+    def _should_upgrade(self) -> bool:
+        """Called for every request once its head is there: route it, and say whether it is a WebSocket's."""
+        scope = self.scope
+        raw_path = scope["raw_path"].decode("ascii")
+        self.request_head = make_head(
+            scope["method"],
+            scope["path"],
+            scope["query_string"],
+            self.headers,
+            self.peer,
+            self.scheme or "http",
+            self.service.proxies,
+        )
+        self.match = self.service.router.match(scope["method"], raw_path)
+        self.invocation = None
+        scope["state"]["protocol"] = self
+        return (
+            self._get_upgrade() == b"websocket"
+            and isinstance(self.match, RouteMatch)
+            and self.match.route.relay
+            and not self.head_is_too_large()
+        )
+
+    def head_is_too_large(self) -> bool:
+        """Whether the head is over `limits.header` (h11 looks only while it is incomplete)."""
+        target = len(self.scope["raw_path"]) + len(self.scope["query_string"])
+        return head_size(target, self.headers) > self.service.limits.header
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the transport to an `Upgrade`, with the bytes that came after the head."""
+        self.connections.discard(self)
+        self._stop_awaiting_head()
+        upgrade = Upgrade(self.relay, self.service, self.transport, self.peer)
+        self.transport.set_protocol(upgrade)
+        handshake = make_handshake(event.method, event.target, event.http_version, self.headers)
+        if isinstance(handshake, Answer):
+            upgrade.reject(handshake)
+            return
+        early = self.conn.trailing_data[0]
+        if early:
+            upgrade.data_received(early)
+        if isinstance(self.match, RouteMatch) and self.request_head is not None:
+            upgrade.begin(handshake, self.request_head, self.match.route, self.match.parameters)

@@ -1,0 +1,64 @@
+"""Where the gateway process starts: `python -m wsrelay.gateway.shell.main CONTROL_FD EXPECTED_PARENT_OS_PID`.
+
+Owns what makes a process the supervisor's: it dies with it, ignores the signals of a terminal (the supervisor says when to
+stop), and has descriptors enough. Knows nothing of what it serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from .gateway import Gateway, leave
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run until the supervisor ends this process or its own end of the channel."""
+    control, parent = map(int, arguments)
+    _die_with(parent)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    end = socket.socket(fileno=control)
+    end.set_inheritable(False)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(end))
+
+
+async def _run(end: socket.socket) -> None:
+    gateway = Gateway(asyncio.get_running_loop(), end, leave)
+    await asyncio.get_running_loop().create_future()
+    del gateway
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _die_with(parent: int) -> None:
+    """Be killed when the parent ends; it may have ended already."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,194 @@
+"""From an upgrade request to an open connection (S44).
+
+Owns a client's transport between its request and the 101: the checks, the handler, the admission, and the clean-up if any of
+it fails. Until the 101 the client's bytes are kept, within a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from typing import Final
+
+from ...kernel.wire.configuration import Route
+from ...kernel.wire.messages import Abandon, Admit, Admitted, ConnectionEnded, Refused
+from ...kernel.wire.reason import make_reason
+from ..core.answers import Answer, clean_answer, overloaded, plain_answer
+from ..core.frames import MessageReader, MessageWriter
+from ..core.handshake import Handshake, HandshakeRefused, encode_rejection
+from ..core.relay_header import MalformedHeader, RelayHeader, find_relay_header, parse_relay_header
+from ..core.requests import RequestHead
+from ..core.session import Session, Stream
+from ..core.session_events import Target
+from .connection import RelayConnection
+from .invocations import Completed, Invocation
+from .relay import Relay
+from .service import Service
+
+logger = logging.getLogger("wsrelay.gateway")
+
+_EARLY: Final = 64 << 10
+"""Bytes kept of what a client sends before the 101; then its reading is paused."""
+
+
+class Upgrade(asyncio.Protocol):
+    """One client in its handshake."""
+
+    def __init__(self, relay: Relay, service: Service, transport: asyncio.Transport, peer: str) -> None:
+        self._relay = relay
+        self._service = service
+        self._transport = transport
+        self._peer = peer
+        self._early = bytearray()
+        self._lost = False
+        self._invocation: Invocation | None = None
+        self._handshake: Handshake | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
+
+    def begin(
+        self, handshake: Handshake, head: RequestHead, route: Route, parameters: tuple[tuple[str, str], ...]
+    ) -> None:
+        """Check the origin and invoke the handler."""
+        self._handshake = handshake
+        origins = self._service.origins(route)
+        if not origins.allow(head.header("origin"), scheme=head.scheme, host=head.host):
+            self.reject(plain_answer(403, "Origin not allowed"))
+            return
+        started = self._relay.invocations.invoke(
+            self._service, route.function, lambda pid: head.to_record(pid, parameters, b"")
+        )
+        if isinstance(started, Answer):
+            self.reject(started)
+            return
+        self._invocation = started
+        started.outcome.add_done_callback(functools.partial(self._handled, route))
+
+    # --- the client ---------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what comes before the 101."""
+        self._early += data
+        if len(self._early) > _EARLY:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        """The client gave up: the transport closes itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._lost = True
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        if self._invocation is not None:
+            self._invocation.client_gone()
+        self._service.release(self._transport, self._peer)
+
+    def reject(self, answer: Answer) -> None:
+        """Answer over HTTP and close."""
+        if self._lost or self._transport.is_closing():
+            return
+        handshake = self._handshake
+        self._transport.write(encode_rejection(answer) if handshake is None else handshake.reject(answer))
+        self._transport.close()
+        self._close_timer = self._relay.loop.call_later(self._service.timeouts.close, self._transport.abort)
+
+    # --- the handler --------------------------------------------------------------------------------------------------
+
+    def _handled(self, route: Route, future: asyncio.Future[Completed | Answer]) -> None:
+        outcome = future.result()
+        if isinstance(outcome, Answer):
+            self.reject(outcome)
+            return
+        response = outcome.response
+        try:
+            value = find_relay_header(response.headers)
+            answer = clean_answer(response.status, response.headers, response.body)
+            relay = None if value is None else parse_relay_header(value)
+        except MalformedHeader as problem:
+            logger.error("%s: malformed X-WS-Relay: %s", route.function, problem)
+            if problem.target is not None:
+                self._abandon(problem.target, outcome.pid, None)
+            self.reject(plain_answer(500))
+        except ValueError as problem:
+            logger.error("%s: malformed response: %s", route.function, problem)
+            self._abandon_header(value, outcome.pid)
+            self.reject(plain_answer(500))
+        else:
+            if relay is None:
+                self.reject(answer)
+            else:
+                self._admit(relay, answer, outcome.pid)
+
+    def _abandon_header(self, value: str | None, invocation: str) -> None:
+        abandon_named(self._relay, value, invocation)
+
+    def _abandon(self, target: str, invocation: str, connection: str | None) -> None:
+        self._relay.kernel.send(Abandon(target, invocation, connection))
+
+    # --- admission ----------------------------------------------------------------------------------------------------
+
+    def _admit(self, relay: RelayHeader, answer: Answer, invocation: str) -> None:
+        if self._lost or self._transport.is_closing() or self._relay.shutting_down:
+            self._abandon(relay.target, invocation, None)
+            self.reject(overloaded("The server is shutting down"))
+            return
+        pid, serial = self._relay.new_pid(self._service.id)
+        session = functools.partial(Session, serial, pid, stream=Stream(relay.topic, relay.metadata, relay.heartbeat))
+
+        def answered(reply: Admitted | Refused) -> None:
+            if isinstance(reply, Refused):
+                logger.warning("a connection was not admitted: %s: %s", reply.error, reply.message)
+                self._abandon(relay.target, invocation, None)
+                self.reject(plain_answer(503, "The target is not available"))
+            elif not self._open(session(target=Target(reply.pid, reply.worker)), answer):
+                self._abandon(relay.target, invocation, pid)
+                self._relay.kernel.send(ConnectionEnded(pid, make_reason("ws_closed:1006"), ()))
+
+        self._relay.kernel.request(lambda number: Admit(number, pid, relay.target, invocation), answered)
+
+    def _open(self, session: Session, answer: Answer) -> bool:
+        """Send the 101 and hand the transport over. Returns False if the client is gone."""
+        service, transport, handshake = self._service, self._transport, self._handshake
+        if self._lost or transport.is_closing() or handshake is None:
+            return False
+        if self._relay.shutting_down:
+            self.reject(overloaded("The server is shutting down"))
+            return False
+        limit = service.message_limit
+        response, extensions = handshake.accept(answer.headers, limit, compression=service.limits.compression)
+        connection = RelayConnection(
+            self._relay,
+            service,
+            transport,
+            session,
+            MessageReader(limit, extensions),
+            MessageWriter(extensions),
+            functools.partial(service.release, transport, self._peer),
+        )
+        self._relay.add(connection)
+        connection.open(response, bytes(self._early))
+        self._early.clear()
+        return True
+
+
+def abandon_named(relay: Relay, header: str | None, invocation: str) -> None:
+    """Abandon the target that a relay header names, if it names one (S44)."""
+    if header is None:
+        return
+    try:
+        target: str | None = parse_relay_header(header).target
+    except MalformedHeader as problem:
+        target = problem.target
+    if target is not None:
+        relay.kernel.send(Abandon(target, invocation, None))
+
+
+def make_handshake(
+    method: bytes, target: bytes, http_version: bytes, headers: list[tuple[bytes, bytes]]
+) -> Handshake | Answer:
+    """Check a handshake's syntax (S44)."""
+    try:
+        return Handshake(method, target, http_version, headers)
+    except HandshakeRefused as refused:
+        return refused.answer
