@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import os
 import socket
 from collections import deque
@@ -27,6 +28,8 @@ DRAIN_LIMIT = 64 << 20
 """Bytes that `drain` reads at most: far more than a socket buffer holds."""
 _MAX_DESCRIPTORS = 16
 _COALESCE = 64 << 10
+_LOST = -1
+"""Stands for a descriptor that the kernel could not give us, so that the others stay with their frames."""
 
 
 def channel_pair() -> tuple[socket.socket, socket.socket]:
@@ -53,6 +56,8 @@ class Channel:
         self._descriptors: deque[int] = deque()
         self._unsent: deque[tuple[bytearray, int | None]] = deque()
         self._offset = 0
+        self._written: list[int] = []
+        self._flushing = False
         self.pending = 0
         """Bytes accepted by `send` and not yet written."""
         self.frames_sent = 0
@@ -122,17 +127,21 @@ class Channel:
                 numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
                 self._descriptors.extend(numbers)
         if flags & socket.MSG_CTRUNC:
-            raise RuntimeError("descriptors were lost in transit: the limit on open files is too low")
+            self._descriptors.append(_LOST)
         return data
 
     def take_descriptor(self) -> int:
         """Return the descriptor that came with the record just received (`CARRIES_DESCRIPTOR`); it is the caller's.
 
-        Raises ProtocolViolation if the frame came without one.
+        Raises ProtocolViolation if the frame came without one, and OSError (EMFILE) if it was lost on the way because
+        this process has too many files open.
         """
         if not self._descriptors:
             raise ProtocolViolation("a frame that carries a descriptor came without it")
-        return self._descriptors.popleft()
+        descriptor = self._descriptors.popleft()
+        if descriptor == _LOST:
+            raise OSError(errno.EMFILE, "a descriptor was lost on its way: the limit on open files is too low")
+        return descriptor
 
     def send(self, record: tuple[Any, ...], descriptor: int | None = None) -> None:
         """Queue a record; `flush` writes it. A descriptor is duplicated, and stays the caller's to close."""
@@ -141,43 +150,75 @@ class Channel:
         self.send_frame(encode(record), descriptor)
 
     def send_frame(self, frame: bytes, descriptor: int | None = None) -> None:
-        """Queue an encoded frame. Frames for a broken channel are dropped: the death notice will tell (S8)."""
-        self.frames_sent += 1
+        """Queue an encoded frame. Frames for a broken channel are dropped: the death notice will tell (S8).
+
+        Raises OSError if the descriptor cannot be duplicated; then nothing is queued.
+        """
         if self.broken or self._socket.fileno() < 0:
+            self.frames_sent += 1
             return
-        self.pending += len(frame)
-        if descriptor is not None:
-            self._unsent.append((bytearray(frame), os.dup(descriptor)))
-        elif self._unsent and self._unsent[-1][1] is None and len(self._unsent[-1][0]) < _COALESCE:
-            self._unsent[-1][0].extend(frame)
-        else:
-            self._unsent.append((bytearray(frame), None))
+        duplicate = None if descriptor is None else os.dup(descriptor)
+        size = len(frame)
+        tail, tail_descriptor = self._unsent[-1] if self._unsent and not self._flushing else (None, None)
+        # A signal handler may flush `tail` at the call of `len`, so it is looked at again. After that, no call comes between.
+        if (
+            tail is not None
+            and tail_descriptor is duplicate is None
+            and len(tail) < _COALESCE
+            and self._unsent
+            and self._unsent[-1][0] is tail
+        ):
+            self.frames_sent += 1
+            self.pending += size
+            tail.extend(frame)
+            return
+        entry = (bytearray(frame), duplicate)
+        self.frames_sent += 1
+        self.pending += size
+        self._unsent.append(entry)
 
     def flush(self) -> bool:
-        """Write what can be written now. Returns whether nothing is left to write."""
+        """Write what can be written now. Returns whether nothing is left to write.
+
+        A signal handler may raise at any call here, and yet no frame is torn (S11): how much was written is stored by
+        the call that wrote, `extend`, and is accounted for before anything else is written. A handler that flushes in the
+        midst of a flush leaves the work to the interrupted one, and gets True lest it wait for it; what it sends is not
+        added to a frame that is being written.
+        """
+        if self._flushing:
+            return True
+        self._flushing = True
+        try:
+            self._write()
+        finally:
+            self._flushing = False
+        return not self._unsent
+
+    def _write(self) -> None:
         while self._unsent:
             frame, descriptor = self._unsent[0]
+            if self._written:
+                self._offset += self._written[0]
+                self.pending -= self._written[0]
+                del self._written[0]
+            if self._offset == len(frame):
+                self._offset = 0
+                self._unsent.popleft()
+                if descriptor is not None:
+                    os.close(descriptor)
+                continue
             try:
                 if descriptor is None or self._offset:
                     # The view must be released before `frame` can grow again.
                     with memoryview(frame) as whole, whole[self._offset :] as rest:
-                        sent = self._socket.send(rest, socket.MSG_NOSIGNAL)
+                        self._written.extend(map(self._socket.send, (rest,), (socket.MSG_NOSIGNAL,)))
                 else:
                     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
-                    sent = self._socket.sendmsg([frame], rights, socket.MSG_NOSIGNAL)
+                    self._written.extend(map(self._socket.sendmsg, ([frame],), (rights,), (socket.MSG_NOSIGNAL,)))
             except (BlockingIOError, InterruptedError):
-                return False
+                return
             except OSError:
                 self._break()
-                return True
-            self.pending -= sent
-            self._offset += sent
-            if self._offset == len(frame):
-                self._unsent.popleft()
-                self._offset = 0
-                if descriptor is not None:
-                    os.close(descriptor)
-        return True
 
     def _break(self) -> None:
         self.broken = True
@@ -185,6 +226,7 @@ class Channel:
             if descriptor is not None:
                 os.close(descriptor)
         self._unsent.clear()
+        self._written.clear()
         self._offset = self.pending = 0
 
     def close(self) -> None:

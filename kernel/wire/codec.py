@@ -2,10 +2,14 @@
 
 Bytes are hostile until decoded. Whatever a peer writes, `FrameDecoder` gives either records of the channel's direction,
 with every field of the declared type, or one `ProtocolViolation`; and it allocates no more than the declared limits.
+
+It reads every frame twice. First it skips over it, which allocates nothing, and only a frame that is there to its last
+byte is unpacked. So lengths that a peer declares cost nothing until it has written as much.
 """
 
 from __future__ import annotations
 
+import itertools
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -17,98 +21,182 @@ from .errors import ProtocolViolation
 from .messages import DIRECTIONS, MAX_FRAME
 
 ENVELOPE_ALLOWANCE = 64 << 10
-"""Bytes that a frame may have beside its largest string."""
+"""Bytes that a frame may have beside its largest string. A decoder bears twice the sum of both, for arrays of strings."""
 MAX_ITEMS = 200_000
 """Elements of one array on the wire: destinations of a message, mostly."""
 MAX_INTEGER = (1 << 63) - 1
 
+_FEED_SIZE = 256 << 10
+_BUFFER_SIZE = 16 << 10
+"""Bytes that a buffer has at first; msgpack's default is 1 MiB."""
+_KEEP_SIZE = 1 << 20
+"""Bytes. msgpack's buffers never shrink: after a larger frame they are made anew."""
+
 _TAGS: dict[type, int] = {record: tag for records in DIRECTIONS.values() for tag, record in records.items()}
+
+_packer = msgpack.Packer()
 
 
 def encode(record: tuple[Any, ...]) -> bytes:
     """Return the frame of a record of `messages`. Raises UnicodeEncodeError for text that is no UTF-8 (lone surrogates)."""
-    frame: bytes = msgpack.packb((_TAGS[type(record)], *record))
+    global _packer
+    frame: bytes = _packer.pack((_TAGS[type(record)], *record))
+    if len(frame) > _KEEP_SIZE:
+        _packer = msgpack.Packer()
     return frame
 
 
 Check = Callable[[Any], Any]
+_SCALARS = (int, str, bytes, bool, float)
 
 
-def _check_integer(value: Any) -> int:
-    if type(value) is int and 0 <= value <= MAX_INTEGER:
-        return value
-    raise ValueError(f"expected a non-negative integer, got {type(value).__name__}")
+def _check_for(annotation: Any) -> Check:
+    """Return the function that checks a decoded value against a field's annotation. It raises ValueError."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in _SCALARS:
+        return _check_scalar(annotation)
+    if origin is types.UnionType or origin is typing.Union:
+        return _check_union(arguments)
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return _check_sequence(arguments[0])
+    if origin is tuple:
+        return _check_fields(tuple, arguments)
+    if isinstance(annotation, type) and hasattr(annotation, "_fields"):
+        return _check_record(annotation)
+    raise TypeError(f"no check for fields of type {annotation!r}")
 
 
-def _check_exact(expected: type) -> Check:
+def _types_of(annotation: Any) -> tuple[type, ...]:
+    """Return the exact types that msgpack gives to values of a field."""
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        return tuple(kind for arm in typing.get_args(annotation) for kind in _types_of(arm))
+    return (annotation,) if annotation in (*_SCALARS, types.NoneType) else (tuple,)
+
+
+def _expected(annotation: Any, value: Any) -> ValueError:
+    names = " or ".join(sorted(kind.__name__ for kind in set(_types_of(annotation))))
+    return ValueError(f"expected {names}, got {type(value).__name__}")
+
+
+def _check_range(value: int) -> None:
+    if not 0 <= value <= MAX_INTEGER:
+        raise ValueError("expected an integer of 63 bits that is not negative")
+
+
+def _check_scalar(expected: type) -> Check:
     def check(value: Any) -> Any:
-        if type(value) is expected:
-            return value
-        raise ValueError(f"expected {expected.__name__}, got {type(value).__name__}")
+        if type(value) is not expected:
+            raise _expected(expected, value)
+        if type(value) is int:
+            _check_range(value)
+        return value
 
     return check
 
 
 def _check_union(arms: tuple[Any, ...]) -> Check:
-    checks = [_check_for(arm) for arm in arms if arm is not type(None)]
-    optional = type(None) in arms
+    by_type = {kind: _check_for(arm) for arm in arms if arm is not types.NoneType for kind in _types_of(arm)}
 
     def check(value: Any) -> Any:
-        if value is None and optional:
+        if value is None and types.NoneType in arms:
             return None
-        error: ValueError | None = None
-        for arm in checks:
-            try:
-                return arm(value)
-            except ValueError as problem:
-                error = problem
-        raise error or ValueError("no value fits")
+        arm = by_type.get(type(value))
+        if arm is None:
+            raise ValueError(f"no value of this field is of type {type(value).__name__}")
+        return arm(value)
 
     return check
 
 
-def _check_sequence(element: Check) -> Check:
+def _check_sequence(element: Any) -> Check:
+    """Check arrays of any length. They may be long, so the usual ones are checked without a call for each element."""
+    arguments = typing.get_args(element)
+    if element in _SCALARS:
+        return _check_array_of(element)
+    if typing.get_origin(element) is tuple and len(set(arguments)) == 1 and arguments[0] in _SCALARS:
+        return _check_array_of_rows(len(arguments), _check_array_of(arguments[0]))
+    check_element = _check_for(element)
+
     def check(value: Any) -> tuple[Any, ...]:
         if type(value) is not tuple:
             raise ValueError(f"expected an array, got {type(value).__name__}")
-        return tuple(map(element, value))
+        return tuple(map(check_element, value))
 
     return check
 
 
-def _check_fields(make: Callable[..., Any], checks: tuple[Check, ...]) -> Check:
+def _check_array_of(scalar: type) -> Check:
+    only = {scalar}
+
+    def check(value: Any) -> tuple[Any, ...]:
+        if type(value) is not tuple or not only.issuperset(map(type, value)):
+            raise ValueError(f"expected an array of {scalar.__name__}")
+        if scalar is int and value:
+            _check_range(min(value))
+            _check_range(max(value))
+        return value
+
+    return check
+
+
+def _check_array_of_rows(width: int, check_items: Check) -> Check:
+    only, widths = {tuple}, {width}
+
+    def check(value: Any) -> tuple[Any, ...]:
+        if type(value) is not tuple or not only.issuperset(map(type, value)) or not widths.issuperset(map(len, value)):
+            raise ValueError(f"expected an array of arrays of {width}")
+        check_items(tuple(itertools.chain.from_iterable(value)))
+        return value
+
+    return check
+
+
+def _check_fields(kind: type[tuple[Any, ...]], annotations: tuple[Any, ...]) -> Check:
+    """Check an array with one annotation for each element, and make a `kind` of it.
+
+    This is the runtime's hot path: all types are compared at once with all the combinations that there can be, and only
+    the positions where a type does not say it all are looked at one by one.
+    """
+    shapes = frozenset(itertools.product(*map(_types_of, annotations)))
+    integers = tuple(position for position, annotation in enumerate(annotations) if annotation is int)
+    others = tuple(
+        (position, _check_for(annotation))
+        for position, annotation in enumerate(annotations)
+        if annotation is not int and not {int, tuple}.isdisjoint(_types_of(annotation))
+    )
+    new = tuple.__new__
+
     def check(value: Any) -> Any:
-        if type(value) is not tuple or len(value) != len(checks):
-            raise ValueError(f"expected an array of {len(checks)}")
-        return make(*(field(item) for field, item in zip(checks, value, strict=True)))
+        if type(value) is not tuple or tuple(map(type, value)) not in shapes:
+            raise _misfit(annotations, value)
+        for position in integers:
+            if not 0 <= value[position] <= MAX_INTEGER:
+                _check_range(value[position])
+        if others:
+            value = list(value)
+            for position, check_one in others:
+                value[position] = check_one(value[position])
+        return new(kind, value)
 
     return check
 
 
-def _check_for(annotation: Any) -> Check:
-    """Return the function that checks a decoded value against a field's annotation."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation is int:
-        return _check_integer
-    if annotation in (str, bytes, bool, float):
-        return _check_exact(annotation)
-    if origin is types.UnionType or origin is typing.Union:
-        return _check_union(arguments)
-    if origin is tuple and arguments[-1] is Ellipsis:
-        return _check_sequence(_check_for(arguments[0]))
-    if origin is tuple:
-        return _check_fields(lambda *items: items, tuple(map(_check_for, arguments)))
-    if isinstance(annotation, type) and hasattr(annotation, "_fields"):
-        return _check_fields(annotation, _field_checks(annotation))
-    raise TypeError(f"no check for fields of type {annotation!r}")
+def _misfit(annotations: tuple[Any, ...], value: Any) -> ValueError:
+    if type(value) is not tuple or len(value) != len(annotations):
+        count = f" of {len(value)}" if type(value) is tuple else ""
+        return ValueError(f"expected an array of {len(annotations)}, got {type(value).__name__}{count}")
+    for annotation, item in zip(annotations, value, strict=True):
+        if type(item) not in _types_of(annotation):
+            return _expected(annotation, item)
+    return ValueError("the fields do not fit together")
 
 
-def _field_checks(record: type) -> tuple[Check, ...]:
+def _check_record(record: type) -> Check:
     hints = typing.get_type_hints(record)
-    return tuple(_check_for(hints[name]) for name in record._fields)  # type: ignore[attr-defined]
+    return _check_fields(record, tuple(hints[name] for name in record._fields))  # type: ignore[attr-defined]
 
 
-_FIELDS: dict[type, tuple[Check, ...]] = {record: _field_checks(record) for record in _TAGS}
+_CHECKS: dict[type, Check] = {record: _check_record(record) for record in _TAGS}
 
 
 class FrameDecoder:
@@ -116,53 +204,78 @@ class FrameDecoder:
 
     def __init__(self, accepts: Mapping[int, type], *, limit: int = MAX_FRAME) -> None:
         """`accepts` is a table of `messages`; `limit` is in bytes, for the largest string of a frame."""
-        self._accepts = accepts
-        self._feed_limit = limit + ENVELOPE_ALLOWANCE
+        self._records = {tag: (record, _CHECKS[record]) for tag, record in accepts.items()}
+        self._limit = limit
+        self._frame_limit = 2 * (limit + ENVELOPE_ALLOWANCE)
+        self.frames = 0
+        """Frames decoded so far."""
+        self._start_buffers()
+
+    def _start_buffers(self) -> None:
+        buffer_size = self._frame_limit + 2 * _FEED_SIZE
+        self._scanner = msgpack.Unpacker(read_size=_BUFFER_SIZE, max_buffer_size=buffer_size)
         self._unpacker = msgpack.Unpacker(
             use_list=False,
             raw=False,
-            max_buffer_size=2 * self._feed_limit,
-            max_str_len=limit,
-            max_bin_len=limit,
+            read_size=_BUFFER_SIZE,
+            max_buffer_size=buffer_size,
+            max_str_len=self._limit,
+            max_bin_len=self._limit,
             max_array_len=MAX_ITEMS,
             max_map_len=0,
             max_ext_len=0,
         )
-        self.frames = 0
-        """Frames decoded so far."""
+        self._fed = 0
+        self._frame_start = 0
+        self._largest = 0
 
     def decode(self, data: bytes | bytearray | memoryview) -> Iterable[tuple[Any, ...]]:
         """Yield the records that `data` completes. Raises ProtocolViolation at the first frame that is none of ours.
 
         Records before it have been yielded. After a violation the decoder is of no further use.
         """
-        for start in range(0, len(data), self._feed_limit):
-            try:
-                self._unpacker.feed(data[start : start + self._feed_limit])
-            except msgpack.BufferFull:
-                raise ProtocolViolation("a frame is larger than its limit") from None
-            while True:
+        for offset in range(0, len(data), _FEED_SIZE):
+            chunk = data[offset : offset + _FEED_SIZE]
+            self._scanner.feed(chunk)
+            self._unpacker.feed(chunk)
+            before = self._fed
+            self._fed += len(chunk)
+            while self._frame_start < self._fed:
+                # Records have few fields: the first byte of a frame is that of an array of 1 to 15.
+                if self._frame_start >= before and not 0x90 < chunk[self._frame_start - before] < 0xA0:
+                    raise ProtocolViolation("no frame: expected an array that starts with a tag")
                 try:
+                    self._scanner.skip()
                     frame = self._unpacker.unpack()
                 except msgpack.OutOfData:
                     break
-                except (
-                    Exception
-                ) as problem:  # msgpack has no common base: ValueError, UnicodeDecodeError, StackError, …
+                except Exception as problem:  # msgpack has no common base: ValueError, FormatError, StackError, …
                     raise ProtocolViolation(f"no frame: {type(problem).__name__}") from problem
+                end = self._scanner.tell()
+                self._check_size(end - self._frame_start)
+                self._frame_start = end
                 yield self._record(frame)
+            self._check_size(self._fed - self._frame_start)
+            if self._frame_start == self._fed and self._largest > _KEEP_SIZE:
+                self._start_buffers()
 
-    def _record(self, frame: Any) -> tuple[Any, ...]:
-        if type(frame) is not tuple or not frame or type(frame[0]) is not int:
+    def _check_size(self, size: int) -> None:
+        """Take note of the size of a frame, or of what is there of it."""
+        if size > self._largest:
+            self._largest = size
+            if size > self._frame_limit:
+                raise ProtocolViolation("a frame is larger than its limit")
+
+    def _record(self, frame: tuple[Any, ...]) -> tuple[Any, ...]:
+        tag = frame[0]
+        if type(tag) is not int:
             raise ProtocolViolation("no frame: expected an array that starts with a tag")
-        record = self._accepts.get(frame[0])
-        if record is None:
-            raise ProtocolViolation(f"tag {frame[0]} has no place on this channel")
-        checks = _FIELDS[record]
-        if len(frame) != len(checks) + 1:
-            raise ProtocolViolation(f"{record.__name__}: expected {len(checks)} fields, got {len(frame) - 1}")
+        entry = self._records.get(tag)
+        if entry is None:
+            raise ProtocolViolation(f"tag {tag} has no place on this channel")
+        record, check = entry
         try:
-            decoded: tuple[Any, ...] = record(*(check(item) for check, item in zip(checks, frame[1:], strict=True)))
+            decoded: tuple[Any, ...] = check(frame[1:])
         except ValueError as problem:
             raise ProtocolViolation(f"{record.__name__}: {problem}") from None
         self.frames += 1

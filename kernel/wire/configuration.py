@@ -7,6 +7,7 @@ Plain frozen dataclasses with the defaults of the configuration reference. Durat
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from dataclasses import dataclass, field
@@ -178,10 +179,13 @@ def unpack(kind: type[Configuration], packed: bytes) -> Configuration:
     return made
 
 
+_hints = functools.cache(typing.get_type_hints)
+
+
 def _structure(kind: Any, value: Any) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)
         return kind(**{name: _structure(hints[name], item) for name, item in value.items()})
     if origin is tuple:
         return tuple(_structure(arguments[0], item) for item in value)

@@ -50,8 +50,11 @@ class WireReason(NamedTuple):
 
 
 def make_reason(kind: str, detail: str = "", *, value: bytes | None = None, error: str | None = None) -> WireReason:
-    """Build a reason within its size caps; an abnormal one gets an `error` if none is given."""
-    detail = detail[:MAX_DETAIL]
+    """Build a reason within its size caps; an abnormal one gets an `error` if none is given.
+
+    Text that is no UTF-8 (lone surrogates, from file names in a traceback) is made so: a reason must always travel.
+    """
+    detail = _encodable(detail[:MAX_DETAIL])
     if kind in _CLEAN:
         return WireReason(kind, detail, value, None)
     if error is None:
@@ -59,7 +62,11 @@ def make_reason(kind: str, detail: str = "", *, value: bytes | None = None, erro
     if len(error) > MAX_ERROR:
         half = MAX_ERROR // 2 - 20
         error = f"{error[:half]}\n… (truncated) …\n{error[-half:]}"
-    return WireReason(kind, detail, None, error)
+    return WireReason(kind, detail, None, _encodable(error))
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def noproc() -> WireReason:
