@@ -101,20 +101,26 @@ class _Places:
         return self.at(mark.index)
 
 
-class _TooDeep(yaml.MarkedYAMLError):
-    """Raised before Python's own recursion limit is."""
+class _TooMuch(yaml.MarkedYAMLError):
+    """The document is too deep or too large; raised before Python's own recursion limit is."""
 
 
 class _Composer(yaml.SafeLoader):
-    """PyYAML's composer with a limit on depth."""
+    """PyYAML's composer with limits; keys count as values here."""
 
     depth = 0
+    composed = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.depth += 1
-        if self.depth > MAX_DEPTH:
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise _TooDeep(None, None, f"nested too deeply, expected at most {MAX_DEPTH} levels", mark)
+        self.composed += 1
+        if self.depth > MAX_DEPTH or self.composed > 2 * MAX_VALUES:
+            problem = (
+                f"nested too deeply, expected at most {MAX_DEPTH} levels"
+                if self.depth > MAX_DEPTH
+                else f"too many values, expected at most {MAX_VALUES}"
+            )
+            raise _TooMuch(problem=problem, problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node

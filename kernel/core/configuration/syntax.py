@@ -23,6 +23,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 MAX_NAME_LENGTH = 99
 """So that an id, namespace and name, fits into a PID."""
+MAX_ORIGIN_LENGTH = 300
 MAX_UNIX_PATH = 107
 """Bytes; sun_path in unix(7) holds 108 with the NUL."""
 
@@ -123,7 +124,7 @@ def parse_origin(text: str) -> str:
     if text == "*":
         return text
     match = _ORIGIN.fullmatch(text.lower())
-    if match is None:
+    if match is None or len(text) > MAX_ORIGIN_LENGTH:
         raise Mistake(f"expected an origin such as https://app.example.com, without a path, got {shown(text)}")
     scheme, host, port = match.groups()
     if port is not None and (_PORT.fullmatch(port) is None or not 0 < int(port) <= 65535):

@@ -189,6 +189,7 @@ FUNCTION = '- {name: f, kind: function.python, source: "file://chat.py", method:
         ("a: 1\nb: \x01", "2:4: a control character, expected text"),
         ('a: "\\UFFFFFFFF"', "1:7: not valid YAML: an escape that is no character"),
         ("a:\n  - b\nc: [" + "[" * 50, "3:43: not valid YAML: nested too deeply, expected at most 40 levels"),
+        ("- a\n" * 100_001, "100000:3: not valid YAML: too many values, expected at most 50000"),
         (b"a: 1\nb: \xff\n", "2:4: the file is not text, expected UTF-8"),
         ("#" * (1 << 20) + "#", "1:1: the file is too large, expected at most 1048576 bytes"),
         ("--- {}\n--- {}", "2:1: not valid YAML: but found another document (expected a single document in the stream)"),
@@ -200,6 +201,7 @@ FUNCTION = '- {name: f, kind: function.python, source: "file://chat.py", method:
          "2:12: namespace: expected at most 99 letters, digits and _.- that start with a letter, digit or _, got 'a:b'"),
         ("version: 1.0\nversion: 1.0\nnamespace: app\nentries: []", "2:1: duplicate key 'version', first given at 1:1"),
     ],
+    ids=lambda value: repr(value)[:40],
 )  # fmt: skip
 def test_bad_files(text: str | bytes, expected: str) -> None:
     assert check(text) == [f"a.yaml:{expected}"]
