@@ -24,6 +24,8 @@ def check_report(report: WireReason) -> WireReason:
     worker's to report: only its handler's own end is (S31)."""
     if report.kind not in _REPORTABLE:
         raise ProtocolViolation(f"an exit report of kind {report.kind[:40]!r}")
+    if report.origin is not None:
+        raise ProtocolViolation("an exit report with an origin: only a link passes a death on")
     if report.value is not None and len(report.value) > reasons.MAX_VALUE:
         raise ProtocolViolation("an exit report with an oversized value")
     return make_reason(report.kind, report.detail, value=report.value, error=report.error)

@@ -23,15 +23,16 @@ MAX_RELATIONS = 100_000
 class Population:
     """Who lives, who watches whom, who is linked to whom, who has which name."""
 
-    def __init__(self, gateway: int, on_doomed: Callable[[Worker], None]) -> None:
-        """`gateway` is the gateway's incarnation; `on_doomed` is told of a worker that is about to be killed."""
+    def __init__(self, gateway: int) -> None:
+        """`gateway` is the gateway's incarnation."""
         self.processes: dict[str, Process] = {}
         self.workers: dict[int, Worker] = {}
         self.names: dict[str, tuple[str, str]] = {}
         """Name to (holder, registrar)."""
         self.effects: list[Effect] = []
         self.gateway = gateway
-        self._on_doomed = on_doomed
+        self.on_doomed: Callable[[Worker], None] = lambda worker: None
+        """Told of a worker that is about to be killed."""
 
     def take_effects(self) -> list[Effect]:
         """Return the effects collected since the last call."""
@@ -92,7 +93,7 @@ class Population:
         """Have a worker killed; the first reason stands."""
         if worker.chosen is None:
             worker.chosen = reason
-            self._on_doomed(worker)
+            self.on_doomed(worker)
             self.effects.append(KillWorker(worker.number))
 
     # --- death (S12, S15, S22, S25) -----------------------------------------------------------------------------------
@@ -157,6 +158,12 @@ class Population:
                 require(self.names[name][0] == pid, "a process's names are its own")
             if process.kind is not Kind.CONNECTION:
                 require(self.workers[process.worker].pid == pid, "a process's worker is that process")
+        for number, worker in self.workers.items():
+            require(number == worker.number, "the table's key is the worker's number")
+            if worker.pid is None:
+                require(worker.is_function, "an actor's worker is that actor until it is dead")
+            else:
+                require(worker.pid in live and live[worker.pid].worker == number, "a worker's process lives")
         for name, (holder, _) in self.names.items():
             require(holder in live and name in live[holder].names, "a name's holder lives")
 

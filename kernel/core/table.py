@@ -34,7 +34,7 @@ from .effects import (
     StartWorker,
 )
 from .endings import WaitStatus, check_report, reason_of_death
-from .pools import FunctionPools
+from .invocations import Invocations
 from .population import Population, require
 from .processes import Kind, Process, Worker
 
@@ -49,13 +49,11 @@ class ProcessTable:
         self._epoch = epoch
         self._last_serial = 0
         self._last_worker = 0
-        self._granted: dict[int, Pid] = {}
-        """The gateway's requests to the invocations that run for them."""
-        self._population = Population(gateway, lambda worker: self._pools.withdraw_worker(worker.host, worker.number))
+        self._population = Population(gateway)
         self._processes = self._population.processes
         self._workers = self._population.workers
         self._actors = dict.fromkeys(application.hosts, 0)
-        self._pools = FunctionPools(application, self._start_function_worker, self._grant)
+        self._invocations = Invocations(self._population, application, self._start_function_worker, self._make_pid)
         self.cancels_waiting: dict[int, set[str]] = {}
         """Worker to the senders of CANCELs that may be unread (S10). The shell drops a worker's when its queue is empty."""
         connections = Connections(self._population, epoch)
@@ -79,9 +77,9 @@ class ProcessTable:
             m.Retarget: connections.retarget,
             m.Abandon: connections.abandon,
             m.ConnectionEnded: connections.end,
-            m.RequestInvocation: self._request_invocation,
-            m.WithdrawInvocation: self._withdraw_invocation,
-            m.TerminateInvocation: self._terminate_invocation,
+            m.RequestInvocation: self._invocations.request,
+            m.WithdrawInvocation: self._invocations.withdraw,
+            m.TerminateInvocation: self._invocations.terminate,
             m.ReportViolation: self._report_violation,
         }
 
@@ -89,7 +87,7 @@ class ProcessTable:
 
     def start(self) -> list[Effect]:
         """Fill the function pools."""
-        self._pools.fill_all()
+        self._invocations.fill_pools()
         return self._population.take_effects()
 
     def from_worker(self, number: int, record: tuple[Any, ...], now: float) -> list[Effect]:
@@ -163,7 +161,7 @@ class ProcessTable:
     def timer_fired(self, event: GraceExpired | PoolRefill, now: float) -> list[Effect]:
         """A timer that was asked for has come."""
         if isinstance(event, PoolRefill):
-            self._pools.refill(event.host)
+            self._invocations.refill_pool(event.host)
         else:
             process = self._processes.get(event.pid)
             if process is not None and process.deadline is not None and process.deadline <= now:
@@ -179,7 +177,7 @@ class ProcessTable:
 
     def kill_all(self) -> list[Effect]:
         """Kill every worker: the runtime shuts down. Function pools are not refilled."""
-        self._pools.close()
+        self._invocations.close_pools()
         for worker in self._workers.values():
             self._population.kill_worker(worker, make_reason(KILLED, "the runtime shuts down"))
         return self._population.take_effects()
@@ -219,6 +217,9 @@ class ProcessTable:
         self._population.effects.append(StartWorker(worker.number, host, start))
         return worker
 
+    def _start_function_worker(self, host: str) -> int:
+        return self._start_worker(host, None, ("", "", ""), b"").number
+
     def _spawn(self, parent: Process, request: m.Spawn) -> None:
         entry = self._application.processes.get(request.entry)
         if entry is None:
@@ -228,6 +229,8 @@ class ProcessTable:
             raise NotFound(f"no process.host entry {request.host!r}: expected the id of one, namespace:name")
         if self._actors[host.id] >= host.max_processes:
             raise LimitExceeded(f"{host.id} is full: it runs {host.max_processes} processes (max_processes)")
+        if request.link:
+            self._population.check_room(parent.links, "links")
         if request.monitor:
             self._population.check_room(parent.monitoring, "monitors")
             self._population.check_new_ref(parent, request.request)
@@ -358,62 +361,26 @@ class ProcessTable:
         holder = self._population.names.get(request.name)
         self._reply(caller, request.request, holder[0] if holder else None)
 
+    # --- the ends of workers ------------------------------------------------------------------------------------------
+
+    def _invocation_ended(self, process: Process, notice: m.InvocationEnded) -> None:
+        self._invocations.end(process, notice)
+        if process.pid not in self._processes:
+            self.cancels_waiting.pop(process.worker, None)  # they were for this process, not for the worker's next
+
     def _remove_worker(self, worker: Worker, reason: WireReason, now: float) -> None:
         del self._workers[worker.number]
         self.cancels_waiting.pop(worker.number, None)
         process = self._processes.get(worker.pid) if worker.pid is not None else None
         ended = m.WorkerEnded(worker.number, worker.pid or "", reason, restarting=False)
         if process is not None:
-            self._granted.pop(process.request, None)
             self._population.commit(process, reason, ended, {})
         else:
             self._population.effects.append(SendToGateway(ended))
         if worker.is_function:
-            if deadline := self._pools.remove_worker(worker.host, worker.number, crashed_idle=process is None, now=now):
-                self._population.effects.append(SetTimer(deadline, PoolRefill(worker.host)))
+            self._invocations.worker_removed(worker, process, now)
         else:
             self._actors[worker.host] -= 1
-
-    # --- function invocations (S57, S58) ------------------------------------------------------------------------------
-
-    def _start_function_worker(self, host: str) -> int:
-        return self._start_worker(host, None, ("", "", ""), b"").number
-
-    def _request_invocation(self, request: m.RequestInvocation) -> None:
-        if request.function not in self._application.functions:
-            raise NotFound(f"no function.python entry {request.function!r}")
-        self._pools.request(request.request, request.function)
-
-    def _grant(self, request: int, function: str, number: int) -> None:
-        worker = self._workers[number]
-        entry = self._application.functions[function]
-        pid = self._make_pid(worker.host)
-        worker.pid = pid
-        self._processes[pid] = Process(pid, Kind.INVOCATION, entry.id, number, request=request)
-        self._granted[request] = pid
-        self._population.effects.append(SendToWorker(number, m.Invoke(pid, entry.id, entry.source, entry.method)))
-        self._population.effects.append(SendToGateway(m.Granted(request, pid, number)))
-
-    def _invocation_ended(self, process: Process, notice: m.InvocationEnded) -> None:
-        reason = check_report(notice.reason)
-        if process.kind is not Kind.INVOCATION or notice.pid != process.pid or not reason.clean:
-            raise ProtocolViolation("an invocation's end that is none")
-        worker = self._workers[process.worker]
-        worker.pid = None
-        self._granted.pop(process.request, None)
-        self._population.commit(process, reason, m.InvocationFinished(worker.number, process.pid, reason), {})
-        if worker.chosen is None:
-            self._pools.release(worker.host, worker.number)
-
-    def _withdraw_invocation(self, request: m.WithdrawInvocation) -> None:
-        process = self._processes.get(self._granted.get(request.request, ""))
-        if not self._pools.withdraw_request(request.request) and process is not None:
-            self._population.kill(process, make_reason(KILLED, "its client went away"))
-
-    def _terminate_invocation(self, request: m.TerminateInvocation) -> None:
-        process = self._processes.get(request.pid)
-        if process is not None and process.kind is Kind.INVOCATION:
-            self._population.kill(process, make_reason(KILLED, "it took longer than timeouts.request"))
 
     def _report_violation(self, report: m.ReportViolation) -> None:
         if worker := self._workers.get(report.worker):
@@ -427,4 +394,4 @@ class ProcessTable:
         for host, count in self._actors.items():
             actors = sum(worker.host == host and not worker.is_function for worker in self._workers.values())
             require(count == actors, "the count of a host's actors is right")
-        self._pools.check_invariants(self._workers)
+        self._invocations.check_invariants()

@@ -28,7 +28,7 @@ from ...wire.configuration import (
 )
 from . import syntax
 from .entries import Entries, Entry
-from .problems import Mistake, Place, Problems, shown, suggestion
+from .problems import Mistake, Place, Problems, suggestion
 from .python_source import Bindings, Unparsable, read_bindings
 
 Group = TypeVar("Group", Timeouts, Ping, Limits, HostLimits, Proxy)
@@ -129,7 +129,7 @@ class Assembly:
         return bindings
 
     def _report_no_source(self, entry: Entry, path: str) -> None:
-        self._problems.add(entry.place_of("source"), f"source: there is no file {shown(path)} that can be read")
+        self._problems.add(entry.place_of("source"), f"source: there is no file {path!r} that can be read")
 
     # Hosts
 
@@ -215,7 +215,7 @@ class Assembly:
                 return None
             paths[name] = _absolute(entry, given)
             if not self._sources.is_file(paths[name]):
-                self._problems.add(entry.place_of(f"tls.{name}"), f"tls.{name}: there is no file {shown(paths[name])}")
+                self._problems.add(entry.place_of(f"tls.{name}"), f"tls.{name}: there is no file {paths[name]!r}")
         return Tls(**paths)
 
     def _statics(self) -> list[tuple[str, Static]]:
@@ -225,7 +225,7 @@ class Assembly:
             server = self._refer(entry, "meta.server", "http.service")
             path, given = entry.values.get("path"), entry.values.get("directory")
             if given is not None and not self._sources.is_directory(_absolute(entry, given)):
-                message = f"directory: there is no directory {shown(_absolute(entry, given))}"
+                message = f"directory: there is no directory {_absolute(entry, given)!r}"
                 self._problems.add(entry.place_of("directory"), message)
             if server is None or path is None or given is None:
                 continue
