@@ -48,7 +48,7 @@ def lobby() -> None:
                     hand_on(client, metadata, rooms)
             case Message(topic="ws.leave", payload={"client_pid": client}):
                 waiting.pop(client, None)
-            case Exit(pid=ended):
+            case Exit(sender=ended):
                 rooms = {name: pid for name, pid in rooms.items() if pid != ended}
 
 
