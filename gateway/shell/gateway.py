@@ -57,6 +57,7 @@ class Gateway:
         self._services: list[Service] = []
         self._servers: list[uvicorn.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._all_closed = asyncio.Event()
 
     def _handle(self, record: tuple[Any, ...]) -> None:
         """A record of the supervisor, in order."""
@@ -154,7 +155,6 @@ class Gateway:
 
     async def _shut_down(self) -> None:
         """Stop listening, close all with 1001, say so when all are closed or time is up."""
-        self._all_closed = asyncio.Event()
         for server in self._servers:
             for listener in server.servers:
                 listener.close()

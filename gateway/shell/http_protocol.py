@@ -7,6 +7,7 @@ rest is uvicorn's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from typing import Any, cast
 
@@ -113,6 +114,13 @@ class HttpProtocol(H11Protocol):
             self._answer_and_close(plain_answer(status))
         else:
             self.transport.close()
+
+    def shutdown(self) -> None:
+        """Close when idle, or after the current response."""
+        with contextlib.suppress(h11.LocalProtocolError):
+            super().shutdown()
+            return
+        self.transport.close()
 
     def _should_upgrade(self) -> bool:
         """Called for every request once its head is there: route it, and say whether it is a WebSocket's."""

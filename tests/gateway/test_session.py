@@ -1,0 +1,293 @@
+"""The relay session against its rules: whatever happens in whatever order (S45 to S52, invariants 12 to 14)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from wsrelay.gateway.core import session_events as e
+from wsrelay.gateway.core.session import MAX_TRANSFERS_WAITING, Phase, Session, Stream
+from wsrelay.gateway.core.session_events import Target
+from wsrelay.kernel.wire import messages as m
+from wsrelay.kernel.wire.reason import make_reason
+
+PID = "{node@app:gateway|00000000000000aa.g1.1}"
+OLD, NEW = Target("old", 1), Target("new", 2)
+
+
+def opened(heartbeat: float = 0.0) -> Session:
+    session = Session(1, PID, OLD, Stream("ws.message", b"\x80", heartbeat))
+    effects = session.handle(e.Opened(5.0))
+    assert effects == [e.SendToWorker(1, m.Join(1, PID, "ws.message", b"\x80", False)), e.SetHeartbeat(heartbeat)]
+    return session
+
+
+def control(sender: Target = OLD, target: str = "new", **fields: Any) -> e.ControlRequested:
+    return e.ControlRequested(sender, target, **{"topic": None, "metadata": None, "heartbeat": None, **fields})
+
+
+def closes(effects: list[e.Effect]) -> list[tuple[int | None, str]]:
+    return [(effect.code, effect.reason) for effect in effects if isinstance(effect, e.SendClose)]
+
+
+def ends(effects: list[e.Effect]) -> list[str]:
+    return [effect.reason.kind for effect in effects if isinstance(effect, e.ReportEnd)]
+
+
+def to_workers(effects: list[e.Effect]) -> list[tuple[int, Any]]:
+    return [(effect.worker, effect.record) for effect in effects if isinstance(effect, e.SendToWorker)]
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "leave", "completed", "timed_out"),
+    [
+        (e.CloseRequested(1000, "bye"), 1000, "closed", "normal", "ws_closed:1006"),  # S49, S50, S51
+        (e.CloseRequested(4001, "bye"), 4001, "closed", "ws_closed:4001", "ws_closed:4001"),
+        (e.CancelRequested(), 1001, "cancelled", "cancelled", "cancelled"),
+        (e.EndRequested(make_reason("killed")), 1011, "terminated", "killed", "killed"),
+        (e.EndRequested(make_reason("exit:3")), 1011, "terminated", "exit:3", "exit:3"),
+        (e.ShutdownStarted(), 1001, "shutdown", "normal", "ws_closed:1006"),
+        (e.PingTimedOut(), 1011, "timeout", "ws_closed:1011", "ws_closed:1011"),  # S55
+        (e.ClientTooSlow(), 1013, "slow_client", "ws_closed:1013", "ws_closed:1013"),  # S54
+        (e.TargetTooSlow(), 1013, "timeout", "ws_closed:1013", "ws_closed:1013"),  # S53
+        (e.ProtocolFailed(1002, ""), 1002, "protocol_error", "ws_closed:1002", "ws_closed:1002"),
+        (e.ProtocolFailed(1007, ""), 1007, "protocol_error", "ws_closed:1007", "ws_closed:1007"),
+        (e.ProtocolFailed(1009, ""), 1009, "too_big", "ws_closed:1009", "ws_closed:1009"),
+    ],
+)
+def test_each_close_has_its_code_its_leave_and_its_reason(
+    event: e.Event, code: int, leave: str, completed: str, timed_out: str
+) -> None:
+    for answer, exit_kind in ((e.CloseReceived(1000, ""), completed), (e.CloseTimedOut(), timed_out)):
+        session = opened()
+        effects = session.handle(event)
+        assert [sent for sent, _ in closes(effects)] == [code]
+        assert e.AwaitClose() in effects
+        assert session.handle(e.MessageReceived("late")) == []  # S46
+        effects = session.handle(answer)
+        assert to_workers(effects) == [(1, m.Leave(1, leave, code))]  # S45
+        assert ends(effects) == [exit_kind]
+        assert session.handle(e.ConnectionLost()) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "restarting", "code", "kind"),
+    [
+        ("normal", False, 1000, "normal"),
+        ("cancelled", False, 1000, "normal"),
+        ("exception", False, 1011, "ws_closed:1011"),
+        ("signal:SIGSEGV", False, 1011, "ws_closed:1011"),
+        ("normal", True, 1012, "ws_closed:1012"),
+        ("killed", True, 1012, "ws_closed:1012"),
+    ],
+)
+def test_the_targets_end_closes_with_the_code_of_s49(reason: str, restarting: bool, code: int, kind: str) -> None:
+    session = opened()
+    death = e.TargetEnded("old", make_reason(reason, "/secret/path.py"), restarting)
+    effects = session.handle(death)
+    assert closes(effects) == [(code, reason)]  # S49: the kind, never the detail
+    effects = session.handle(e.CloseReceived(code, ""))
+    assert to_workers(effects) == []  # S45: nothing is sent to the dead
+    assert ends(effects) == [kind]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(None, "normal"), (1000, "normal"), (1001, "normal"), (1011, "ws_closed:1011"), (4000, "ws_closed:4000")],
+)
+def test_the_clients_close_is_echoed_and_ends_it(code: int | None, kind: str) -> None:  # S51
+    session = opened()
+    effects = session.handle(e.CloseReceived(code, "done"))
+    assert closes(effects) == [(code, "done")]
+    assert to_workers(effects) == [(1, m.Leave(1, "client_closed", code))]
+    assert ends(effects) == [kind]
+    assert effects[-1] == e.Disconnect(abort=False)
+
+
+def test_a_cut_line_is_1006_without_a_code() -> None:  # S51
+    effects = opened().handle(e.ConnectionLost())
+    assert to_workers(effects) == [(1, m.Leave(1, "connection_lost", None))]
+    assert ends(effects) == ["ws_closed:1006"]
+    assert closes(effects) == []
+
+
+def test_a_transfer_cuts_the_stream() -> None:  # S47
+    session = opened(heartbeat=1.0)
+    session.handle(e.MessageReceived("1"))
+    assert session.handle(control(topic="other", metadata=b"\x81", heartbeat=2.0)) == [e.RequestRetarget("new")]
+    assert session.holding
+    effects = session.handle(e.RetargetGranted(NEW))
+    assert effects == [
+        e.SendToWorker(1, m.Leave(1, "transferred", None)),
+        e.SendToWorker(2, m.Join(1, PID, "other", b"\x81", False)),
+        e.SetHeartbeat(2.0),
+    ]
+    assert to_workers(session.handle(e.MessageReceived("2"))) == [(2, m.ClientMessage(1, "2"))]
+    effects = session.handle(e.ConnectionLost())
+    assert e.ReportEnd(make_reason("ws_closed:1006"), (1, 2)) in effects  # S14: marks of both
+
+
+def test_a_failed_transfer_leaves_the_stream_where_it_is() -> None:  # S48
+    session = opened()
+    session.handle(control())
+    effects = session.handle(e.RetargetRefused("NotFound: new"))
+    assert to_workers(effects) == [(1, m.ControlError(PID, "new", "NotFound: new"))]
+    assert not session.holding
+    assert to_workers(session.handle(e.MessageReceived("1"))) == [(1, m.ClientMessage(1, "1"))]
+
+
+def test_only_the_current_target_transfers() -> None:  # S48
+    session = opened()
+    [(worker, error)] = to_workers(session.handle(control(sender=Target("stranger", 9))))
+    assert worker == 9
+    assert "only the current target" in error.error
+
+
+def test_the_old_targets_death_waits_for_the_outcome() -> None:  # S48
+    session = opened()
+    session.handle(control())
+    assert session.handle(e.TargetEnded("old", make_reason("normal"), False)) == []
+    effects = session.handle(e.RetargetGranted(NEW))
+    assert [worker for worker, _ in to_workers(effects)] == [2]
+    session = opened()
+    session.handle(control())
+    session.handle(e.TargetEnded("old", make_reason("exception"), False))
+    assert closes(session.handle(e.RetargetRefused("NotFound: new"))) == [(1011, "exception")]
+
+
+def test_a_second_transfer_of_a_dead_target_is_still_tried() -> None:  # S48: in order, one at a time
+    session = opened()
+    session.handle(control(target="first"))
+    session.handle(control(target="second"))
+    session.handle(e.TargetEnded("old", make_reason("normal"), False))
+    assert e.RequestRetarget("second") in session.handle(e.RetargetRefused("NotFound: first"))
+    assert to_workers(session.handle(e.RetargetGranted(NEW)))[0][1].pid == PID
+
+
+def test_waiting_transfers_are_bounded() -> None:
+    session = opened()
+    for _ in range(MAX_TRANSFERS_WAITING + 1):
+        session.handle(control())
+    [(worker, error)] = to_workers(session.handle(control()))
+    assert (worker, type(error)) == (1, m.ControlError)
+
+
+def test_heartbeats_count_and_stop() -> None:  # S55
+    session = opened(heartbeat=1.0)
+    session.handle(e.MessageReceived(b"x"))
+    assert to_workers(session.handle(e.HeartbeatDue(7.5, waiting=False))) == [(1, m.Heartbeat(1, 2.5, 1))]
+    assert session.handle(e.HeartbeatDue(8.5, waiting=True)) == []
+    assert e.SetHeartbeat(0.0) in session.handle(e.ShutdownStarted())
+    assert session.handle(e.HeartbeatDue(9.5, waiting=False)) == []
+
+
+class SessionMachine(RuleBasedStateMachine):
+    """Any sequence of events against the invariants 12 to 14, with a numbered stream."""
+
+    @initialize()
+    def start(self) -> None:
+        self.serial = 0
+        self.alive = {"p1": Target("p1", 1)}
+        self.dead: set[str] = set()
+        self.next_target = 2
+        self.log: list[tuple[int, Any]] = []
+        self.sent: list[int] = []
+        self.closes: list[int | None] = []
+        self.ends: list[str] = []
+        self.session = Session(1, PID, self.alive["p1"], Stream("ws.message", b"\x80", 0.0))
+        self.do(e.Opened(0.0))
+
+    def do(self, event: e.Event) -> None:
+        for effect in self.session.handle(event):
+            if isinstance(effect, e.SendToWorker):
+                self.log.append((effect.worker, effect.record))
+            elif isinstance(effect, e.SendClose):
+                self.closes.append(effect.code)
+            elif isinstance(effect, e.ReportEnd):
+                self.ends.append(effect.reason.kind)
+
+    @property
+    def is_open(self) -> bool:
+        return self.session.phase is Phase.OPEN
+
+    @precondition(lambda self: not self.session.holding)
+    @rule()
+    def message(self) -> None:
+        self.serial += 1
+        if self.is_open:
+            self.sent.append(self.serial)
+        self.do(e.MessageReceived(str(self.serial)))
+
+    @rule(own=st.booleans())
+    def control(self, own: bool) -> None:
+        sender = self.session.target if own else Target("stranger", 99)
+        self.do(e.ControlRequested(sender, "next", None, None, None))
+
+    @precondition(lambda self: self.session.holding)
+    @rule(granted=st.booleans())
+    def outcome(self, granted: bool) -> None:
+        if granted:
+            target = Target(f"p{self.next_target}", self.next_target)
+            self.next_target += 1
+            self.alive[target.pid] = target
+            self.do(e.RetargetGranted(target))
+        else:
+            self.do(e.RetargetRefused("NotFound"))
+
+    @rule(clean=st.booleans(), restarting=st.booleans())
+    def target_ends(self, clean: bool, restarting: bool) -> None:
+        pid = self.session.target.pid
+        if pid not in self.dead:
+            self.dead.add(pid)
+            was_open = self.is_open and not self.session.holding
+            self.do(e.TargetEnded(pid, make_reason("normal" if clean else "exception"), restarting))
+            if was_open:  # invariant 14
+                assert self.closes == [1012 if restarting else 1000 if clean else 1011]
+
+    @rule(event=st.sampled_from([
+        e.CloseReceived(1000, ""), e.CloseReceived(None, ""), e.ConnectionLost(), e.CloseRequested(4000, ""),
+        e.CancelRequested(), e.EndRequested(make_reason("killed")), e.ShutdownStarted(), e.PingTimedOut(),
+        e.ClientTooSlow(), e.ProtocolFailed(1002, ""), e.CloseTimedOut(), e.HeartbeatDue(1.0, False),
+        e.RetargetRefused("late"), e.RetargetGranted(Target("p1", 1)),
+    ]))  # fmt: skip
+    def anything(self, event: e.Event) -> None:
+        if isinstance(event, (e.RetargetRefused, e.RetargetGranted)) and self.session.holding:
+            return  # those are `outcome`'s
+        self.do(event)
+
+    @invariant()
+    def the_session_is_sound(self) -> None:
+        self.session.check_invariants()
+
+    @invariant()
+    def every_target_sees_the_bracket(self) -> None:  # S45, invariant 12
+        for worker in {worker for worker, _ in self.log}:
+            inside = False
+            for record in (record for owner, record in self.log if owner == worker):
+                if isinstance(record, m.Join):
+                    assert not inside
+                    inside = True
+                elif isinstance(record, m.Leave):
+                    assert inside
+                    inside = False
+                elif isinstance(record, (m.ClientMessage, m.Heartbeat)):
+                    assert inside
+            if self.session.phase is Phase.ENDED and f"p{worker}" not in self.dead:
+                assert not inside
+
+    @invariant()
+    def the_stream_is_partitioned_in_order(self) -> None:  # S46, S47, invariant 13
+        received = [int(record.data) for _, record in self.log if isinstance(record, m.ClientMessage)]
+        assert received == self.sent
+        owners = [worker for worker, record in self.log if isinstance(record, m.ClientMessage)]
+        assert owners == sorted(owners)
+
+    @invariant()
+    def it_closes_and_ends_once(self) -> None:  # S12, S49
+        assert len(self.closes) <= 1
+        assert len(self.ends) == (self.session.phase is Phase.ENDED)
+
+
+TestSessionMachine = SessionMachine.TestCase
