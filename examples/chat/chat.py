@@ -4,9 +4,10 @@ import ctypes
 import json
 import os
 import signal
+from collections.abc import Iterable
+from typing import Any
 
 from wsrelay.workers import http, process
-from wsrelay.workers.process import Exit, Message
 
 HOST = "app:processes"
 ROOM = "chat.room"
@@ -25,17 +26,17 @@ def connect() -> None:
     http.response().relay_to(find_or_make_room(), metadata={"name": name})
 
 
-def find_or_make_room() -> process.Pid:
+def find_or_make_room() -> str:
     """Return the PID of the one room. To register a name is one atomic step, so two callers cannot both win."""
-    found = process.registry.lookup(ROOM)
+    found: str | None = process.registry.lookup(ROOM)
     if found is not None:
         return found
-    made = process.spawn("app:room", HOST)
+    made: str = process.spawn("app:room", HOST)
     try:
         process.registry.register(ROOM, made)
     except process.AlreadyExists as error:
         process.terminate(made)
-        return error.pid
+        return str(error.pid)
     return made
 
 
@@ -66,13 +67,13 @@ def room() -> object:
     return None
 
 
-def tell(clients, **news: object) -> None:
+def tell(clients: Iterable[str], /, **news: object) -> None:
     """Send `news` to some clients. To many it is still one message, packed once."""
     if clients:
-        process.send(list(clients), "ws.send", {"type": "text", "data": json.dumps(news)})
+        process.send(clients, "ws.send", {"type": "text", "data": json.dumps(news)})
 
 
-def read(data: str | bytes) -> dict:
+def read(data: str | bytes) -> dict[str, Any]:
     """What a client wrote, or {} if it is not what our page writes."""
     try:
         asked = json.loads(data)
@@ -95,7 +96,7 @@ def crash(how: str) -> None:
                 pass
 
 
-def watcher(watched: process.Pid) -> None:
+def watcher(watched: str) -> None:
     """Ask the room now and then whether it is there. A room that does not answer in time is terminated.
 
     A hung process is not dead, and the runtime does not guess: this is how an application decides.
@@ -103,12 +104,15 @@ def watcher(watched: process.Pid) -> None:
     process.monitor(watched)
     while True:
         process.send(watched, "ask", None)
-        match process.receive(timeout=PATIENCE):
-            case None:
-                process.terminate(watched)
-                return
-            case Exit():
-                return
-            case Message():
-                if process.receive(timeout=PAUSE) is not None:  # only its end comes unasked
-                    return
+        try:
+            answer = process.receive(timeout=PATIENCE)
+        except process.Timeout:
+            process.terminate(watched)
+            return
+        if isinstance(answer, process.Exit):
+            return
+        try:
+            process.receive(timeout=PAUSE)
+        except process.Timeout:
+            continue
+        return  # only its end comes unasked

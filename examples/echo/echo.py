@@ -1,5 +1,7 @@
 """Sends every message back to the client that it came from."""
 
+from typing import Any
+
 from wsrelay.workers import http, process
 
 HOST = "app:processes"
@@ -38,6 +40,6 @@ def shared() -> None:
             send_back(message.payload)
 
 
-def send_back(payload: dict) -> None:
+def send_back(payload: dict[str, Any]) -> None:
     """Answer a `ws.message` with its own content, text as text and bytes as bytes."""
     process.send(payload["client_pid"], "ws.send", {"type": payload["type"], "data": payload["data"]})

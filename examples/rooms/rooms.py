@@ -4,6 +4,7 @@ The lobby is the only one that starts rooms, so there is never more than one of 
 """
 
 import json
+from collections.abc import Iterable
 
 from wsrelay.workers import http, process
 from wsrelay.workers.process import Exit, Message
@@ -29,8 +30,8 @@ def connect() -> None:
 
 def lobby() -> None:
     """Knows the process of every room, and is told when one ends."""
-    rooms: dict[str, process.Pid] = {}
-    waiting: dict[str, dict] = {}
+    rooms: dict[str, str] = {}
+    waiting: dict[str, dict[str, str]] = {}
     while True:
         match process.receive():
             case Message(topic="ws.join", payload={"client_pid": client, "metadata": metadata}):
@@ -52,13 +53,13 @@ def lobby() -> None:
                 rooms = {name: pid for name, pid in rooms.items() if pid != ended}
 
 
-def hand_on(client: str, metadata: dict, rooms: dict[str, process.Pid]) -> None:
+def hand_on(client: str, metadata: dict[str, str], rooms: dict[str, str]) -> None:
     """Transfer a connection to its room: from one message to the next, without a gap."""
     target = room_of(metadata["room"], rooms)
     process.send(client, "ws.control", {"target_pid": target, "message_topic": "room.say", "metadata": metadata})
 
 
-def room_of(name: str, rooms: dict[str, process.Pid]) -> process.Pid:
+def room_of(name: str, rooms: dict[str, str]) -> str:
     """The process of the room, made if need be."""
     if name not in rooms:
         rooms[name], _ = process.spawn_monitored("app:room", HOST, name)
@@ -69,8 +70,9 @@ def room(name: str) -> None:
     """One room. It ends when it has been empty for a minute; who comes in that very moment is closed with 1000."""
     members: dict[str, str] = {}
     while True:
-        message = process.inbox().receive(timeout=None if members else EMPTY_FOR)
-        if message is None:
+        try:
+            message = process.inbox().receive(timeout=None if members else EMPTY_FOR)
+        except process.Timeout:
             return
         payload = message.payload
         match message.topic:
@@ -84,7 +86,7 @@ def room(name: str) -> None:
                 tell(members, room=name, user=payload["metadata"]["user"], text=str(payload["data"]))
 
 
-def tell(members: dict[str, str], **news: object) -> None:
+def tell(members: Iterable[str], /, **news: object) -> None:
     """Send `news` to every member."""
     if members:
-        process.send(list(members), "ws.send", {"type": "text", "data": json.dumps(news)})
+        process.send(members, "ws.send", {"type": "text", "data": json.dumps(news)})
