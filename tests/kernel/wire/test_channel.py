@@ -311,8 +311,9 @@ def test_drain_stops_at_a_peer_that_never_stops(ends: Ends) -> None:
     for _ in range(20):
         worker.send(Monitor(1, "x" * 10_000))
     worker.flush()
-    assert len(supervisor.drain(1)) == 20
-    assert len(supervisor.drain()) == 0
+    some = len(supervisor.drain(1))
+    assert 0 < some < 20
+    assert len(supervisor.drain()) == 20 - some
     assert not supervisor.ended
 
 

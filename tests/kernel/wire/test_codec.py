@@ -23,7 +23,7 @@ INTEGERS = st.integers(0, MAX_INTEGER) | st.sampled_from((0, 127, 128, 1 << 32, 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 RECORDS = [(table, tag, record) for table in DIRECTIONS.values() for tag, record in table.items()]
 RECORD_NAMES = [record.__name__ for _, _, record in RECORDS]
-FEW = settings(max_examples=max(15, settings().max_examples // 6))
+FEW = settings(max_examples=max(10, settings().max_examples // 10))
 """For what is run once for each record."""
 SMALL = 1 << 10
 SMALL_FRAME = 2 * (SMALL + ENVELOPE_ALLOWANCE)
