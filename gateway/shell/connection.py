@@ -317,9 +317,13 @@ class RelayConnection(asyncio.Protocol):
         self._stall_timer = _cancel(self._stall_timer)
         self.hasten_close(self._service.timeouts.close)
         self._flush()
-        if self._reader.finished and self._transport.can_write_eof():
+        if self._reader.finished and not self._gone:
             # Nothing more can be decoded, not even the client's Close: the end of its line will do (RFC 6455 §7.1.7).
-            self._transport.write_eof()
+            # Reading goes on until then, because a reset would overtake our Close frame; TLS does so by itself.
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:
+                self._transport.close()
 
     def hasten_close(self, seconds: float) -> None:
         """Give the close handshake no longer than this from now on."""

@@ -8,6 +8,7 @@ to the supervisor and ends the channel (S11).
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
 import socket
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from ...kernel.wire.channel import Channel
 from ...kernel.wire.messages import WORKER_TO_GATEWAY, ReportViolation
 from .kernel_link import KernelLink
 from .turn import Turn
+
+logger = logging.getLogger("wsrelay.gateway")
 
 _MAX_DRAIN = 256
 """Reads of one drain: many times what a socket holds."""
@@ -121,7 +124,13 @@ class WorkerLink:
     def _readable(self) -> None:
         """Read once: the loop comes back if there is more, after everybody else had a turn."""
         for record in self._channel.receive():
-            self._workers.on_record(self, record)
+            try:
+                self._workers.on_record(self, record)
+            except Exception:
+                logger.exception("a record of worker %d could not be handled", self.number)
+                self.report("a record could not be handled")  # fenced: a stream with a hole is worse (S43)
+            if self._channel.fileno() < 0:
+                return
         if self._channel.violation is not None:
             self.report(str(self._channel.violation))
         elif self._channel.ended:

@@ -89,6 +89,9 @@ class Gateway:
             settings = configuration.unpack(configuration.GatewayConfiguration, record.configuration)
             for server in settings.servers:
                 await self._start_service(server)
+            for name, listener in self._listeners:
+                if not any(service.id == name for service in self._services):
+                    listener.close()
         except Exception as problem:  # whatever it is, the supervisor says it to the operator
             logger.exception("the configuration cannot be served")
             self._kernel.send(GatewayFailed(f"{type(problem).__name__}: {problem}"))

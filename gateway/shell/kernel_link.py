@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import socket
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -16,6 +17,8 @@ from typing import Any, TypeAlias
 from ...kernel.wire.channel import Channel
 from ...kernel.wire.messages import SUPERVISOR_TO_GATEWAY, Admitted, Granted, Refused
 from .turn import Turn
+
+logger = logging.getLogger("wsrelay.gateway")
 
 Answer: TypeAlias = Admitted | Granted | Refused
 
@@ -67,16 +70,24 @@ class KernelLink:
 
     def _readable(self) -> None:
         for record in self._channel.receive():
-            if isinstance(record, (Admitted, Granted, Refused)):
-                callback = self._waiting.pop(record.request, None)
-                if callback is not None:
-                    callback(record)
-            else:
-                self._on_record(record)
+            try:
+                self._dispatch(record)
+            except Exception:
+                # What the supervisor believes is no longer true here; a new gateway starts from the truth (S41).
+                logger.exception("a record of the supervisor could not be handled")
+                self._on_end(f"{type(record).__name__} could not be handled")
         if self._channel.violation is not None:
             self._on_end(str(self._channel.violation))
         elif self._channel.ended:
             self._on_end("the supervisor is gone")
+
+    def _dispatch(self, record: tuple[Any, ...]) -> None:
+        if isinstance(record, (Admitted, Granted, Refused)):
+            callback = self._waiting.pop(record.request, None)
+            if callback is not None:
+                callback(record)
+        else:
+            self._on_record(record)
 
     def flush_turn(self) -> None:
         """Write what was queued."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import http.client
 import json
@@ -15,6 +16,9 @@ from typing import Any
 
 import pytest
 from support.waiting import wait_until
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+from websockets.typing import Origin
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.configuration import Limits, Proxy, Route, Static, Timeouts, Tls
 from wsrelay.kernel.wire.reason import make_reason
@@ -238,22 +242,58 @@ def test_a_unix_socket(start_gateway: Any, new_server: Any) -> None:
         assert read_all(connection).endswith(b"local")
 
 
-def test_tls(serve: Any, start_gateway: Any, new_server: Any, tmp_path: Path) -> None:
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    directory = tmp_path_factory.mktemp("tls")
+    certificate, key = directory / "cert.pem", directory / "key.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1",
-         "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)],
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out",
+         str(certificate)],
         check=True, capture_output=True,
     )  # fmt: skip
-    supervisor = serve(tls=Tls(str(certificate), str(key)))
-    context = ssl.create_default_context(cafile=str(certificate))
+    return Tls(str(certificate), str(key))
+
+
+def test_tls(serve: Any, start_gateway: Any, new_server: Any, tls: Tls) -> None:
+    supervisor = serve(tls=tls)
+    context = ssl.create_default_context(cafile=tls.certificate)
     with contextlib.closing(
         http.client.HTTPSConnection("localhost", supervisor.ports["app:gateway"], timeout=10, context=context)
     ) as connection:
         connection.request("GET", "/nowhere")
         assert fetch(connection)[0] == 404
-    broken = start_gateway(new_server(tls=Tls(str(certificate), str(tmp_path / "missing.pem"))))
-    assert "missing.pem" in broken.expect(m.GatewayFailed).message
+    broken = start_gateway(new_server(tls=Tls(tls.certificate, tls.key + ".missing")))
+    assert "key.pem.missing" in broken.expect(m.GatewayFailed).message
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_websocket_over_tls(serve: Any, tls: Tls, uvloop: bool) -> None:
+    """The close codes come through TLS too, although its transports cannot close one side (S49)."""
+    supervisor = serve(tls=tls, uvloop=uvloop)
+    context = ssl.create_default_context(cafile=tls.certificate)
+    function, target = supervisor.function_worker(), supervisor.actor()
+    for breaks in (True, False):
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            url = f"wss://localhost:{supervisor.ports['app:gateway']}/ws/x"
+            opening = pool.submit(connect, url, ssl=context, origin=Origin(url[:-5].replace("wss", "https")))
+            supervisor.grant(function)
+            supervisor.answer(function, headers=[("X-WS-Relay", json.dumps({"target_pid": target.pid}))])
+            supervisor.admit(target)
+            client = opening.result()
+        with client:
+            serial = target.expect(m.Join).connection
+            client.send("x" * 50_000)
+            assert target.expect(m.ClientMessage).data == "x" * 50_000
+            if breaks:
+                client.socket.sendall(b"\x83\x80\0\0\0\0")
+            else:
+                target.send(m.ClientClose((serial,), 4000, ""))
+            with pytest.raises(ConnectionClosed) as caught:
+                client.recv(timeout=10)
+            assert caught.value.rcvd is not None
+            assert caught.value.rcvd.code == (1002 if breaks else 4000)
+        assert target.expect(m.Leave).code == (1002 if breaks else 4000)
 
 
 def test_a_configuration_that_cannot_be_served(start_gateway: Any, new_server: Any) -> None:

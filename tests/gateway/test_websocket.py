@@ -64,12 +64,15 @@ class Pair:
 
     def closed(self) -> tuple[int, str]:
         """Read up to the close; return the code and the reason that the client got."""
-        try:
-            while True:
-                self.client.recv(timeout=10)
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None, "no Close frame came"
-            return closed.rcvd.code, closed.rcvd.reason
+        with pytest.raises(ConnectionClosed) as caught:
+            self.read_all()
+        assert caught.value.rcvd is not None, "no Close frame came"
+        return caught.value.rcvd.code, caught.value.rcvd.reason
+
+    def read_all(self) -> None:
+        """Read until the connection is closed, which raises."""
+        while True:
+            self.client.recv(timeout=10)
 
 
 @pytest.fixture
