@@ -1,0 +1,189 @@
+"""A naive model of a node, written from SEMANTICS.md: lists that are searched, nothing kept on two sides.
+
+It never allocates: PIDs and worker numbers are learned from what the table did. Every method returns the effects that the rules
+ask for, in no order, with reasons reduced to kind, value and origin (`plain`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from wsrelay.kernel.core.effects import GraceExpired, KillWorker, ProcessEnded, SendToGateway, SendToWorker, SetTimer
+from wsrelay.kernel.wire import messages as m
+from wsrelay.kernel.wire.reason import WireReason
+
+
+def bare(kind: str, value: bytes | None = None, origin: str | None = None) -> WireReason:
+    """A reason without its prose."""
+    return WireReason(kind, "", value, None, origin)
+
+
+def plain(value: Any) -> Any:
+    """`value` for comparing: records with the names of their types, without prose."""
+    if isinstance(value, WireReason):
+        return ("WireReason", value.kind, value.value, value.origin)
+    if isinstance(value, m.Failed | m.Refused):
+        value = value._replace(message="")
+    if isinstance(value, tuple):
+        return (type(value).__name__, *map(plain, value))
+    return value
+
+
+@dataclass
+class Being:
+    """A live process."""
+
+    pid: str
+    kind: str
+    entry: str
+    worker: int = 0
+    parent: str = ""
+    trap: bool = False
+    deadline: float | None = None
+    told_to_end: bool = False
+    ever_admitted: list[str] = field(default_factory=list)
+    """The connections that were let in, or transferred, to it."""
+    request: int | None = None
+
+
+@dataclass
+class OsProcess:
+    """A live worker."""
+
+    number: int
+    host: str
+    pid: str | None
+    is_function: bool
+    doom: WireReason | None = None
+    report: WireReason | None = None
+    unread_cancels: set[str] = field(default_factory=set)
+
+
+class Model:
+    """What a node is, by the rules."""
+
+    def __init__(self, function_hosts: dict[str, str], pool_sizes: dict[str, int]) -> None:
+        self.function_hosts = function_hosts
+        self.pool_sizes = pool_sizes
+        self.beings: dict[str, Being] = {}
+        self.workers: dict[int, OsProcess] = {}
+        self.monitors: list[tuple[str, int, str]] = []
+        """Watcher, ref, watched."""
+        self.links: list[frozenset[str]] = []
+        self.names: dict[str, tuple[str, str]] = {}
+        """Name to holder and registrar."""
+        self.waiting: list[tuple[int, str]] = []
+        """Requests for invocations that nobody serves yet, and their functions."""
+        self.closed = False
+
+    # --- queries ------------------------------------------------------------------------------------------------------
+
+    def free(self, host: str) -> list[OsProcess]:
+        """The function workers that an invocation may be given to."""
+        return [w for w in self.workers.values() if w.is_function and w.host == host and not w.pid and not w.doom]
+
+    def waiting_for(self, host: str) -> list[int]:
+        return [request for request, function in self.waiting if self.function_hosts[function] == host]
+
+    def actors_on(self, host: str) -> int:
+        return sum(not worker.is_function and worker.host == host for worker in self.workers.values())
+
+    def peers(self, pid: str) -> list[str]:
+        return [peer for link in self.links if pid in link for peer in link - {pid}]
+
+    # --- what the rules ask for ---------------------------------------------------------------------------------------
+
+    def to(self, pid: str, record: tuple[Any, ...]) -> SendToWorker:
+        return SendToWorker(self.beings[pid].worker, record)
+
+    def doom(self, pid: str, reason: WireReason) -> Iterator[Any]:
+        """It is to die for this reason; the first stands (S12)."""
+        being = self.beings[pid]
+        if being.kind != "connection":
+            yield from self.doom_worker(being.worker, reason)
+        elif not being.told_to_end:
+            being.told_to_end = True
+            yield SendToGateway(m.EndConnection(pid, reason))
+
+    def doom_worker(self, number: int, reason: WireReason) -> Iterator[Any]:
+        if self.workers[number].doom is None:
+            self.workers[number].doom = reason
+            yield KillWorker(number)
+
+    def die(self, pid: str, reason: WireReason, marks: dict[int, int], gateway: int) -> Iterator[Any]:
+        """S15, S19, S22, S25."""
+        dead = self.beings.pop(pid)
+        fired = [(watcher, ref) for watcher, ref, target in self.monitors if target == pid and watcher != pid]
+        peers = self.peers(pid)
+        self.monitors = [monitor for monitor in self.monitors if pid not in (monitor[0], monitor[2])]
+        self.links = [link for link in self.links if pid not in link]
+        self.names = {name: held for name, held in self.names.items() if held[0] != pid}
+
+        def mark(observer: str) -> m.Mark | None:
+            worker = self.beings[observer].worker
+            return m.Mark(gateway, marks[worker]) if worker in marks else None
+
+        yield ProcessEnded(pid, dead.entry, reason)
+        for watcher, ref in fired:
+            yield self.to(watcher, m.Exit(ref, pid, reason, mark(watcher)))
+        if reason.kind in ("normal", "cancelled"):
+            return
+        for peer in peers:
+            if self.beings[peer].trap:
+                yield self.to(peer, m.LinkDown(pid, reason, mark(peer)))
+            else:
+                yield from self.doom(peer, bare(reason.kind, reason.value, reason.origin or pid))
+
+    def end_worker(self, number: int, exit_code: int | None, signal: str | None, gateway: int) -> Iterator[Any]:
+        """A wait status: S12 and S18."""
+        worker = self.workers[number]
+        if worker.doom is not None and signal == "SIGKILL":
+            reason = worker.doom
+        elif worker.report is not None and exit_code == int(worker.report.kind not in ("normal", "cancelled")):
+            reason = worker.report
+        else:
+            reason = bare(f"signal:{signal}" if signal else f"exit:{exit_code}")
+        yield from self.lose_worker(number, reason, gateway)
+
+    def lose_worker(self, number: int, reason: WireReason, gateway: int) -> Iterator[Any]:
+        worker = self.workers.pop(number)
+        yield SendToGateway(m.WorkerEnded(number, worker.pid or "", reason, False))
+        if worker.pid:
+            yield from self.die(worker.pid, reason, {}, gateway)
+
+    def cancel(self, target: str, sender: str, grace: int | None, now: float) -> Iterator[Any]:
+        """S29; at most one waits per pair (S10)."""
+        being = self.beings[target]
+        waiting = self.workers[being.worker].unread_cancels
+        if sender not in waiting:
+            waiting.add(sender)
+            yield self.to(target, m.CancelSignal(sender, grace))
+        if grace is not None:
+            deadline = now + grace / 1000
+            if being.deadline is None or deadline < being.deadline:
+                being.deadline = deadline
+                yield SetTimer(deadline, GraceExpired(target))
+
+    def finish_invocation(self, pid: str, reason: WireReason, gateway: int) -> Iterator[Any]:
+        """A handler returned (S57). A worker that is being killed keeps its process to the end (S12)."""
+        worker = self.workers[self.beings[pid].worker]
+        if worker.doom is not None:
+            worker.report = reason
+            return
+        worker.pid = None
+        worker.unread_cancels.clear()
+        yield SendToGateway(m.InvocationFinished(worker.number, pid, reason))
+        yield from self.die(pid, reason, {}, gateway)
+
+    def resolve(self, target: str) -> Being | None:
+        return self.beings.get(self.names[target][0] if target in self.names else target)
+
+    def abandon(self, target: str, invocation: str, connection: str | None) -> Iterator[Any]:
+        """S44: what this invocation spawned, and nobody else was let in to."""
+        being = self.resolve(target)
+        if being is None or being.kind != "actor" or being.parent != invocation:
+            return
+        if all(admitted == connection for admitted in being.ever_admitted) and len(being.ever_admitted) <= 1:
+            yield from self.doom(being.pid, bare("killed"))

@@ -1,0 +1,136 @@
+"""A small node to test the process table by hand: short calls, and the effects sorted by who gets them."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from wsrelay.kernel.core.effects import (
+    Effect,
+    KillWorker,
+    ProcessEnded,
+    SendToGateway,
+    SendToWorker,
+    SetTimer,
+    StartWorker,
+)
+from wsrelay.kernel.core.endings import WaitStatus
+from wsrelay.kernel.core.table import ProcessTable
+from wsrelay.kernel.wire import messages as m
+from wsrelay.kernel.wire.configuration import Application, Entry, HostConfiguration
+from wsrelay.kernel.wire.reason import WireReason, make_reason
+
+EPOCH = "00112233445566ff"
+GATEWAY = 3
+STRANGER = f"{{n@t:host|{EPOCH}.s.999999}}"
+SIGKILL = WaitStatus(None, signal.SIGKILL)
+
+
+class Node:
+    """One host with two function workers and room for three actors; a root actor's parent is an invocation."""
+
+    def __init__(self) -> None:
+        self.table = ProcessTable(
+            Application(
+                hosts={
+                    "t:host": HostConfiguration("t:host", max_processes=3, functions=2),
+                    "t:none": HostConfiguration("t:none", functions=0),
+                },
+                processes={"t:actor": Entry("t:actor", "file:///actor.py", "main")},
+                functions={"t:f": Entry("t:f", "file:///f.py", "f"), "t:never": Entry("t:never", "file:///f.py", "g")},
+                function_hosts={"t:f": "t:host", "t:never": "t:none"},
+            ),
+            node="n",
+            epoch=EPOCH,
+            gateway=GATEWAY,
+        )
+        self.now = 100.0
+        self.requests = 0
+        self.worker: dict[str, int] = {}
+        """Of every process that ever was."""
+        self.log: list[Effect] = []
+        """The effects of the last call."""
+        self.done(self.table.start())
+
+    def done(self, effects: list[Effect]) -> list[Effect]:
+        self.table.check_invariants()
+        for effect in effects:
+            if isinstance(effect, StartWorker) and effect.start.pid:
+                self.worker[effect.start.pid] = effect.worker
+            elif isinstance(effect, SendToGateway) and isinstance(effect.record, m.Granted):
+                self.worker[effect.record.pid] = effect.record.worker
+        self.log = effects
+        return effects
+
+    def number(self) -> int:
+        self.requests += 1
+        return self.requests
+
+    # --- doing --------------------------------------------------------------------------------------------------------
+
+    def says(self, pid: str, record: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """`pid` writes a record. Returns what it is sent for it."""
+        self.done(self.table.from_worker(self.worker[pid], record, self.now))
+        return self.to(pid)
+
+    def gateway(self, record: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """The gateway writes a record. Returns what it is sent for it."""
+        self.done(self.table.from_gateway(record))
+        return self.to_gateway()
+
+    def invoke(self) -> str:
+        request = self.number()
+        [granted] = self.gateway(m.RequestInvocation(request, "t:f"))
+        return str(granted[1])
+
+    def spawn(self, parent: str, *, link: bool = False, monitor: bool = False) -> str:
+        [reply] = self.says(parent, m.Spawn(self.number(), "t:actor", "t:host", b"", link, monitor))
+        assert isinstance(reply, m.Reply), reply
+        return str(reply.value)
+
+    def link(self, one: str, other: str) -> None:
+        request = self.number()
+        assert self.says(one, m.Link(request, other)) == [m.Reply(request, None)]
+
+    def monitor(self, watcher: str, target: str) -> int:
+        request = self.number()
+        assert self.says(watcher, m.Monitor(request, target)) == [m.Reply(request, None)]
+        return request
+
+    def trap(self, pid: str) -> None:
+        self.says(pid, m.SetOptions(self.number(), True))
+
+    def admit(self, target: str, serial: int, invocation: str = "") -> str:
+        pid = f"{{n@t:http|{EPOCH}.g{GATEWAY}.{serial}}}"
+        [admitted] = self.gateway(m.Admit(self.number(), pid, target, invocation))
+        assert isinstance(admitted, m.Admitted), admitted
+        return pid
+
+    def dies(self, pid: str, status: WaitStatus = SIGKILL, report: WireReason | None = None) -> WireReason:
+        """Its worker ends. Returns the reason of its death."""
+        if report is not None:
+            self.done(self.table.from_worker(self.worker[pid], m.ExitReport(report), self.now))
+        self.done(self.table.worker_exited(self.worker[pid], status, self.now))
+        [ended] = [effect for effect in self.log if isinstance(effect, ProcessEnded)]
+        assert ended.pid == pid
+        return ended.reason
+
+    def returns(self, pid: str) -> None:
+        self.says(pid, m.InvocationEnded(pid, make_reason("normal")))
+
+    # --- what came of it ----------------------------------------------------------------------------------------------
+
+    def to(self, pid: str) -> list[tuple[Any, ...]]:
+        return [e.record for e in self.log if isinstance(e, SendToWorker) and e.worker == self.worker[pid]]
+
+    def to_gateway(self) -> list[tuple[Any, ...]]:
+        return [effect.record for effect in self.log if isinstance(effect, SendToGateway)]
+
+    def killed(self) -> list[int]:
+        return [effect.worker for effect in self.log if isinstance(effect, KillWorker)]
+
+    def started(self) -> list[StartWorker]:
+        return [effect for effect in self.log if isinstance(effect, StartWorker)]
+
+    def timers(self) -> list[SetTimer]:
+        return [effect for effect in self.log if isinstance(effect, SetTimer)]
