@@ -202,8 +202,11 @@ def test_the_origin_stays_that_of_the_first_death(node: Node, root: str) -> None
     first = node.dies(child, WaitStatus(1), ERROR)
     assert node.killed() == [node.worker[grandchild]]
     assert node.to(root) == [m.LinkDown(child, ERROR, None)]
+    connection = node.admit(grandchild, 1)
+    node.link(grandchild, connection)
     second = node.dies(grandchild)
     assert second == first._replace(origin=child)
+    assert node.to_gateway()[-1] == m.EndConnection(connection, second)
 
 
 def test_clean_exits_propagate_nothing(node: Node, root: str) -> None:  # S25
@@ -312,7 +315,9 @@ def test_names(node: Node, root: str) -> None:  # S32
     request = node.number()
     assert node.says(child, m.Unregister(request, "room")) == [m.Reply(request, None)]
     request = node.number()
-    assert node.says(third, m.Register(request, "room", third)) == [m.Reply(request, None)]
+    assert node.says(root, m.Register(request, "room", third)) == [m.Reply(request, None)]
+    request = node.number()
+    assert node.says(root, m.Unregister(request, "room")) == [m.Reply(request, None)], "who registered it may, too"
 
 
 # --- connections ------------------------------------------------------------------------------------------------------
