@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -122,7 +123,12 @@ def test_a_compressed_bomb_is_not_inflated() -> None:
     assert head
     reader = MessageReader(LIMIT, [extension])
     reader.receive(head + b"\0\0\0\0" + payload)
-    assert reader.next_event() == Failure(1009, "message too big")
+    tracemalloc.start()
+    try:
+        assert reader.next_event() == Failure(1009, "message too big")
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_offers_that_are_no_offers_are_declined() -> None:
