@@ -54,8 +54,8 @@ class ProcessTable:
         self._workers = self._population.workers
         self._actors = dict.fromkeys(application.hosts, 0)
         self._invocations = Invocations(self._population, application, self._start_function_worker, self._make_pid)
-        self.cancels_waiting: dict[int, set[str]] = {}
-        """Worker to the senders of CANCELs that may be unread (S10). The shell drops a worker's when its queue is empty."""
+        self._cancels_waiting: dict[int, set[str]] = {}
+        """Worker to the senders of CANCELs that may be unread (S10). Dropped when the queue is written (`mail_written`)."""
         connections = Connections(self._population, epoch)
         self._on_worker: dict[type, Callable[[Process, Any], None]] = {
             m.Send: self._send,
@@ -181,6 +181,11 @@ class ProcessTable:
         for worker in self._workers.values():
             self._population.kill_worker(worker, make_reason(KILLED, "the runtime shuts down"))
         return self._population.take_effects()
+
+    def mail_written(self, number: int) -> None:
+        """All that was queued for a worker has been written: none of its CANCELs waits here any more (S10)."""
+        if self._cancels_waiting:
+            self._cancels_waiting.pop(number, None)
 
     # --- views --------------------------------------------------------------------------------------------------------
 
@@ -317,7 +322,7 @@ class ProcessTable:
         self._signal_cancel(process, sender.pid, request.grace, now)
 
     def _signal_cancel(self, process: Process, sender: str, grace: int | None, now: float) -> None:
-        waiting = self.cancels_waiting.setdefault(process.worker, set())
+        waiting = self._cancels_waiting.setdefault(process.worker, set())
         if sender not in waiting:
             waiting.add(sender)
             self._population.effects.append(SendToWorker(process.worker, m.CancelSignal(sender, grace)))
@@ -366,11 +371,11 @@ class ProcessTable:
     def _invocation_ended(self, process: Process, notice: m.InvocationEnded) -> None:
         self._invocations.end(process, notice)
         if process.pid not in self._processes:
-            self.cancels_waiting.pop(process.worker, None)  # they were for this process, not for the worker's next
+            self._cancels_waiting.pop(process.worker, None)  # they were for this process, not for the worker's next
 
     def _remove_worker(self, worker: Worker, reason: WireReason, now: float) -> None:
         del self._workers[worker.number]
-        self.cancels_waiting.pop(worker.number, None)
+        self._cancels_waiting.pop(worker.number, None)
         process = self._processes.get(worker.pid) if worker.pid is not None else None
         ended = m.WorkerEnded(worker.number, worker.pid or "", reason, restarting=False)
         if process is not None:

@@ -251,7 +251,14 @@ class Supervisor:
         with control_there, data_gateway, data_worker:
             mailbox = self.application.hosts[effect.host].limits.mailbox
             handle = WorkerHandle(
-                self.loop, self.turn, effect.worker, mailbox, control_here, self._worker_readable, self._worker_died
+                self.loop,
+                self.turn,
+                effect.worker,
+                mailbox,
+                control_here,
+                self._worker_readable,
+                self.table.mail_written,
+                self._worker_died,
             )
             self.workers[effect.worker] = handle
             handle.attachment.send(effect.start)

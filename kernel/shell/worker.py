@@ -26,6 +26,7 @@ class WorkerHandle:
         mailbox: int,
         end: socket.socket,
         on_readable: Callable[[WorkerHandle], None],
+        on_drained: Callable[[int], None],
         on_death: Callable[[WorkerHandle], None],
     ) -> None:
         """`end` is our end of its control channel; `mailbox` the bound of its unread mail, in bytes."""
@@ -33,7 +34,14 @@ class WorkerHandle:
         self.mailbox = mailbox
         self.child: Child | None = None
         self.channel = Channel(end, WORKER_TO_SUPERVISOR)
-        self.attachment = Attachment(loop, turn, self.channel, lambda: on_readable(self), held=True)
+        self.attachment = Attachment(
+            loop,
+            turn,
+            self.channel,
+            lambda: on_readable(self),
+            on_drained=lambda: on_drained(number),
+            held=True,
+        )
         self._loop = loop
         self._on_death = on_death
         self._doomed = False

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +105,13 @@ def test_a_crash_button(runtime: Runtime, how: str, code: int, reason: str) -> N
 
 @example("chat")
 def test_guests_who_come_at_once_share_one_room(runtime: Runtime) -> None:
-    from concurrent.futures import ThreadPoolExecutor
+    with contextlib.ExitStack() as guests, ThreadPoolExecutor(8) as pool:
 
-    with ThreadPoolExecutor(8) as pool:
-        guests = list(pool.map(lambda n: connect(runtime.ws_url(f"/ws/chat?name=guest{n}")), range(8)))
-    try:
-        assert len({receive(guest, kind="room")["os_pid"] for guest in guests}) == 1
-    finally:
-        for guest in guests:
-            guest.close()
+        def enter(number: int) -> ClientConnection:
+            return guests.enter_context(connect(runtime.ws_url(f"/ws/chat?name=guest{number}")))
+
+        rooms = {receive(guest, kind="room")["os_pid"] for guest in pool.map(enter, range(8))}
+        assert len(rooms) == 1
 
 
 @example("rooms")
@@ -118,9 +119,11 @@ def test_the_lobby_hands_each_connection_to_its_room(runtime: Runtime) -> None: 
     def enter(room: str, user: str) -> ClientConnection:
         return connect(runtime.ws_url(f"/ws/rooms/{room}?user={user}"))
 
-    with enter("blue", "ann") as ann, enter("blue", "bob") as bob, enter("red", "cid") as cid:
+    with enter("blue", "ann") as ann, contextlib.ExitStack() as others:
         ann.send("early")  # may still reach the lobby, which passes it on
         assert receive(ann, user="ann", text="early")["room"] == "blue"
+        bob = others.enter_context(enter("blue", "bob"))
+        cid = others.enter_context(enter("red", "cid"))
         receive(ann, joined="bob", members=["ann", "bob"])
         assert receive(cid, joined="cid")["members"] == ["cid"]
         for number in range(50):
@@ -151,8 +154,6 @@ def test_the_demo_serves_and_stops(tmp_path: Path) -> None:
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     return port

@@ -251,7 +251,7 @@ def test_the_earliest_grace_wins(node: Node, root: str) -> None:  # S29, S10
 def test_cancel_without_grace_never_escalates(node: Node, root: str) -> None:  # S29
     node.says(root, m.Cancel(root, None))
     assert node.timers() == []
-    node.table.cancels_waiting.pop(node.worker[root])  # it was read
+    node.table.mail_written(node.worker[root])
     assert node.says(root, m.Cancel(root, None)) == [m.CancelSignal(root, None)]
 
 

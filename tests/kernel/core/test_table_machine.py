@@ -201,7 +201,7 @@ class TableMachine(Comparison):
     def mail_is_read(self, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from(list(self.model.workers)))
         self.model.workers[number].unread_cancels.clear()
-        self.table.cancels_waiting.pop(number, None)
+        self.table.mail_written(number)
 
     @rule(seconds=st.sampled_from([0.05, 0.1, 1.0, 3.0]))
     def time_passes(self, seconds: float) -> None:
@@ -407,7 +407,7 @@ class TableMachine(Comparison):
             self.gateway(m.ConnectionEnded(pid, reason, ()), self.model.die(pid, reason, {}, GATEWAY))
         self.table.check_invariants()
         assert set(self.table.statistics().values()) == {0}
-        assert not self.table.cancels_waiting
+        assert not self.table._cancels_waiting
         assert self.pids == set(self.reasons), "every process that was has ended, once"
 
 
