@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import servers
-from .report import Table, spread
+from .report import Table, progress, spread
 
 PEERS = {
     "uvicorn-wsproto": ("asyncio", "wsproto"),
@@ -86,9 +86,9 @@ def run(case: Case, rounds: int, seconds: float, peers: list[str], path: str) ->
         running += [stack.enter_context(servers.uvicorn(*PEERS[peer])) for peer in peers]
         for number in range(rounds):
             for server in running:
-                print(f"\rround {number + 1}/{rounds}: {server.name:30}", end="", file=sys.stderr, flush=True)
+                progress(f"round {number + 1}/{rounds}: {server.name}")
                 results.setdefault(server.name, []).append(measure(server, case, seconds))
-        print(f"\r{'':50}\r", end="", file=sys.stderr, flush=True)
+        progress("")
     return {
         "case": asdict(case),
         "rounds": rounds,
