@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from support.clients import close_of
-from support.runtime import Runtime, running_example
+from support.runtime import Runtime, running_example, running_runtime
 from support.waiting import wait_until
 from websockets.sync.client import ClientConnection, connect
 
@@ -158,3 +158,15 @@ def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     return port
+
+
+def test_the_readme_s_minimal_application(tmp_path: Path) -> None:
+    """What a newcomer copies runs as it is written."""
+    blocks = dict(
+        re.findall(r"```(yaml|python)\n(.*?)```", (ROOT / "README.md").read_text().partition("\n## How")[0], re.S)
+    )
+    entries = blocks["yaml"].replace("127.0.0.1:8080", "127.0.0.1:0")
+    sources = {"echo.py": blocks["python"]}
+    with running_runtime(tmp_path, entries, sources) as runtime, connect(runtime.ws_url("/ws/echo")) as client:
+        client.send("hello")
+        assert client.recv(timeout=15) == "hello"
