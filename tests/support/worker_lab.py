@@ -96,12 +96,12 @@ class Worker:
                 self.said += channel.receive()
                 assert channel.violation is None, channel.violation
 
-    def expect(self, kind: type[Record], timeout: float = TIMEOUT) -> Record:
-        """Wait for the next record of this kind, and answer nothing meanwhile."""
+    def expect(self, kind: type[Record], topic: str | None = None, timeout: float = TIMEOUT) -> Record:
+        """Wait for the next record of this kind (and with this topic), and answer nothing meanwhile."""
         deadline = time.monotonic() + timeout
         while True:
             for index, record in enumerate(self.said):
-                if isinstance(record, kind):
+                if isinstance(record, kind) and (topic is None or getattr(record, "topic", None) == topic):
                     del self.said[index]
                     return record
             assert time.monotonic() < deadline, f"no {kind.__name__} came, only {self.said}"
@@ -113,9 +113,9 @@ class Worker:
         self._read(0)
         return len(self.said) > before
 
-    def message(self, timeout: float = TIMEOUT) -> Any:
-        """Wait for the payload of its next message to a process."""
-        return msgpack.unpackb(self.expect(wire.Send, timeout).payload, strict_map_key=False)
+    def message(self, topic: str | None = None) -> Any:
+        """Wait for the payload of its next message to a process (on this topic)."""
+        return msgpack.unpackb(self.expect(wire.Send, topic).payload, strict_map_key=False)
 
     def answer(self, kind: type[Any], value: str | int | None = None) -> Any:
         """Wait for a request of this kind, answer it with a Reply, and return it."""
