@@ -2,8 +2,8 @@
 "use strict";
 
 const FIRST_PAUSE = 500;
-const LONGEST_PAUSE = 10000;
-const STABLE_AFTER = 5000;
+const LONGEST_PAUSE = 5000;
+const STABLE_AFTER = 3000;
 const MAX_LINES = 500;
 
 const element = (id) => document.getElementById(id);
