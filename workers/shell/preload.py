@@ -11,6 +11,8 @@ import os
 import select
 import signal
 
+import psutil
+
 from . import system
 from .loader import load_module
 
@@ -84,11 +86,7 @@ def _sweep(os_pid: int) -> None:
 
 
 def _children() -> list[int]:
-    try:
-        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
-            return [int(number) for number in file.read().split()]
-    except OSError:
-        return []
+    return [child.pid for child in psutil.Process().children()]
 
 
 def _be_the_trial(source: str, writer: int, parent: int) -> None:
