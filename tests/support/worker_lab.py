@@ -193,7 +193,12 @@ class Lab:
                 process_group=0,
             )
         self.channel.send(wire.ConfigureHost(pack(configuration or HostConfiguration("app:processes"))))
-        self.refused: Mapping[str, str] = dict(self.expect(wire.HostReady).refused)
+        self.refused: Mapping[str, str] = {}
+        try:
+            self.refused = dict(self.expect(wire.HostReady).refused)
+        except BaseException:
+            self.close()
+            raise
 
     def expect(self, kind: type[Record]) -> Record:
         """Wait for the fork server's next record of this kind."""
