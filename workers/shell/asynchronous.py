@@ -1,7 +1,7 @@
 """Waiting for an async handler: the channels as readers and writers of its event loop.
 
 Reads when the loop says so and wakes whoever waits for an item; each looks for itself what there is. Knows of the runtime only
-what `Host` names.
+what `Owner` names.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ..core.requests import Answer, value_of
 from .channels import Duplex
 from .writer import Outgoing
 
-_TERMINATE_PATIENCE = 1.0
-"""Seconds, as in the runtime."""
+TERMINATE_PATIENCE = 1.0
+"""Seconds that `terminate` waits for a blocked data channel before it goes through the supervisor (S30)."""
 
 
 class Owner(Protocol):
@@ -78,12 +78,13 @@ class AsyncPort:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def _read(self, read: Callable[[], None]) -> None:
-        read()
-        self.update()
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        try:
+            read()
+        finally:  # a signal handler may raise when all has been read
+            self.update()
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                _resolve(waiter)
 
     def update(self) -> None:
         """Watch the data channel, or do not, as the mailbox wants it (S10)."""
@@ -168,7 +169,7 @@ class AsyncPort:
 
         decided: asyncio.Future[None] = self._loop.create_future()
         self._watch(channel, outgoing).add_done_callback(lambda _: _resolve(decided))
-        self._loop.call_later(_TERMINATE_PATIENCE, fall_back)
+        self._loop.call_later(TERMINATE_PATIENCE, fall_back)
         return Sent((decided,))
 
     async def request(

@@ -20,6 +20,7 @@ from typing import NoReturn
 from ...kernel.wire import messages as wire
 from ...kernel.wire.channel import Channel
 from ...kernel.wire.configuration import HostConfiguration, unpack
+from .. import http, process  # noqa: F401  # what every handler imports
 from . import system
 from .preload import preload
 from .worker import run_newborn

@@ -27,13 +27,11 @@ from ..core.items import Item
 from ..core.mailbox import Mailbox, Stream
 from ..core.outgoing import Frames, frame
 from ..core.requests import Answer, Requests, value_of
-from .asynchronous import AsyncPort
+from .asynchronous import TERMINATE_PATIENCE, AsyncPort
 from .channels import READ_SIZE, Duplex, control_channel, data_channel
 from .shield import Shield
 from .writer import Outgoing, Writer
 
-TERMINATE_PATIENCE = 1.0
-"""Seconds that `terminate` waits for a blocked data channel before it goes through the supervisor (S30)."""
 _LAST_WORD_PATIENCE = 5.0
 """Seconds for the report of a process that is over its limit."""
 

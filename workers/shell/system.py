@@ -54,7 +54,7 @@ def renounce_privileges() -> None:
 def close_descriptors_except(kept: int) -> None:
     """Close every descriptor but 0, 1, 2 and `kept`."""
     os.closerange(3, kept)
-    os.closerange(kept + 1, 1 << 30)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 def redirect_stdin() -> None:
