@@ -33,7 +33,7 @@ logger = logging.getLogger("wsrelay")
 
 EOF_GRACE = 0.1
 """Seconds between the end of a worker's control channel and its fence: EOF may come before the wait status (S13)."""
-CANCEL_GRACE = 1.0
+CANCEL_GRACE = 0.5
 """Seconds that actors have to end after CANCEL when the runtime shuts down."""
 SHUTDOWN_MARGIN = 1.0
 """Seconds that the gateway has beyond its close timeout."""
