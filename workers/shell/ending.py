@@ -13,7 +13,7 @@ import traceback
 from types import TracebackType
 from typing import NamedTuple
 
-from ...kernel.wire.errors import ProcessError
+from ...kernel.wire.errors import Invalid, ProcessError
 from ...kernel.wire.reason import CANCELLED, EXCEPTION, MAX_VALUE, NORMAL, WireReason, make_reason
 from ..core.packing import pack
 
@@ -39,12 +39,21 @@ class Ending(NamedTuple):
 def ending_of_value(value: object, *, cancelled: bool) -> Ending:
     """The handler returned; `cancelled` says whether it had received a CANCEL."""
     try:
-        packed = pack(value, "the returned value")
+        packed = _pack(value)
         if len(packed) > MAX_VALUE:
             return _exception("LimitExceeded", f"the returned value has {len(packed)} bytes, the limit is {MAX_VALUE}")
     except ProcessError as error:
         return _exception(type(error).__name__, str(error))
     return Ending(make_reason(CANCELLED if cancelled else NORMAL, value=packed), 0)
+
+
+def _pack(value: object) -> bytes:
+    try:
+        return pack(value, "the returned value")
+    except ProcessError:
+        raise
+    except Exception as error:  # a container of the user's own that fails while it is read
+        raise Invalid(f"the returned value cannot be carried: {type(error).__name__}") from None
 
 
 def ending_of_error(error: BaseException) -> Ending:

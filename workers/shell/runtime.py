@@ -35,6 +35,9 @@ from .writer import Outgoing, Writer
 _LAST_WORD_PATIENCE = 5.0
 """Seconds for the report of a process that is over its limit."""
 
+_LONGEST_POLL = 86400.0
+"""Seconds: poll(2) takes 31 bits of milliseconds. Who waits longer looks again."""
+
 Make = Callable[[int], tuple[Any, ...]]
 Finish = Callable[[int, str | int | None], Any]
 
@@ -97,8 +100,7 @@ class Runtime:
                     self._close_data()
 
     def _read(self, reader: Channel, handle: Callable[[tuple[Any, ...]], None]) -> None:
-        if self._shield.active:
-            raise Invalid("a signal handler has interrupted the reading of mail: it may send, but not wait")
+        self._require_no_reading()
         try:
             with self._shield:
                 for record in reader.receive(READ_SIZE):
@@ -108,6 +110,10 @@ class Runtime:
                 detail = f"{type(error).__name__} while mail was being read: {error}"
                 self.end_at_once(make_reason(EXCEPTION, detail))
             raise
+
+    def _require_no_reading(self) -> None:
+        if self._shield.active:
+            raise Invalid("a signal handler has interrupted the reading of mail: it may send, but not wait")
 
     def _handle_start(self, start: wire.Start) -> None:
         self.start = start
@@ -182,8 +188,8 @@ class Runtime:
                 mask = select.POLLIN * reads | select.POLLOUT * (not channel.writer.idle)
                 if mask:
                     poll.register(channel.fileno(), mask)
-        timeout = None if deadline is None else max(0, math.ceil((deadline - time.monotonic()) * 1000))
-        ready = dict(poll.poll(timeout))
+        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+        ready = dict(poll.poll(None if remaining is None else math.ceil(min(remaining, _LONGEST_POLL) * 1000)))
         self._serve(ready)
         return bool(ready)
 
@@ -304,11 +310,10 @@ class Runtime:
 
         request = self.requests.open(answered)
         try:
-            encoded = frame(make(request))
+            outgoing = self.control.writer.write(frame(make(request)))
         except ProcessError:
             self.requests.withdraw(request)
             raise
-        outgoing = self.control.writer.write(encoded)
         if self.control.writer.broken:
             self.lost()
         if self.port is None:
@@ -318,7 +323,8 @@ class Runtime:
         return request
 
     def change_mailbox(self, change: Callable[[Mailbox], None]) -> None:
-        """Change the mailbox without a signal handler in between."""
+        """Change the mailbox without a signal handler in between. Raises Invalid in one that interrupts the reading."""
+        self._require_no_reading()
         with self._shield:
             change(self.mailbox)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import signal
 from types import TracebackType
+from typing import Any
 
 _SIGSET_SIZE = 128
 _FAULTS = (
@@ -38,22 +39,29 @@ _blocked_address = ctypes.addressof(_blocked)
 
 
 class Shield:
-    """A context without signal handlers. Not reentrant; `torn` says that one was left by an exception."""
+    """A context without signal handlers. `torn` says that one was left by an exception.
 
-    __slots__ = ("_saved", "_saved_address", "active", "torn")
+    The handler of a signal that came just before may run when the mask is set already, and enter in its turn. So each entry
+    keeps the mask that it found: what a handler finds is the blocked one, and must not be what is put back in the end.
+    """
+
+    __slots__ = ("_saved", "active", "torn")
 
     def __init__(self) -> None:
-        self._saved = ctypes.create_string_buffer(_SIGSET_SIZE)
-        self._saved_address = ctypes.addressof(self._saved)
+        self._saved: list[Any] = []  # references, as `byref` makes them
         self.active = False
         self.torn = False
 
     def __enter__(self) -> None:
+        saved = ctypes.byref(ctypes.create_string_buffer(_SIGSET_SIZE))
         try:
-            _sigmask(signal.SIG_BLOCK, _blocked_address, self._saved_address)
+            _sigmask(signal.SIG_BLOCK, _blocked_address, saved)
+            self._saved.append(saved)
             self.active = True
         except BaseException:  # the handler of a signal that came just before
-            _sigmask(signal.SIG_SETMASK, self._saved_address, None)
+            if self._saved and self._saved[-1] is saved:
+                self._saved.pop()
+            _sigmask(signal.SIG_SETMASK, saved, None)
             raise
 
     def __exit__(
@@ -62,4 +70,7 @@ class Shield:
         if kind is not None:
             self.torn = True
         self.active = False
-        _sigmask(signal.SIG_SETMASK, self._saved_address, None)  # from here on a handler may raise
+        try:
+            _sigmask(signal.SIG_SETMASK, self._saved[-1], None)  # from here on a handler may raise
+        finally:
+            self._saved.pop()

@@ -64,6 +64,10 @@ def _leave_host(limits: HostLimits) -> None:
     """Leave the host's group and session, and what else is shared with it."""
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # the host's doing, which programs that a handler starts would inherit
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     system.redirect_stdin()
     if limits.open_files is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -103,6 +107,8 @@ def _finish(runtime: Runtime, ending: Ending) -> NoReturn:
     """Run what is to run at exit, report, and exit."""
     with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()
+    with contextlib.suppress(BaseException):  # a signal handler that raises: the end is decided
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     if ending.message:
         with contextlib.suppress(Exception):
             sys.stderr.write(f"{ending.message}\n")
