@@ -127,6 +127,10 @@ class Entry:
     method: str
 
 
+CPU_MARGIN = 1
+"""Seconds of CPU time from SIGXCPU, which a handler may ignore, to SIGKILL (`HostLimits.cpu`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostLimits:
     """`limits` of a `process.host`; None for no limit."""
@@ -135,6 +139,12 @@ class HostLimits:
     """Bytes of unread mail (S10)."""
     open_files: int | None = None
     """RLIMIT_NOFILE."""
+    memory: int | None = None
+    """Bytes resident of a worker with its descendants."""
+    cpu: float | None = None
+    """Seconds of CPU time of an actor or an invocation (RLIMIT_CPU, whole seconds)."""
+    liveness: float | None = None
+    """Seconds for a sign of life (S17)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,6 +136,12 @@ class InvocationEnded(NamedTuple):
     reason: WireReason
 
 
+class Alive(NamedTuple):
+    """The answer to the Probe with this number: the handler has come back to the library (S17)."""
+
+    number: int
+
+
 # --- supervisor → worker, control channel -----------------------------------------------------------------------------
 
 
@@ -214,6 +220,12 @@ class Invoke(NamedTuple):
     entry: str
     source: str
     method: str
+
+
+class Probe(NamedTuple):
+    """Asks a worker whose host has `limits.liveness` for a sign of life: Alive, when it reads this (S17)."""
+
+    number: int
 
 
 # --- gateway → supervisor, control channel ----------------------------------------------------------------------------
@@ -526,9 +538,11 @@ MAX_FRAME: Final = 16 << 20
 WORKER_TO_SUPERVISOR: Final[dict[int, type]] = {
     1: Spawn, 2: Send, 3: Monitor, 4: Unmonitor, 5: UnmonitorAll, 6: Link, 7: Unlink, 8: Cancel, 9: Terminate,
     10: SetOptions, 11: Register, 12: Unregister, 13: Lookup, 14: ExitReport, 15: InvocationEnded,
+    19: Alive,
 }  # fmt: skip
 SUPERVISOR_TO_WORKER: Final[dict[int, type]] = {
     20: Start, 21: OpenData, 22: Deliver, 23: Exit, 24: LinkDown, 25: CancelSignal, 26: Reply, 27: Failed, 28: Invoke,
+    39: Probe,
 }  # fmt: skip
 GATEWAY_TO_SUPERVISOR: Final[dict[int, type]] = {
     40: GatewayReady, 41: GatewayFailed, 42: Admit, 43: Retarget, 44: Abandon, 45: ConnectionEnded,

@@ -49,6 +49,10 @@ LATER_KINDS: Final = frozenset({"process.service"})
 _CARRIED = MAX_FRAME - (1 << 20)
 """What fits into a frame beside its envelope and a request's head."""
 _MAX_BUFFER = 1 << 40
+_LEAST_MEMORY = 32 << 20
+"""Bytes: what a worker needs to be born."""
+_LEAST_LIVENESS = 0.1
+"""Seconds: less than that, and a busy machine looks like a hang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +208,16 @@ _HOST = Kind(
         _of(HostConfiguration, None, "preload", FLAG, "whether sources are imported before the fork"),
         _of(HostLimits, "limits", "mailbox", size(1, _MAX_BUFFER), "bytes of unread mail (S10)"),
         _of(HostLimits, "limits", "open_files", optional(count(16)), "descriptors of a worker (RLIMIT_NOFILE)"),
-        Field(("limits", "memory"), UNAVAILABLE, None, "a later version"),
-        Field(("limits", "cpu"), UNAVAILABLE, None, "a later version"),
-        Field(("limits", "liveness"), UNAVAILABLE, None, "a later version"),
+        _of(HostLimits, "limits", "memory", optional(size(_LEAST_MEMORY, _MAX_BUFFER)),
+            "resident memory of a worker with its descendants: `limit:oom`"),
+        _of(HostLimits, "limits", "cpu", optional(duration(zero=False)),
+            "CPU time of an actor or an invocation, rounded up to seconds: `limit:cpu`"),
+        _of(HostLimits, "limits", "liveness", optional(duration(zero=False, least=_LEAST_LIVENESS)),
+            "without a sign of life before a worker is killed (S17): `limit:liveness`"),
         _of(HostConfiguration, None, "user", optional(text("a user", _parse_user)), "whom the workers run as"),
         Field(("coalesce_sends",), UNAVAILABLE, False, "a later version"),
         Field(("sandbox",), UNAVAILABLE, None, "a later version"),
     ),
-)
+)  # fmt: skip
 
 KINDS: Final = {kind.name: kind for kind in (_SERVICE, _ROUTER, _ENDPOINT, _STATIC, _FUNCTION, _PROCESS, _HOST)}

@@ -70,7 +70,7 @@ def _quantity(value: Value, what: str, parse: Callable[[object], Any]) -> Any:
     raise Mistake(message if len(message) < 200 else f"expected {what}, got {described(value)}")
 
 
-def duration(*, zero: bool) -> Type:
+def duration(*, zero: bool, least: float = 0.0) -> Type:
     """Seconds as a float."""
     what = "a duration such as 200ms, 30s or 1m30s"
 
@@ -78,6 +78,8 @@ def duration(*, zero: bool) -> Type:
         seconds: float = _quantity(value, what, parse_duration)
         if not zero and seconds == 0:
             raise Mistake(f"expected a duration longer than 0, got {described(value)}")
+        if seconds < least:
+            raise Mistake(f"expected a duration of at least {least:g}s, got {described(value)}")
         return seconds
 
     return Type("a duration, 0 for none" if zero else "a duration", read)

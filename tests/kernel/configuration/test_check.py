@@ -236,9 +236,15 @@ def test_bad_files(text: str | bytes, expected: str) -> None:
          "4:51: limits.mailbox: expected a size such as 4096, 64KiB or 1MiB, got '1MB'"),
         ("- {name: a, kind: process.host, limits: {open_files: 3}}",
          "4:54: limits.open_files: expected a whole number from 16 to 1000000, got 3"),
-        ("- {name: a, kind: process.host, limits: {memory: 1GiB}}", "4:50: limits.memory is not available in this version"),
-        ("- {name: a, kind: process.host, limits: {cpu: 1}}", "4:47: limits.cpu is not available in this version"),
-        ("- {name: a, kind: process.host, limits: {liveness: 3s}}", "4:52: limits.liveness is not available in this version"),
+        ("- {name: a, kind: process.host, limits: {memory: 1MiB}}",
+         "4:50: limits.memory: expected a size from 33554432 to 1099511627776 bytes, got '1MiB'"),
+        ("- {name: a, kind: process.host, limits: {memory: much}}",
+         "4:50: limits.memory: expected a size such as 4096, 64KiB or 1MiB, got 'much'"),
+        ("- {name: a, kind: process.host, limits: {cpu: 0}}", "4:47: limits.cpu: expected a duration longer than 0, got 0"),
+        ("- {name: a, kind: process.host, limits: {liveness: 0}}",
+         "4:52: limits.liveness: expected a duration longer than 0, got 0"),
+        ("- {name: a, kind: process.host, limits: {liveness: 99ms}}",
+         "4:52: limits.liveness: expected a duration of at least 0.1s, got '99ms'"),
         ("- {name: a, kind: process.host, coalesce_sends: true}", "4:49: coalesce_sends is not available in this version"),
         ("- {name: a, kind: process.host, sandbox: {net: none}}", "4:42: sandbox is not available in this version"),
         ("- {name: a, kind: process.host, user: 'a b'}", "4:39: user: expected the name of a user, got 'a b'"),
@@ -408,6 +414,16 @@ def test_aliases_share_values() -> None:
     )
     assert isinstance(result, Application)
     assert result.hosts["app:b"].limits == HostLimits(1 << 20)
+
+
+def test_the_limits_of_a_host() -> None:
+    result = check(
+        entries(
+            "- {name: a, kind: process.host, limits: {memory: 512MiB, cpu: 1m30s, liveness: 500ms, open_files: none}}"
+        )
+    )
+    assert isinstance(result, Application)
+    assert result.hosts["app:a"].limits == HostLimits(memory=512 << 20, cpu=90.0, liveness=0.5)
 
 
 @pytest.mark.parametrize(
