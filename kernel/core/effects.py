@@ -39,7 +39,7 @@ class SetTimer(NamedTuple):
     """Hand `event` back to the table at `deadline` (seconds on the clock that the table is given)."""
 
     deadline: float
-    event: GraceExpired | PoolRefill
+    event: Timer
 
 
 class GraceExpired(NamedTuple):
@@ -54,6 +54,12 @@ class PoolRefill(NamedTuple):
     host: str
 
 
+class ProbeDue(NamedTuple):
+    """It is time to look whether a worker has given a sign of life (S17)."""
+
+    worker: int
+
+
 class ProcessEnded(NamedTuple):
     """For the log: a death has been committed."""
 
@@ -62,4 +68,5 @@ class ProcessEnded(NamedTuple):
     reason: WireReason
 
 
+Timer = GraceExpired | PoolRefill | ProbeDue
 Effect = StartWorker | SendToWorker | SendToGateway | KillWorker | SetTimer | ProcessEnded

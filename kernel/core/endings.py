@@ -17,6 +17,9 @@ class WaitStatus(NamedTuple):
 
     exit_code: int | None
     signal: int | None = None
+    cpu_limit: int | None = None
+    """If a signal ended it: its soft limit on CPU time in seconds, None if there was none or it is not known. The kernel
+    raises it by one each time when it sends SIGXCPU."""
 
 
 def check_report(report: WireReason) -> WireReason:
@@ -31,16 +34,21 @@ def check_report(report: WireReason) -> WireReason:
     return make_reason(report.kind, report.detail, value=report.value, error=report.error)
 
 
-def reason_of_death(chosen: WireReason | None, report: WireReason | None, status: WaitStatus) -> WireReason:
+def reason_of_death(
+    chosen: WireReason | None, report: WireReason | None, status: WaitStatus, limit: WireReason | None = None
+) -> WireReason:
     """Decide the reason of a worker's death (S12).
 
     `chosen` is the reason for which the runtime sent SIGKILL, if it did; it stands if that is what ended the process.
-    A complete report stands if the exit code agrees with it: 0 for a clean one, 1 for another. Else the status decides.
+    A complete report stands if the exit code agrees with it: 0 for a clean one, 1 for another. Else the status decides;
+    `limit` is what it means if it is the kernel's way to enforce a limit.
     """
     if chosen is not None and status.signal == signal.SIGKILL:
         return chosen
     if report is not None and status.exit_code == (0 if report.clean else 1):
         return report
+    if limit is not None:
+        return limit
     if status.signal is not None:
         return reason_of_signal(status.signal)
     return reason_of_exit_code(status.exit_code or 0, "it reported no result" if not status.exit_code else "")

@@ -28,13 +28,16 @@ from .effects import (
     Effect,
     GraceExpired,
     PoolRefill,
+    ProbeDue,
     SendToGateway,
     SendToWorker,
     SetTimer,
     StartWorker,
+    Timer,
 )
 from .endings import WaitStatus, check_report, reason_of_death
 from .invocations import Invocations
+from .limits import Limits
 from .population import Population, require
 from .processes import Kind, Process, Worker
 
@@ -54,6 +57,7 @@ class ProcessTable:
         self._workers = self._population.workers
         self._actors = dict.fromkeys(application.hosts, 0)
         self._invocations = Invocations(self._population, application, self._start_function_worker, self._make_pid)
+        self._limits = Limits(self._population, application.hosts)
         self._cancels_waiting: dict[int, set[str]] = {}
         """Worker to the senders of CANCELs that may be unread (S10). Dropped when the queue is written (`mail_written`)."""
         connections = Connections(self._population, epoch)
@@ -98,6 +102,8 @@ class ProcessTable:
         try:
             if type(record) is m.ExitReport:
                 worker.report = check_report(record.reason)
+            elif type(record) is m.Alive:
+                self._limits.answered(worker, record)
             else:
                 self._from_process(worker, record, now)
         except ProtocolViolation as violation:
@@ -128,6 +134,23 @@ class ProcessTable:
             self._population.effects.append(SendToGateway(m.Refused(record[0], error.code, str(error))))
         return self._population.take_effects()
 
+    def worker_born(self, number: int, now: float) -> list[Effect]:
+        """A worker has been forked."""
+        if worker := self._workers.get(number):
+            self._limits.born(worker, now)
+        return self._population.take_effects()
+
+    def worker_has_read(self, number: int) -> None:
+        """A worker has read from its control channel, which was full."""
+        if worker := self._workers.get(number):
+            self._limits.has_read(worker)
+
+    def worker_measured(self, number: int, resident: int) -> list[Effect]:
+        """A worker, with its descendants, has so many bytes of memory."""
+        if worker := self._workers.get(number):
+            self._limits.measured(worker, resident)
+        return self._population.take_effects()
+
     def worker_violated(self, number: int, detail: str) -> list[Effect]:
         """A worker wrote bytes that are no frame (S11)."""
         if worker := self._workers.get(number):
@@ -149,7 +172,8 @@ class ProcessTable:
     def worker_exited(self, number: int, status: WaitStatus, now: float) -> list[Effect]:
         """The kernel says that a worker is dead; its control channel has been drained (S14)."""
         if worker := self._workers.get(number):
-            self._remove_worker(worker, reason_of_death(worker.chosen, worker.report, status), now)
+            limit = self._limits.cpu_reason(worker, status)
+            self._remove_worker(worker, reason_of_death(worker.chosen, worker.report, status, limit), now)
         return self._population.take_effects()
 
     def worker_failed(self, number: int, detail: str, now: float) -> list[Effect]:
@@ -158,10 +182,13 @@ class ProcessTable:
             self._remove_worker(worker, worker.chosen or make_reason(NOCONNECTION, detail), now)
         return self._population.take_effects()
 
-    def timer_fired(self, event: GraceExpired | PoolRefill, now: float) -> list[Effect]:
+    def timer_fired(self, event: Timer, now: float) -> list[Effect]:
         """A timer that was asked for has come."""
         if isinstance(event, PoolRefill):
             self._invocations.refill_pool(event.host)
+        elif isinstance(event, ProbeDue):
+            if worker := self._workers.get(event.worker):
+                self._limits.probe_due(worker, now)
         else:
             process = self._processes.get(event.pid)
             if process is not None and process.deadline is not None and process.deadline <= now:
@@ -375,6 +402,7 @@ class ProcessTable:
 
     def _remove_worker(self, worker: Worker, reason: WireReason, now: float) -> None:
         del self._workers[worker.number]
+        self._limits.removed(worker)
         self._cancels_waiting.pop(worker.number, None)
         process = self._processes.get(worker.pid) if worker.pid is not None else None
         ended = m.WorkerEnded(worker.number, worker.pid or "", reason, restarting=False)
@@ -400,3 +428,4 @@ class ProcessTable:
             actors = sum(worker.host == host and not worker.is_function for worker in self._workers.values())
             require(count == actors, "the count of a host's actors is right")
         self._invocations.check_invariants()
+        self._limits.check_invariants()

@@ -17,7 +17,7 @@ from wsrelay.kernel.core.effects import (
 from wsrelay.kernel.core.endings import WaitStatus
 from wsrelay.kernel.core.table import ProcessTable
 from wsrelay.kernel.wire import messages as m
-from wsrelay.kernel.wire.configuration import Application, Entry, HostConfiguration
+from wsrelay.kernel.wire.configuration import Application, Entry, HostConfiguration, HostLimits
 from wsrelay.kernel.wire.reason import WireReason, make_reason
 
 EPOCH = "00112233445566ff"
@@ -29,11 +29,11 @@ SIGKILL = WaitStatus(None, signal.SIGKILL)
 class Node:
     """One host with two function workers and room for three actors; a root actor's parent is an invocation."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: HostLimits = HostLimits()) -> None:  # noqa: B008
         self.table = ProcessTable(
             Application(
                 hosts={
-                    "t:host": HostConfiguration("t:host", max_processes=3, functions=2),
+                    "t:host": HostConfiguration("t:host", max_processes=3, functions=2, limits=limits),
                     "t:none": HostConfiguration("t:none", functions=0),
                 },
                 processes={"t:actor": Entry("t:actor", "file:///actor.py", "main")},

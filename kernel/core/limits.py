@@ -1,0 +1,139 @@
+"""The limits of a host: when one ends a worker, and with which reason (S17, S18).
+
+Owns the watch over workers whose host has `limits.liveness`. Each is asked for a sign of life, and asked again when it has
+given one: `PROBES` times within the limit. At most one question waits, so that a stopped worker's queue does not grow. A sign
+of life is the answer, or that the worker has read from a channel that was full: then the question may wait behind much mail.
+
+How much memory a worker has is measured elsewhere, and the CPU limit is the kernel's; here is what follows.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..wire import messages as m
+from ..wire.configuration import HostConfiguration
+from ..wire.errors import ProtocolViolation
+from ..wire.reason import WireReason, make_reason
+from .effects import ProbeDue, SendToWorker, SetTimer
+from .endings import WaitStatus
+from .population import Population, require
+from .processes import Worker
+
+PROBES = 3
+"""Looks within `limits.liveness`. A worker dies at the third that finds its question unanswered: after the limit at the
+earliest, after 4/3 of it at the latest."""
+
+
+@dataclass(slots=True)
+class _Watch:
+    """One worker that must give signs of life."""
+
+    interval: float
+    due: float = 0.0
+    probe: int = 0
+    answered: bool = True
+    has_read: bool = False
+    """Since the last look, from a full channel."""
+    silent: int = 0
+    """Looks since its last sign of life."""
+
+
+class Limits:
+    """What the limits of all hosts do to their workers."""
+
+    def __init__(self, population: Population, hosts: Mapping[str, HostConfiguration]) -> None:
+        self._population = population
+        self._limits = {host.id: host.limits for host in hosts.values()}
+        self._watches: dict[int, _Watch] = {}
+
+    # --- liveness (S17) -----------------------------------------------------------------------------------------------
+
+    def born(self, worker: Worker, now: float) -> None:
+        """A worker has been forked: from here on it must give signs of life, if its host asks for them."""
+        liveness = self._limits[worker.host].liveness
+        if liveness is not None:
+            watch = self._watches[worker.number] = _Watch(liveness / PROBES)
+            self._look_again(worker, watch, now)
+
+    def answered(self, worker: Worker, answer: m.Alive) -> None:
+        """A worker has answered. Raises ProtocolViolation if it was not asked."""
+        watch = self._watches.get(worker.number)
+        if watch is None or watch.answered or answer.number != watch.probe:
+            raise ProtocolViolation("a sign of life that nobody has asked for")
+        watch.answered = True
+
+    def has_read(self, worker: Worker) -> None:
+        """A worker has read from its channel, which was full."""
+        if watch := self._watches.get(worker.number):
+            watch.has_read = True
+
+    def probe_due(self, worker: Worker, now: float) -> None:
+        """Look whether a worker has given a sign of life. One that has given none for too long is killed.
+
+        A look that comes late says nothing: then it was the supervisor that hung, or the whole machine.
+        """
+        watch = self._watches[worker.number]
+        late = now - watch.due > watch.interval
+        watch.silent = 0 if watch.answered or watch.has_read or late else watch.silent + 1
+        watch.has_read = False
+        if watch.silent == PROBES:
+            limit = self._limits[worker.host].liveness
+            reason = make_reason("limit:liveness", f"it gave no sign of life within limits.liveness ({limit:g} s)")
+            self._population.kill_worker(worker, reason)
+        else:
+            self._look_again(worker, watch, now)
+
+    def _look_again(self, worker: Worker, watch: _Watch, now: float) -> None:
+        if watch.answered:
+            watch.answered = False
+            watch.probe += 1
+            self._population.effects.append(SendToWorker(worker.number, m.Probe(watch.probe)))
+        watch.due = now + watch.interval
+        self._population.effects.append(SetTimer(watch.due, ProbeDue(worker.number)))
+
+    def removed(self, worker: Worker) -> None:
+        """A worker is dead."""
+        self._watches.pop(worker.number, None)
+
+    # --- memory and CPU time ------------------------------------------------------------------------------------------
+
+    def measured(self, worker: Worker, resident: int) -> None:
+        """A worker, with its descendants, has so many bytes of memory."""
+        limit = self._limits[worker.host].memory
+        if limit is not None and resident > limit:
+            detail = f"it had {resident >> 20} MiB of memory, limits.memory is {limit >> 20} MiB"
+            self._population.kill_worker(worker, make_reason("limit:oom", detail))
+
+    def cpu_reason(self, worker: Worker, status: WaitStatus) -> WireReason | None:
+        """Return the reason of a worker that the kernel has ended for its CPU time, None for any other."""
+        limit = self._limits[worker.host].cpu
+        if limit is None or not _exhausted(None if worker.is_function else math.ceil(limit), status):
+            return None
+        return make_reason("limit:cpu", f"its CPU time was over limits.cpu ({limit:g} s)")
+
+    # --- invariants ---------------------------------------------------------------------------------------------------
+
+    def check_invariants(self) -> None:
+        """Raise AssertionError if somebody is watched who should not be."""
+        for number, watch in self._watches.items():
+            require(number in self._population.workers, "only the living are watched")
+            worker = self._population.workers[number]
+            require(self._limits[worker.host].liveness is not None, "only who opted in is watched")
+            require(watch.silent < PROBES or worker.chosen is not None, "the silent are killed")
+
+
+def _exhausted(soft: int | None, status: WaitStatus) -> bool:
+    """Whether this is how the kernel ends a process for its CPU time: by SIGXCPU at the soft limit, and a second later by
+    SIGKILL if it has ignored that.
+
+    Others may send these signals too, and how much time a process has used does not tell, because the kernel counts ticks
+    here and nowhere else. But when it sends SIGXCPU it raises the soft limit. `soft` is what that was, None for a function
+    worker: that has a new one for each invocation and no hard one, because only the privileged may raise it again.
+    """
+    if soft is None or status.cpu_limit is None:
+        return status.signal == signal.SIGXCPU
+    return status.signal in (signal.SIGXCPU, signal.SIGKILL) and status.cpu_limit > soft
