@@ -41,15 +41,17 @@ class Attachment:
         on_readable: Callable[[], None],
         *,
         on_drained: Callable[[], None] | None = None,
+        on_relieved: Callable[[], None] | None = None,
         held: bool = False,
     ) -> None:
         """`on_readable` is called when the channel can be read or has ended, `on_drained` when all that was queued is
-        written. While `held` nothing is read or written."""
+        written, `on_relieved` when the socket was full and the peer has read. While `held` nothing is read or written."""
         self.channel = channel
         self._loop = loop
         self._turn = turn
         self._on_readable = on_readable
         self._on_drained = on_drained
+        self._on_relieved = on_relieved
         self._held = True
         self._writing = False
         if not held:
@@ -79,7 +81,12 @@ class Attachment:
             self._loop.remove_writer(self.channel.fileno())
         elif not done and not self._writing:
             self._writing = True
-            self._loop.add_writer(self.channel.fileno(), self.flush)
+            self._loop.add_writer(self.channel.fileno(), self._writable)
+
+    def _writable(self) -> None:
+        if self._on_relieved is not None:
+            self._on_relieved()
+        self.flush()
 
     def stop_reading(self) -> None:
         """The stream has ended: a reader would be called in a loop."""

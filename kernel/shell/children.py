@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from ..core.endings import WaitStatus
+from .proc import read_cpu_limit, read_stat
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -64,7 +65,7 @@ class Child:
             return None
         if result.si_code == os.CLD_EXITED:
             return WaitStatus(result.si_status)
-        return WaitStatus(None, result.si_status)
+        return WaitStatus(None, result.si_status, read_cpu_limit(self.os_pid))
 
     def kill(self) -> None:
         """SIGKILL; nothing happens if it is already dead."""
@@ -98,25 +99,8 @@ def own_children(known: Collection[int] = ()) -> Iterator[Relative]:
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) not in known:
             stat = read_stat(name)
-            if stat is not None and stat[0] == me:
-                yield Relative(int(name), stat[1], stat[2])
-
-
-def read_stat(name: str) -> tuple[int, int, int] | None:
-    """Return (parent, process group, session) of the process with this number, None if there is none. proc(5),
-    /proc/pid/stat."""
-    try:
-        descriptor = os.open(f"/proc/{name}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        text = os.read(descriptor, 1024)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-    fields = text[text.rindex(b")") + 2 :].split(maxsplit=4)
-    return int(fields[1]), int(fields[2]), int(fields[3])
+            if stat is not None and stat.parent == me:
+                yield Relative(int(name), stat.group, stat.session)
 
 
 class Orphans:

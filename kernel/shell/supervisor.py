@@ -23,12 +23,13 @@ from ..core.effects import (
     Effect,
     GraceExpired,
     KillWorker,
-    PoolRefill,
+    ProbeDue,
     ProcessEnded,
     SendToGateway,
     SendToWorker,
     SetTimer,
     StartWorker,
+    Timer,
 )
 from ..core.table import ProcessTable
 from ..wire import messages as m
@@ -40,6 +41,7 @@ from .children import Child, Orphans, become_subreaper, own_children
 from .gateway import Gateway
 from .host import Host
 from .listeners import ListenError
+from .memory import MemoryWatch
 from .worker import WorkerHandle
 
 logger = logging.getLogger("wsrelay")
@@ -112,7 +114,8 @@ class Supervisor:
         )
         self.hosts = {host.id: Host(loop, self.turn, host, open_files, self) for host in application.hosts.values()}
         self.orphans = Orphans(self._known_children, self._is_newborn_group)
-        self._timers: dict[GraceExpired | PoolRefill, asyncio.TimerHandle] = {}
+        self.memory = MemoryWatch(loop, application.hosts, self.workers, self._worker_measured)
+        self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._perform_one: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
             SendToWorker: self._send_to_worker,
@@ -131,6 +134,7 @@ class Supervisor:
             self.gateway.start()
             for host in self.hosts.values():
                 host.start()
+            self.memory.start()
             self.perform(self.table.start())
             self.end_turn()
             self.loop.run_forever()
@@ -241,6 +245,7 @@ class Supervisor:
             signal.signal(number, signal.SIG_IGN)
         if self._shutdown is not None:
             self._shutdown.cancel()
+        self.memory.stop()
         self.perform(self.table.kill_all())
         for host in self.hosts.values():
             host.stop()
@@ -299,6 +304,7 @@ class Supervisor:
                 control_here.dup(),
                 self._worker_readable,
                 self.table.mail_written,
+                self.table.worker_has_read,
                 self._worker_died,
             )
             self.workers[effect.worker] = handle
@@ -328,7 +334,7 @@ class Supervisor:
         self._cancel_timer(effect.event)
         self._timers[effect.event] = self.loop.call_at(effect.deadline, self._timer_fired, effect)
 
-    def _cancel_timer(self, event: GraceExpired | PoolRefill) -> None:
+    def _cancel_timer(self, event: Timer) -> None:
         timer = self._timers.pop(event, None)
         if timer is not None:
             timer.cancel()
@@ -354,6 +360,10 @@ class Supervisor:
         for record in records:
             self.perform(self.table.from_worker(handle.number, record, self.loop.time()))
 
+    def _worker_measured(self, number: int, resident: int) -> None:
+        self.perform(self.table.worker_measured(number, resident))
+        self.end_turn()
+
     def _fence(self, number: int) -> None:
         self.perform(self.table.worker_lost(number))
         self.end_turn()
@@ -368,6 +378,7 @@ class Supervisor:
         except OSError as problem:
             raise ProtocolViolation(f"it names an OS process that is no child of ours: {problem}") from None
         handle.born(child)
+        self.perform(self.table.worker_born(number, self.loop.time()))
 
     def worker_failed(self, number: int, detail: str) -> None:
         """A worker will never be born."""
@@ -391,6 +402,7 @@ class Supervisor:
         if child is None or (status := child.status()) is None:
             return
         self.loop.remove_reader(child.pidfd)
+        self._cancel_timer(ProbeDue(handle.number))
         child.kill_group()
         self.sweep()
         self._take_from_worker(handle, handle.channel.drain())

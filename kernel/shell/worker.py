@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from ..core.backlog import Backlog
 from ..wire.channel import Channel
 from ..wire.messages import WORKER_TO_SUPERVISOR
 from .attachment import Attachment, Turn
@@ -29,6 +30,7 @@ class WorkerHandle:
         end: socket.socket,
         on_readable: Callable[[WorkerHandle], None],
         on_drained: Callable[[int], None],
+        on_relieved: Callable[[int], None],
         on_death: Callable[[WorkerHandle], None],
     ) -> None:
         """`host` forks it; `end` is our end of its control channel; `mailbox` the bound of its unread mail, in bytes."""
@@ -42,13 +44,13 @@ class WorkerHandle:
             turn,
             self.channel,
             lambda: on_readable(self),
-            on_drained=self._drained,
+            on_drained=lambda: on_drained(number),
+            on_relieved=lambda: on_relieved(number),
             held=True,
         )
         self._loop = loop
         self._on_death = on_death
-        self._on_drained = on_drained
-        self._exempt = 0
+        self._backlog = Backlog()
 
     def born(self, child: Child) -> None:
         """It has an OS process: watch it and let it read. Its pidfd comes first, so that no death goes unseen."""
@@ -59,15 +61,11 @@ class WorkerHandle:
     def send(self, record: tuple[Any, ...], *, bounded: bool = False) -> None:
         """Queue a record for the end of the turn. What is not `bounded` does not count as mail (S10)."""
         before = self.channel.pending
+        self._backlog.settle(before)
         self.attachment.send(record)
-        if not bounded:
-            self._exempt += self.channel.pending - before
+        self._backlog.queue(self.channel.pending - before, mail=bounded)
 
     @property
     def overflown(self) -> bool:
-        """Whether its unread mail is over its bound. Where only a part has been written, that counts as exempt."""
-        return self.channel.pending - self._exempt > self.mailbox
-
-    def _drained(self) -> None:
-        self._exempt = 0
-        self._on_drained(self.number)
+        """Whether the mail that waits to be written is over its bound. True after `send`."""
+        return self._backlog.mail > self.mailbox
