@@ -28,6 +28,10 @@ class Owner(Protocol):
     control: Duplex
     data: Duplex | None
     mailbox: Mailbox
+    watched: bool
+
+    def look(self) -> None:
+        """Answer a question of the supervisor, if there is one (S17)."""
 
     def read_control(self) -> None:
         """Read once from the supervisor."""
@@ -112,6 +116,8 @@ class AsyncPort:
         """Wait for an item. Raises Timeout after `timeout` seconds."""
         deadline = None if timeout is None else self._loop.time() + timeout
         looked = False
+        if self._owner.watched:  # the loop does not run while there is mail
+            self._read(self._owner.look)
         while (item := self._owner.mailbox.take(stream)) is None:
             if deadline is not None and self._loop.time() >= deadline and looked:
                 raise Timeout(f"nothing came within {timeout:g} s")

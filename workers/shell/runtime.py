@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ...kernel.wire import messages as wire
-from ...kernel.wire.channel import Channel
+from ...kernel.wire.channel import SOCKET_BUFFER, Channel
 from ...kernel.wire.errors import ChannelLost, Invalid, ProcessError, ProtocolViolation, Timeout
 from ...kernel.wire.pid import Pid
 from ...kernel.wire.reason import EXCEPTION, WireReason, make_reason
@@ -35,6 +35,8 @@ from .writer import Outgoing, Writer
 _LAST_WORD_PATIENCE = 5.0
 """Seconds for the report of a process that is over its limit."""
 
+_LOOK_READS = 2 * SOCKET_BUFFER // READ_SIZE
+
 _LONGEST_POLL = 86400.0
 """Seconds: poll(2) takes 31 bits of milliseconds. Who waits longer looks again."""
 
@@ -45,8 +47,8 @@ Finish = Callable[[int, str | int | None], Any]
 class Runtime:
     """What a worker process is to the rest of the runtime."""
 
-    def __init__(self, control_end: socket.socket) -> None:
-        """`control_end` is this worker's end of its control channel."""
+    def __init__(self, control_end: socket.socket, *, watched: bool = False) -> None:
+        """`control_end` is this worker's end of its control channel. `watched` says that it must give signs of life (S17)."""
         self.control = control_channel(control_end)
         self.data: Duplex | None = None
         self.mailbox = Mailbox()
@@ -59,6 +61,7 @@ class Runtime:
         """The Request of the invocation that runs or is about to."""
         self.http_gateway = 0
         """The incarnation of the gateway that sent it."""
+        self.watched = watched
         self.port: AsyncPort | None = None
         """Set while an async handler runs."""
         self.forked = False
@@ -77,6 +80,7 @@ class Runtime:
             wire.Reply: self.requests.answered,
             wire.Failed: self.requests.answered,
             wire.Invoke: self._handle_invoke,
+            wire.Probe: self._handle_probe,
         }
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -89,6 +93,15 @@ class Runtime:
         if self.mailbox.overflown:
             detail = f"more than {self.mailbox.limit} bytes of mail from other processes were unread"
             self.end_at_once(make_reason("limit:mailbox", detail))
+
+    def look(self) -> None:
+        """The handler has come back, and may find mail without waiting: if it must give signs of life, read whether the
+        supervisor has asked for one (S17). All that the socket can hold is read, because that may be ahead of the question."""
+        if self.watched and not self._shield.active:
+            for _ in range(_LOOK_READS):
+                self.read_control()
+                if self.control.reader.starved:
+                    break
 
     def read_data(self) -> None:
         """Read once from the gateway."""
@@ -134,6 +147,12 @@ class Runtime:
         self.mailbox.reset()
         self.invoke = invoke
         self.pid = Pid(invoke.pid)
+
+    def _handle_probe(self, probe: wire.Probe) -> None:
+        with contextlib.suppress(ProcessError):  # too much is unsent, or this is the end
+            outgoing = self.control.writer.write(frame(wire.Alive(probe.number)))
+            if self.port is not None:
+                self.port.sent([(self.control, outgoing)])
 
     def end_invocation(self) -> None:
         """The invocation is over: nothing is received until the next (S57)."""
@@ -211,6 +230,7 @@ class Runtime:
 
     def receive(self, stream: Stream, timeout: float | None) -> Item:
         """Block until there is an item. Raises Timeout after `timeout` seconds."""
+        self.look()
         item = self.mailbox.take(stream)
         if item is not None:
             return item

@@ -16,7 +16,6 @@ import contextlib
 import inspect
 import os
 import random
-import resource
 import signal
 import socket
 import sys
@@ -29,7 +28,7 @@ from ...kernel.wire.reason import CANCELLED, NORMAL, make_reason
 from ..core.exchange import Request, Response
 from ..core.outgoing import Frames, frame
 from ..core.packing import unpack
-from . import invocation, system
+from . import invocation, rlimits, system
 from .asynchronous import AsyncPort
 from .ending import Ending, ending_of_error, ending_of_value, flush_output
 from .loader import load_entry
@@ -43,15 +42,16 @@ def run_newborn(control: int, expected_parent: int, limits: HostLimits) -> NoRet
         system.die_with_parent(expected_parent)
         system.adopt_orphans()
         system.renounce_privileges()
-        runtime = Runtime(socket.socket(fileno=control))
+        runtime = Runtime(socket.socket(fileno=control), watched=limits.liveness is not None)
         while runtime.start is None:
             runtime.wait(with_data=False)
         _leave_host(limits)
         install(runtime)
         if runtime.start.pid:
+            rlimits.limit_cpu(limits.cpu)
             _run_actor(runtime, runtime.start)
         else:
-            _run_function_worker(runtime)
+            _run_function_worker(runtime, limits)
     except BaseException as error:  # the runtime's own failure: the supervisor has the exit code, people the traceback
         with contextlib.suppress(BaseException):
             sys.excepthook(type(error), error, error.__traceback__)
@@ -69,10 +69,7 @@ def _leave_host(limits: HostLimits) -> None:
     ):  # the host's doing, which programs that a handler starts would inherit
         signal.signal(signal.SIGINT, signal.default_int_handler)
     system.redirect_stdin()
-    if limits.open_files is not None:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        soft = limits.open_files if hard == resource.RLIM_INFINITY else min(limits.open_files, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    rlimits.limit_open_files(limits.open_files)
     random.seed()
 
 
@@ -123,10 +120,12 @@ def _finish(runtime: Runtime, ending: Ending) -> NoReturn:
 # --- a function worker ------------------------------------------------------------------------------------------------
 
 
-def _run_function_worker(runtime: Runtime) -> NoReturn:
+def _run_function_worker(runtime: Runtime, limits: HostLimits) -> NoReturn:
     while True:
         invoke, request = _wait_for_invocation(runtime)
+        rlimits.allow_cpu(limits.cpu)
         _run_invocation(runtime, invoke, request)
+        rlimits.unlimit_cpu(limits.cpu)
 
 
 def _wait_for_invocation(runtime: Runtime) -> tuple[wire.Invoke, wire.Request]:
