@@ -123,6 +123,73 @@ class Lookup(NamedTuple):
     name: str
 
 
+class SpawnNamed(NamedTuple):
+    """Spawn, and the child has the name `name` before it can run (S5). A taken name is answered by Failed(AlreadyExists)
+    with its holder's PID, and nothing is spawned."""
+
+    request: int
+    entry: str
+    host: str
+    arguments: bytes
+    link: bool
+    monitor: bool
+    name: str
+
+
+class Execute(NamedTuple):
+    """Run `entry` to its end (S34). Answered once: by Executed; by Failed(Timeout) after `timeout` milliseconds (None
+    waits for ever) or after GiveUp, and then the child is killed; or by Failed where Spawn would be."""
+
+    request: int
+    entry: str
+    host: str
+    arguments: bytes
+    timeout: int | None
+
+
+class GiveUp(NamedTuple):
+    """The caller does not wait for the Execute of this request number any more (S34). Nothing happens if it was answered."""
+
+    execution: int
+
+
+class JoinGroup(NamedTuple):
+    """Make `pid`, any live process, a member (S33). Answered by Reply(how often it has now joined) or Failed(NoProc)."""
+
+    request: int
+    group: str
+    pid: str
+
+
+class LeaveGroup(NamedTuple):
+    """Take back one join of `pid` (S33). Answered by Reply(how often it is still joined); 0 if it was no member."""
+
+    request: int
+    group: str
+    pid: str
+
+
+class ListMembers(NamedTuple):
+    """Resolve a group (S33). Answered by Members. A broadcast is this, and then a message to each."""
+
+    request: int
+    group: str
+
+
+class WatchGroup(NamedTuple):
+    """Watch a group (S33). Answered by Members, then a GroupChanged for every change; the watch's ref is `request`."""
+
+    request: int
+    group: str
+
+
+class UnwatchGroup(NamedTuple):
+    """Remove the watch `ref`. Answered by Reply; no GroupChanged of that ref comes after it."""
+
+    request: int
+    ref: int
+
+
 class ExitReport(NamedTuple):
     """The last frame of a worker: how its handler ended (S12). Counts only together with the wait status."""
 
@@ -214,6 +281,29 @@ class Invoke(NamedTuple):
     entry: str
     source: str
     method: str
+
+
+class Members(NamedTuple):
+    """The distinct members of a group, in the order in which they joined (S33); none if there is no such group."""
+
+    request: int
+    pids: tuple[str, ...]
+
+
+class GroupChanged(NamedTuple):
+    """A watched group has a new member, or has lost one (S33). Counts against the mailbox like a message (S10)."""
+
+    ref: int
+    pid: str
+    joined: bool
+
+
+class Executed(NamedTuple):
+    """The child of an Execute ended by itself: `reason` has its value, or why there is none (S34)."""
+
+    request: int
+    pid: str
+    reason: WireReason
 
 
 # --- gateway → supervisor, control channel ----------------------------------------------------------------------------
@@ -526,9 +616,12 @@ MAX_FRAME: Final = 16 << 20
 WORKER_TO_SUPERVISOR: Final[dict[int, type]] = {
     1: Spawn, 2: Send, 3: Monitor, 4: Unmonitor, 5: UnmonitorAll, 6: Link, 7: Unlink, 8: Cancel, 9: Terminate,
     10: SetOptions, 11: Register, 12: Unregister, 13: Lookup, 14: ExitReport, 15: InvocationEnded,
+    16: SpawnNamed, 17: Execute, 18: GiveUp,
+    140: JoinGroup, 141: LeaveGroup, 142: ListMembers, 143: WatchGroup, 144: UnwatchGroup,
 }  # fmt: skip
 SUPERVISOR_TO_WORKER: Final[dict[int, type]] = {
     20: Start, 21: OpenData, 22: Deliver, 23: Exit, 24: LinkDown, 25: CancelSignal, 26: Reply, 27: Failed, 28: Invoke,
+    29: Members, 30: GroupChanged, 31: Executed,
 }  # fmt: skip
 GATEWAY_TO_SUPERVISOR: Final[dict[int, type]] = {
     40: GatewayReady, 41: GatewayFailed, 42: Admit, 43: Retarget, 44: Abandon, 45: ConnectionEnded,
