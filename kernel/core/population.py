@@ -33,11 +33,17 @@ class Population:
         self.gateway = gateway
         self.on_doomed: Callable[[Worker], None] = lambda worker: None
         """Told of a worker that is about to be killed."""
+        self.on_ended: list[Callable[[Process, WireReason], None]] = []
+        """Told of a death when the dead is in no table any more, and before any notice of it (S15)."""
 
     def take_effects(self) -> list[Effect]:
         """Return the effects collected since the last call."""
         effects, self.effects = self.effects, []
         return effects
+
+    def reply(self, process: Process, request: int, value: str | int | None = None) -> None:
+        """Answer a request."""
+        self.effects.append(SendToWorker(process.worker, m.Reply(request, value)))
 
     # --- relations ----------------------------------------------------------------------------------------------------
 
@@ -114,6 +120,8 @@ class Population:
         if notice is not None:
             self.effects.append(SendToGateway(notice))
         self.effects.append(ProcessEnded(pid, process.entry, reason))
+        for told in self.on_ended:
+            told(process, reason)
         for watcher, ref in process.watchers:
             self._notify_watcher(watcher, ref, pid, reason, marks)
         if not reason.clean:

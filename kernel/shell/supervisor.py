@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import resource
 import secrets
 import signal
@@ -16,7 +17,17 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from ..core.effects import Effect, KillWorker, ProcessEnded, SendToGateway, SendToWorker, SetTimer, StartWorker
+from ..core.effects import (
+    Effect,
+    KillWorker,
+    ProcessEnded,
+    SendToGateway,
+    SendToWorker,
+    ServiceChanged,
+    SetTimer,
+    StartWorker,
+)
+from ..core.service_states import State
 from ..core.table import ProcessTable
 from ..wire import messages as m
 from ..wire.channel import channel_pair
@@ -40,7 +51,7 @@ SHUTDOWN_MARGIN = 1.0
 KILL_TIMEOUT = 10.0
 """Seconds that a killed process has to be dead: freeing much memory takes a while."""
 
-_BOUNDED = frozenset({m.Deliver, m.Reply, m.Failed})
+_BOUNDED = frozenset({m.Deliver, m.Reply, m.Failed, m.Members, m.GroupChanged, m.Executed})
 """What counts against a worker's mailbox; EXIT, LINK_DOWN and CANCEL are exempt (S10)."""
 
 
@@ -90,7 +101,7 @@ class Supervisor:
         self._announced = False
         self._shutdown: asyncio.Task[None] | None = None
         node, epoch = node_name(), secrets.token_hex(8)
-        self.table = ProcessTable(application, node=node, epoch=epoch)
+        self.table = ProcessTable(application, node=node, epoch=epoch, random=random.random)
         self.gateway = Gateway(
             loop, self.turn, application.gateway, self, lambda number, packed: m.Configure(number, node, epoch, packed)
         )
@@ -103,6 +114,7 @@ class Supervisor:
             KillWorker: self._kill_worker,
             SetTimer: self._set_timer,
             ProcessEnded: _log_end,
+            ServiceChanged: _log_service,
         }
 
     def run(self) -> int:
@@ -114,7 +126,7 @@ class Supervisor:
             self.gateway.start()
             for host in self.hosts.values():
                 host.start()
-            self.perform(self.table.start())
+            self.perform(self.table.start(self.loop.time()))
             self.end_turn()
             self.loop.run_forever()
         finally:
@@ -210,7 +222,7 @@ class Supervisor:
             await self.wait_for(lambda: self.gateway.shut_down, close + SHUTDOWN_MARGIN)
             self.perform(self.table.cancel_all(self.loop.time(), CANCEL_GRACE))
             self.end_turn()
-            await self.wait_for(lambda: self.table.actors() == 0, CANCEL_GRACE)
+            await self.wait_for(lambda: self.table.actors() == 0, max(CANCEL_GRACE, self.table.stop_time()))
         finally:
             self.loop.stop()
 
@@ -309,6 +321,7 @@ class Supervisor:
         except OSError as problem:
             raise ProtocolViolation(f"it names an OS process that is no child of ours: {problem}") from None
         handle.born(child)
+        self.perform(self.table.worker_born(number, self.loop.time()))
 
     def worker_failed(self, number: int, detail: str) -> None:
         """A worker will never be born."""
@@ -366,3 +379,10 @@ def _log_end(effect: ProcessEnded) -> None:
         logger.warning("%s %s ended: %s\n%s", effect.entry, effect.pid, reason, (reason.error or "").rstrip())
     else:
         logger.warning("%s %s ended: %s", effect.entry, effect.pid, reason)
+
+
+def _log_service(effect: ServiceChanged) -> None:
+    level = {State.FAILED: logging.ERROR, State.BACKING_OFF: logging.WARNING}.get(effect.state, logging.INFO)
+    logger.log(
+        level, "service %s: %s%s", effect.service, effect.state.value, f": {effect.detail}" * bool(effect.detail)
+    )

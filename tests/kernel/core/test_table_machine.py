@@ -69,7 +69,7 @@ class TableMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.table = ProcessTable(application(), node="n", epoch=EPOCH, gateway=GATEWAY)
+        self.table = ProcessTable(application(), node="n", epoch=EPOCH, gateway=GATEWAY, random=lambda: 0.5)
         self.model = Model(FUNCTION_HOSTS, POOL_SIZES)
         self.now = 1000.0
         self.requests = 0
@@ -215,7 +215,7 @@ class TableMachine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.settle(self.table.start())
+        self.settle(self.table.start(self.now))
         for function in ("t:f", "t:f", "t:g"):
             self.request_invocation(function)
         first = self.programs()[0]
@@ -547,6 +547,9 @@ class TableMachine(RuleBasedStateMachine):
             "names": len(self.model.names),
             "monitors": len(self.model.monitors),
             "links": len(self.model.links),
+            "memberships": 0,
+            "watches": 0,
+            "executions": 0,
         }
         assert self.table.workers() == list(self.model.workers)
         assert self.table.actors() == sum(not worker.is_function for worker in self.model.workers.values())
