@@ -92,3 +92,8 @@ class Attachment:
             self._loop.remove_reader(self.channel.fileno())
             self._loop.remove_writer(self.channel.fileno())
             self.channel.close()
+        self._on_readable, self._on_drained = _nothing, None  # they refer to the owner, who refers to us
+
+
+def _nothing() -> None:
+    """Nobody is told."""

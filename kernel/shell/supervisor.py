@@ -30,6 +30,7 @@ from ..core.effects import (
     SetTimer,
     StartWorker,
 )
+from ..core.endings import WaitStatus
 from ..core.table import ProcessTable
 from ..wire import messages as m
 from ..wire.channel import channel_pair
@@ -112,6 +113,9 @@ class Supervisor:
         )
         self.hosts = {host.id: Host(loop, self.turn, host, open_files, self) for host in application.hosts.values()}
         self.orphans = Orphans(self._known_children, self._is_newborn_group)
+        self._dead: list[tuple[WorkerHandle, Child, WaitStatus]] = []
+        """Workers that are dead and not yet buried."""
+        self._sweeping = False
         self._timers: dict[GraceExpired | PoolRefill, asyncio.TimerHandle] = {}
         self._perform_one: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
@@ -386,25 +390,45 @@ class Supervisor:
             raise ProtocolViolation(f"it names an OS process that is no child of ours: {problem}") from None
 
     def _worker_died(self, handle: WorkerHandle) -> None:
-        """A worker's pidfd is readable. The order of these steps is S2, S14 and S16."""
+        """A worker's pidfd is readable. Those that die together are buried together."""
         child = handle.child
         if child is None or (status := child.status()) is None:
             return
         self.loop.remove_reader(child.pidfd)
-        child.kill_group()
+        if not self._dead:
+            self.loop.call_soon(self._bury_the_dead)
+        self._dead.append((handle, child, status))
+
+    def _bury_the_dead(self) -> None:
+        """The order of these steps is S2, S14 and S16. One sweep does for all: it reads all of /proc."""
+        dead, self._dead = self._dead, []
+        for _, child, _ in dead:
+            child.kill_group()
         self.sweep()
-        self._take_from_worker(handle, handle.channel.drain())
-        self.perform(self.table.worker_exited(handle.number, status, self.loop.time()))
-        del self.workers[handle.number]
-        handle.attachment.close()
+        for handle, child, status in dead:
+            self._take_from_worker(handle, handle.channel.drain())
+            self.perform(self.table.worker_exited(handle.number, status, self.loop.time()))
+            del self.workers[handle.number]
+            handle.attachment.close()
+            child.reap()
         self.end_turn()
-        child.reap()
 
     def _process_ended(self, effect: ProcessEnded) -> None:
         self._cancel_timer(GraceExpired(effect.pid))
         _log_end(effect)
 
     # --- orphans ------------------------------------------------------------------------------------------------------
+
+    def _sweep_soon(self) -> None:
+        """Sweep once, however many orphans have died just now: theirs are ours from then on."""
+        if not self._sweeping:
+            self._sweeping = True
+            self.loop.call_soon(self._sweep_again)
+
+    def _sweep_again(self) -> None:
+        self._sweeping = False
+        self.sweep()
+        self.end_turn()
 
     def sweep(self) -> None:
         """Kill what dead workers have left behind, and reap it when it is dead."""
@@ -424,8 +448,7 @@ class Supervisor:
         if orphan.status() is not None:
             self.loop.remove_reader(orphan.pidfd)
             self.orphans.reap(orphan)
-            self.sweep()
-            self.end_turn()
+            self._sweep_soon()
 
     def _known_children(self) -> set[int]:
         """The os_pids of all children that we have started."""
