@@ -13,7 +13,7 @@ from wsrelay.kernel.core.configuration.schema import KINDS
 def renew(page: str) -> str:
     """The page with the tables of the schema. Each stands below the heading of its kind and a line that says what it is."""
     for kind, schema in KINDS.items():
-        section = re.search(rf"^### {re.escape(kind)}\n.*?\n(?:\|.*\n)+", page, re.MULTILINE | re.DOTALL)
+        section = re.search(rf"^### {re.escape(kind)}\n.*?\n(?:\|[^\n]*\n)+", page, re.MULTILINE | re.DOTALL)
         if section is None:
             raise ValueError(f"the page has no section with a table for {kind}")
         text = f"### {kind}\n\n{schema.about}\n\n{render_fields(kind)}\n"
