@@ -158,6 +158,8 @@ def _run_invocation(runtime: Runtime, invoke: wire.Invoke, request: wire.Request
     finally:
         invocation.end()
     flush_output()
+    if runtime.forked:  # a child of the handler's that came back: the response is its parent's
+        _finish(runtime, ending)
     _respond(runtime, response.to_wire(invoke.pid))
     if not reusable or ending.report is None:
         _finish(runtime, ending)
