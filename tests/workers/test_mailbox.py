@@ -316,3 +316,24 @@ def test_reset_forgets_the_process_and_not_the_channel() -> None:
     mailbox.end_data()
     assert mailbox.take(Stream.BOTH) is None
     mailbox.check_invariants()
+
+
+def test_at_most_one_heartbeat_of_a_connection_waits() -> None:
+    # S55
+    mailbox = Mailbox()
+    mailbox.open_data(1)
+    for serial in (1, 2):
+        mailbox.read_data(wire.Join(serial, client(1, serial), "ws.message", b"", False))
+    for count in range(5):
+        mailbox.read_data(wire.Heartbeat(1, 1.0, count))
+        mailbox.read_data(wire.Heartbeat(2, 1.0, count))
+    assert mailbox.frames == 12  # those that are not shown count all the same (S14)
+    assert [item.topic for _ in range(4) if isinstance(item := mailbox.take(Stream.INBOX), Message)] == [
+        "ws.join",
+        "ws.join",
+        "ws.heartbeat",
+        "ws.heartbeat",
+    ]
+    assert mailbox.take(Stream.INBOX) is None
+    mailbox.read_data(wire.Heartbeat(1, 2.0, 9))
+    assert mailbox.take(Stream.INBOX) is not None

@@ -89,6 +89,8 @@ class Mailbox:
         self._held: deque[Notice] = deque()
         self._removals: list[Removal] = []
         self._cancels: set[str] = set()
+        self._heartbeats: set[str] = set()
+        """The connections of which a heartbeat is unread (S55)."""
         self._connections = Connections()
         self.unread = 0
         """Bytes of unread mail from other workers."""
@@ -136,13 +138,21 @@ class Mailbox:
         """A frame of the data channel."""
         self.frames += 1
         connection = self._connections.find(record)
-        if connection is not None:
+        if connection is not None and not self._repeats_heartbeat(connection, record):
             size = MAIL_OVERHEAD
             if isinstance(record, wire.ClientMessage):
                 size += len(record.data)
             self.unread_data += size
             self._push(size, connection, record)
         self._release()
+
+    def _repeats_heartbeat(self, connection: Connection, record: tuple[Any, ...]) -> bool:
+        """At most one heartbeat of a connection waits (S55): the gateway sees only its own queue."""
+        if not isinstance(record, wire.Heartbeat):
+            return False
+        repeated = connection.pid in self._heartbeats
+        self._heartbeats.add(connection.pid)
+        return repeated
 
     def skip_data(self) -> None:
         """A frame of the data channel that is not for this process: it counts, and no more."""
@@ -237,6 +247,8 @@ class Mailbox:
         record = mail.record
         if mail.connection is not None:
             self.unread_data -= mail.size
+            if isinstance(record, wire.Heartbeat):
+                self._heartbeats.discard(mail.connection.pid)
             return message_of(mail.connection, record)
         self.unread -= mail.size
         if not isinstance(record, wire.Deliver):
