@@ -57,8 +57,10 @@ def imports(name: str, is_package: bool, source: str) -> Iterator[str]:
 
 def uses_beyond_names(source: str) -> Iterator[str]:
     """What `source` uses of the modules in `NAMES_ONLY` beside the names allowed there."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+    tree = ast.parse(source)
+    bound = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in bound:
             module, names = node.value.id, [node.attr]
         elif isinstance(node, ast.ImportFrom) and not node.level:
             module, names = node.module or "", [alias.name for alias in node.names]
@@ -148,4 +150,5 @@ def test_the_rules_allow(importer: str, source: str) -> None:
 def test_names_only_modules_are_watched() -> None:
     assert list(uses_beyond_names("import signal\nsignal.SIGKILL\nsignal.Signals(9)")) == []
     assert list(uses_beyond_names("import signal\nsignal.signal(2, f)")) == ["signal.signal"]
+    assert list(uses_beyond_names("def f(signal):\n    signal.sender")) == []
     assert list(uses_beyond_names("from signal import SIGKILL, pause")) == ["signal.pause"]

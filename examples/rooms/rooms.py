@@ -83,7 +83,13 @@ def room(name: str) -> None:
                 user = members.pop(payload["client_pid"])
                 tell(members, room=name, left=user, members=sorted(members.values()))
             case "room.say" | "ws.message":
-                tell(members, room=name, user=payload["metadata"]["user"], text=str(payload["data"]))
+                # What the lobby passes on can be here before its author's own ws.join.
+                tell(
+                    {*members, payload["client_pid"]},
+                    room=name,
+                    user=payload["metadata"]["user"],
+                    text=str(payload["data"]),
+                )
 
 
 def tell(members: Iterable[str], /, **news: object) -> None:

@@ -23,6 +23,8 @@ logger = logging.getLogger("wsrelay.gateway")
 
 _MAX_DRAIN = 256
 """Reads of one drain: many times what a socket holds."""
+_OVERLOAD = 2
+"""A worker with this many times its limit unread is joined by no further client: joins are not held back by pressure."""
 _FLOOD = 8
 """A worker with this many times its limit unread, which makes us answer still more, is broken."""
 
@@ -70,6 +72,11 @@ class WorkerLink:
     def pending(self) -> int:
         """Bytes queued and not written."""
         return self._channel.pending
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether the worker has so much unread that no client may join it."""
+        return self._channel.pending > _OVERLOAD * self._workers.limit
 
     def send(self, record: tuple[Any, ...]) -> None:
         """Queue a record. If the worker is gone it is dropped: its death notice is on the way (S8)."""

@@ -24,6 +24,7 @@ from ...kernel.wire.messages import (
     InvocationFinished,
     Listener,
     OpenWorker,
+    ReportViolation,
     Shutdown,
     ShutdownComplete,
     WorkerEnded,
@@ -66,15 +67,32 @@ class Gateway:
         elif isinstance(record, InvocationFinished):
             self._relay.handle_invocation_finished(record)
         elif isinstance(record, OpenWorker):
-            self._workers.open(record.worker, record.pid, self._kernel.take_descriptor())
+            self._open_worker(record)
         elif isinstance(record, EndConnection):
             self._relay.handle_end_connection(record)
         elif isinstance(record, Listener):
-            self._listeners.append((record.server, socket.socket(fileno=self._kernel.take_descriptor())))
+            self._take_listener(record)
         elif isinstance(record, Configure):
             self._start_task(self._serve(record))
         elif isinstance(record, Shutdown):
             self._start_task(self._shut_down())
+
+    def _open_worker(self, record: OpenWorker) -> None:
+        try:
+            descriptor = self._kernel.take_descriptor()
+        except OSError as problem:  # it can never be reached: it is fenced, and everybody else served on (S43)
+            logger.error("worker %d: %s", record.worker, problem)
+            self._kernel.send(ReportViolation(record.worker, f"its data channel is lost: {problem}"))
+        else:
+            self._workers.open(record.worker, record.pid, descriptor)
+
+    def _take_listener(self, record: Listener) -> None:
+        try:
+            descriptor = self._kernel.take_descriptor()
+        except OSError as problem:
+            self._kernel.send(GatewayFailed(f"{record.server}: {problem}"))
+        else:
+            self._listeners.append((record.server, socket.socket(fileno=descriptor)))
 
     def _start_task(self, coroutine: Any) -> None:
         task = self._loop.create_task(coroutine)

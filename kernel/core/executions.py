@@ -27,7 +27,7 @@ class Executions:
         """Spawn the child. Raises what spawn raises."""
         self._spawning.check(request.entry, request.host)
         self._population.check_room(caller.executing, "executions")
-        self._population.check_new_ref(caller, request.request)
+        self._population.check_new_ref(caller.executing, request.request)
         child = self._spawning.create(request.entry, request.host, request.arguments, parent=caller.pid)
         child.executor = (caller.pid, request.request)
         caller.executing[request.request] = child.pid

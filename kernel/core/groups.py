@@ -66,7 +66,7 @@ class Groups:
         """Answer with the members as they are, and from here on with every change."""
         group = check_name(request.group)
         self._population.check_room(caller.watching, "watches")
-        self._population.check_new_ref(caller, request.request)
+        self._population.check_new_ref(caller.watching, request.request)
         caller.watching[request.request] = group
         self._watchers.setdefault(group, {})[caller.pid, request.request] = None
         self.list_members(caller, m.ListMembers(request.request, group))

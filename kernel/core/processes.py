@@ -68,8 +68,6 @@ class Worker:
     chosen: WireReason | None = None
     """Why the runtime killed it; the first choice stands (S12)."""
     report: WireReason | None = None
-    last_ref: int = 0
-    """The highest request number that became a monitor: refs are never reused."""
 
 
 @dataclass(slots=True, eq=False)

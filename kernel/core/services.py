@@ -107,6 +107,13 @@ class Services:
             self._move(each, Input.STOP, "told to stop")
         self._stop_ready(now)
 
+    def end_restarts(self) -> None:
+        """Nothing starts any more, not even after a death; what runs goes on until it is stopped."""
+        self._closed = True
+        for id, record in self._records.items():
+            if not record.pid:
+                self._move(id, Input.STOP, "the runtime stops")
+
     def stop_all(self, now: float) -> None:
         """Stop everything; nothing starts after it."""
         self._close()
@@ -213,7 +220,7 @@ class Services:
 
     def _decide(self, record: Record, reason: WireReason, now: float) -> Verdict:
         lifecycle = record.service.lifecycle
-        if not wants_restart(lifecycle.restart, reason):
+        if self._closed or not wants_restart(lifecycle.restart, reason):
             return Verdict(Input.FINISH if reason.clean else Input.FAIL, str(reason))
         stable = record.running_since is not None and now - record.running_since >= lifecycle.stable_threshold
         comeback = plan_restart(lifecycle.restart, record.past, stable=stable, now=now, random=self._random())

@@ -83,7 +83,7 @@ class Spawning:
             self._population.check_room(parent.links, "links")
         if request.monitor:
             self._population.check_room(parent.monitoring, "monitors")
-            self._population.check_new_ref(parent, request.request)
+            self._population.check_new_ref(parent.monitoring, request.request)
         child = self.create(request.entry, request.host, request.arguments, parent=parent.pid, name=name)
         if request.link:
             self._population.add_link(parent, child)

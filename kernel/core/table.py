@@ -60,8 +60,8 @@ class ProcessTable:
         self._groups = Groups(self._population)
         self._executions = Executions(self._population, self._spawning)
         self._services = Services(self._population, self._spawning, application.services, self._signal_cancel, random)
-        self.cancels_waiting: dict[int, set[str]] = {}
-        """Worker to the senders of CANCELs that may be unread (S10). The shell drops a worker's when its queue is empty."""
+        self._cancels_waiting: dict[int, set[str]] = {}
+        """Worker to the senders of CANCELs that may be unread (S10). Dropped when the queue is written (`mail_written`)."""
         connections = Connections(self._population, epoch)
         self._on_worker: dict[type, Callable[[Process, Any], None]] = {
             m.Send: self._send,
@@ -211,6 +211,11 @@ class ProcessTable:
         self._services.stop(service, now)
         return self._population.take_effects()
 
+    def end_restarts(self) -> list[Effect]:
+        """The runtime is about to shut down: what runs goes on, and no service starts or restarts any more (S39)."""
+        self._services.end_restarts()
+        return self._population.take_effects()
+
     def cancel_all(self, now: float, grace: float) -> list[Effect]:
         """The runtime shuts down: stop the services in reverse order, each within its `stop_timeout` (S39), and ask every
         other actor to end within `grace` seconds."""
@@ -227,6 +232,11 @@ class ProcessTable:
         for worker in self._workers.values():
             self._population.kill_worker(worker, make_reason(KILLED, "the runtime shuts down"))
         return self._population.take_effects()
+
+    def mail_written(self, number: int) -> None:
+        """All that was queued for a worker has been written: none of its CANCELs waits here any more (S10)."""
+        if self._cancels_waiting:
+            self._cancels_waiting.pop(number, None)
 
     # --- views --------------------------------------------------------------------------------------------------------
 
@@ -279,7 +289,7 @@ class ProcessTable:
     def _monitor(self, watcher: Process, request: m.Monitor) -> None:
         pid = Pid.parse(request.pid)
         self._population.check_room(watcher.monitoring, "monitors")
-        self._population.check_new_ref(watcher, request.request)
+        self._population.check_new_ref(watcher.monitoring, request.request)
         target = self._processes.get(pid)
         if target is not None:
             self._population.add_monitor(watcher, request.request, target)
@@ -329,7 +339,7 @@ class ProcessTable:
         self._signal_cancel(process, sender.pid, request.grace, now)
 
     def _signal_cancel(self, process: Process, sender: str, grace: int | None, now: float) -> None:
-        waiting = self.cancels_waiting.setdefault(process.worker, set())
+        waiting = self._cancels_waiting.setdefault(process.worker, set())
         if sender not in waiting:
             waiting.add(sender)
             self._population.effects.append(SendToWorker(process.worker, m.CancelSignal(sender, grace)))
@@ -348,11 +358,11 @@ class ProcessTable:
     def _invocation_ended(self, process: Process, notice: m.InvocationEnded) -> None:
         self._invocations.end(process, notice)
         if process.pid not in self._processes:
-            self.cancels_waiting.pop(process.worker, None)  # they were for this process, not for the worker's next
+            self._cancels_waiting.pop(process.worker, None)  # they were for this process, not for the worker's next
 
     def _remove_worker(self, worker: Worker, reason: WireReason, now: float) -> None:
         del self._workers[worker.number]
-        self.cancels_waiting.pop(worker.number, None)
+        self._cancels_waiting.pop(worker.number, None)
         process = self._processes.get(worker.pid) if worker.pid is not None else None
         verdict = self._services.judge(process, reason, now) if process is not None else None
         restarting = verdict is not None and verdict.comeback is not None

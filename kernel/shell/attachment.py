@@ -40,13 +40,16 @@ class Attachment:
         channel: Channel,
         on_readable: Callable[[], None],
         *,
+        on_drained: Callable[[], None] | None = None,
         held: bool = False,
     ) -> None:
-        """`on_readable` is called when the channel can be read or has ended. While `held` nothing is read or written."""
+        """`on_readable` is called when the channel can be read or has ended, `on_drained` when all that was queued is
+        written. While `held` nothing is read or written."""
         self.channel = channel
         self._loop = loop
         self._turn = turn
         self._on_readable = on_readable
+        self._on_drained = on_drained
         self._held = True
         self._writing = False
         if not held:
@@ -69,6 +72,8 @@ class Attachment:
         if self._held or self.channel.fileno() < 0:
             return
         done = self.channel.flush()
+        if done and self._on_drained is not None:
+            self._on_drained()
         if done and self._writing:
             self._writing = False
             self._loop.remove_writer(self.channel.fileno())
@@ -87,3 +92,8 @@ class Attachment:
             self._loop.remove_reader(self.channel.fileno())
             self._loop.remove_writer(self.channel.fileno())
             self.channel.close()
+        self._on_readable, self._on_drained = _nothing, None  # they refer to the owner, who refers to us
+
+
+def _nothing() -> None:
+    """Nobody is told."""

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
 
 from ..core.endings import WaitStatus
 
@@ -19,16 +20,18 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def become_subreaper() -> None:
-    """Make orphaned descendants our children, whatever session or group they moved to (S16)."""
+    """Make orphaned descendants our children, whatever session or group they moved to (S16), and their statuses ours: a
+    parent that ignores SIGCHLD hands that on, and then the kernel keeps no status."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def start_python(module: str, descriptor: int) -> int:
-    """Execute `python -m module DESCRIPTOR OUR_OS_PID` afresh, in a process group of its own, and return its os_pid.
+    """Execute `python -m module DESCRIPTOR OUR_OS_PID` afresh, in a session of its own, and return its os_pid.
 
-    `descriptor` keeps its number; everything else that is open here is close-on-exec.
+    `descriptor` keeps its number; everything else that is open here is close-on-exec. Raises OSError.
     """
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -36,7 +39,7 @@ def start_python(module: str, descriptor: int) -> int:
         arguments = [sys.executable, "-P", "-m", module, str(descriptor), str(os.getpid())]
         # A dup2 onto itself clears close-on-exec in the child alone: posix_spawn_file_actions_adddup2, glibc 2.29.
         files = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, descriptor, descriptor)]
-        return os.posix_spawn(sys.executable, arguments, dict(os.environ), file_actions=files, setpgroup=0)
+        return os.posix_spawn(sys.executable, arguments, dict(os.environ), file_actions=files, setsid=True)
     finally:
         os.close(null)
 
@@ -78,8 +81,16 @@ class Child:
         os.close(self.pidfd)
 
 
-def own_children(known: Collection[int] = ()) -> Iterator[tuple[int, int]]:
-    """Yield (os_pid, process group) of every child of this process that is not `known`, the dead ones too.
+class Relative(NamedTuple):
+    """A child of this process, perhaps dead."""
+
+    os_pid: int
+    group: int
+    session: int
+
+
+def own_children(known: Collection[int] = ()) -> Iterator[Relative]:
+    """Yield every child of this process that is not `known`, the dead ones too. Raises OSError without a descriptor to spare.
 
     Reads /proc, because `/proc/…/children` is not there in every kernel and may miss some.
     """
@@ -88,11 +99,12 @@ def own_children(known: Collection[int] = ()) -> Iterator[tuple[int, int]]:
         if name.isdigit() and int(name) not in known:
             stat = read_stat(name)
             if stat is not None and stat[0] == me:
-                yield int(name), stat[1]
+                yield Relative(int(name), stat[1], stat[2])
 
 
-def read_stat(name: str) -> tuple[int, int] | None:
-    """Return (parent, process group) of the process with this number, None if there is none. proc(5), /proc/pid/stat."""
+def read_stat(name: str) -> tuple[int, int, int] | None:
+    """Return (parent, process group, session) of the process with this number, None if there is none. proc(5),
+    /proc/pid/stat."""
     try:
         descriptor = os.open(f"/proc/{name}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -103,33 +115,49 @@ def read_stat(name: str) -> tuple[int, int] | None:
         return None
     finally:
         os.close(descriptor)
-    fields = text[text.rindex(b")") + 2 :].split(maxsplit=3)
-    return int(fields[1]), int(fields[2])
+    fields = text[text.rindex(b")") + 2 :].split(maxsplit=4)
+    return int(fields[1]), int(fields[2]), int(fields[3])
 
 
 class Orphans:
-    """Finds and kills the descendants that dead workers leave behind."""
+    """Finds and kills the descendants that dead workers leave behind.
+
+    Not every child that we have not started is one. `exec wsrelay run` in a script makes us the parent of what that had
+    started in the background, and the orphans of those come to us too: nobody of the runtime may be touched but its own (S2).
+    They were there before us, or are in our own session, which all that we start leaves at once.
+    """
+
+    AT_ONCE = 256
+    """Orphans that are watched at a time, with a descriptor each. Further ones are killed too, and reaped later."""
 
     def __init__(self, known: Callable[[], set[int]], is_newborn_group: Callable[[int], bool]) -> None:
         """`known()` gives the os_pids of our own children; `is_newborn_group(process group)` tells the groups of live hosts,
         where workers stay until they are started."""
         self._known = known
         self._is_newborn_group = is_newborn_group
+        self._session = os.getsid(0)
+        self._strangers = {child.os_pid for child in own_children()}  # never reaped by us, so never another's number
         self.dying: dict[int, Child] = {}
 
     def sweep(self) -> list[Child]:
         """SIGKILL every child of ours that nobody knows. Returns those found now; their own children become ours when
         they die, so sweep again then."""
         found = []
-        known = self._known() | self.dying.keys()
-        for os_pid, group in own_children(known):
-            if self._is_newborn_group(group):
+        known = self._known() | self._strangers | self.dying.keys()
+        for relative in own_children(known):
+            if self._is_newborn_group(relative.group) or relative.session == self._session:
                 continue
-            child = Child(os_pid)
-            child.kill()
-            self.dying[os_pid] = child
-            found.append(child)
+            if len(self.dying) < self.AT_ONCE:
+                found.append(self.take(relative.os_pid))
+            else:
+                os.kill(relative.os_pid, signal.SIGKILL)  # it is not reaped, so the number is its own
         return found
+
+    def take(self, os_pid: int) -> Child:
+        """SIGKILL this child of ours; it is watched from here on. Raises OSError if it is no child of ours."""
+        child = self.dying[os_pid] = Child(os_pid)
+        child.kill()
+        return child
 
     def reap(self, child: Child) -> None:
         """An orphan is dead."""

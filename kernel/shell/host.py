@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import socket
 from typing import Protocol
 
 from ..wire import messages as m
@@ -34,7 +35,10 @@ class HostListener(Protocol):
         """It forked a worker. Raises ProtocolViolation if that cannot be."""
 
     def worker_failed(self, number: int, detail: str) -> None:
-        """It will not fork this worker."""
+        """It will not fork this worker, or nobody waits for it any more."""
+
+    def worker_unwanted(self, os_pid: int) -> None:
+        """It forked a worker that nobody waits for any more. Raises ProtocolViolation if that cannot be."""
 
     def end_turn(self) -> None:
         """A callback of the loop is done."""
@@ -64,6 +68,8 @@ class Host:
         self._listener = listener
         self._attachment: Attachment | None = None
         self._forking: dict[int, None] = {}
+        self._unwanted: set[int] = set()
+        """Workers to be forked that were killed before they were born."""
         self._last_start = float("-inf")
         self._stopped = False
 
@@ -72,22 +78,47 @@ class Host:
         if self._stopped:
             return
         self._last_start = self._loop.time()
-        ours, theirs = channel_pair()
-        with theirs:
-            child = Child(start_python("wsrelay.workers.shell.host", theirs.fileno()))
+        try:
+            ours, child = self._execute()
+        except OSError as problem:  # too many processes or files, or no memory: that may pass
+            logger.error("%s: its fork server cannot be started: %s", self.id, problem)
+            self._loop.call_later(RESTART_DELAY, self.start)
+            return
         self.child = child
         self._loop.add_reader(child.pidfd, self._died)
         channel = Channel(ours, m.HOST_TO_SUPERVISOR)
         self._attachment = Attachment(self._loop, self._turn, channel, self._readable)
         self._attachment.send(m.ConfigureHost(pack(self._configuration)))
 
+    @staticmethod
+    def _execute() -> tuple[socket.socket, Child]:
+        ours, theirs = channel_pair()
+        with theirs:
+            try:
+                return ours, Child(start_python("wsrelay.workers.shell.host", theirs.fileno()))
+            except BaseException:
+                ours.close()
+                raise
+
     def fork(self, number: int, control: int) -> None:
-        """Have the worker forked; `control` is its end of its control channel."""
-        self._forking[number] = None
+        """Have the worker forked; `control` is its end of its control channel. Raises OSError without a descriptor to
+        spare."""
         if self._attachment is None:
             self._loop.call_soon(self._fork_failed, number, "host_lost: the host is being restarted")
         else:
             self._attachment.send(m.Fork(number), control)
+        self._forking[number] = None
+
+    def give_up(self, number: int) -> None:
+        """Nobody waits for this worker any more: it has failed, however long the host takes, and is killed at its birth."""
+        if number in self._forking and number not in self._unwanted:
+            self._unwanted.add(number)
+            self._loop.call_soon(self._abandon, number)
+
+    def _abandon(self, number: int) -> None:
+        if self._attachment is None:  # it will not be born
+            self._unwanted.discard(number)
+        self._fork_failed(number, "it was killed before it was born")
 
     def _fork_failed(self, number: int, detail: str) -> None:
         if self._forking.pop(number, 0) is None:
@@ -119,9 +150,14 @@ class Host:
                 logger.warning("%s: %s is not preloaded, each worker imports it: %s", self.id, source, why)
             self._listener.host_changed()
         elif isinstance(record, m.Forked):
-            self._forking.pop(record.worker, None)
-            self._listener.worker_born(record.worker, record.os_pid)
+            if record.worker in self._unwanted:
+                self._listener.worker_unwanted(record.os_pid)
+                self._unwanted.remove(record.worker)
+            else:
+                self._listener.worker_born(record.worker, record.os_pid)
+                self._forking.pop(record.worker, None)
         elif isinstance(record, m.ForkFailed):
+            self._unwanted.discard(record.worker)
             self._fork_failed(record.worker, f"fork failed: {record.message}")
 
     def kill(self) -> None:
@@ -144,6 +180,7 @@ class Host:
         if self._attachment is not None:
             self._attachment.close()
             self._attachment = None
+        self._unwanted.clear()
         for number in list(self._forking):
             self._fork_failed(number, "host_lost: the host died before it had forked")
         child.reap()

@@ -8,7 +8,10 @@ user code, and parses nothing but frames.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import logging
+import os
 import random
 import resource
 import secrets
@@ -26,8 +29,9 @@ from ..core.effects import (
     ServiceChanged,
     SetTimer,
     StartWorker,
+    Timer,
 )
-from ..core.service_states import State
+from ..core.endings import WaitStatus
 from ..core.table import ProcessTable
 from ..wire import messages as m
 from ..wire.channel import channel_pair
@@ -38,18 +42,25 @@ from .children import Child, Orphans, become_subreaper, own_children
 from .gateway import Gateway
 from .host import Host
 from .listeners import ListenError
+from .log import log_end, log_service
+from .timers import Timers
 from .worker import WorkerHandle
 
 logger = logging.getLogger("wsrelay")
 
 EOF_GRACE = 0.1
 """Seconds between the end of a worker's control channel and its fence: EOF may come before the wait status (S13)."""
-CANCEL_GRACE = 1.0
+CANCEL_GRACE = 0.5
 """Seconds that actors have to end after CANCEL when the runtime shuts down."""
+STOP_MARGIN = 1.0
+"""Seconds beyond the grace and the stop timeouts: the dead have to be waited for."""
 SHUTDOWN_MARGIN = 1.0
 """Seconds that the gateway has beyond its close timeout."""
 KILL_TIMEOUT = 10.0
 """Seconds that a killed process has to be dead: freeing much memory takes a while."""
+
+SPARE_DESCRIPTORS = 32
+"""Descriptors that no new worker gets: deaths, sweeps and restarts must always be possible."""
 
 _BOUNDED = frozenset({m.Deliver, m.Reply, m.Failed, m.Members, m.GroupChanged, m.Executed})
 """What counts against a worker's mailbox; EXIT, LINK_DOWN and CANCEL are exempt (S10)."""
@@ -107,14 +118,18 @@ class Supervisor:
         )
         self.hosts = {host.id: Host(loop, self.turn, host, open_files, self) for host in application.hosts.values()}
         self.orphans = Orphans(self._known_children, self._is_newborn_group)
+        self._dead: list[tuple[WorkerHandle, Child, WaitStatus]] = []
+        """Workers that are dead and not yet buried."""
+        self._sweeping = False
+        self._timers = Timers(loop, self._timer_fired)
         self._perform_one: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
             SendToWorker: self._send_to_worker,
             SendToGateway: lambda effect: self.gateway.send(effect.record),
             KillWorker: self._kill_worker,
-            SetTimer: self._set_timer,
-            ProcessEnded: _log_end,
-            ServiceChanged: _log_service,
+            SetTimer: self._timers.set,
+            ProcessEnded: self._process_ended,
+            ServiceChanged: self._service_changed,
         }
 
     def run(self) -> int:
@@ -209,26 +224,34 @@ class Supervisor:
             logger.info("stopping")
             self.stopping = True
             self._shutdown = self.loop.create_task(self._stop())
+            self._shutdown.add_done_callback(self._stopped)
         else:
             logger.warning("stopping at once")
             self.loop.stop()
 
     async def _stop(self) -> None:
-        """Close the clients, ask the actors to end, then let `run` kill what is left."""
-        try:
-            self.gateway.send(m.Shutdown())
-            self.end_turn()
-            close = max((server.timeouts.close for server in self.application.gateway.servers), default=0.0)
-            await self.wait_for(lambda: self.gateway.shut_down, close + SHUTDOWN_MARGIN)
-            self.perform(self.table.cancel_all(self.loop.time(), CANCEL_GRACE))
-            self.end_turn()
-            await self.wait_for(lambda: self.table.actors() == 0, max(CANCEL_GRACE, self.table.stop_time()))
-        finally:
+        """Close the clients, stop the services in order and ask the other actors to end (S39), then let `run` kill what is
+        left."""
+        self.perform(self.table.end_restarts())
+        self.gateway.send(m.Shutdown())
+        self.end_turn()
+        close = max((server.timeouts.close for server in self.application.gateway.servers), default=0.0)
+        await self.wait_for(lambda: self.gateway.shut_down, close + SHUTDOWN_MARGIN)
+        patience = max(CANCEL_GRACE, self.table.stop_time()) + STOP_MARGIN
+        self.perform(self.table.cancel_all(self.loop.time(), CANCEL_GRACE))
+        self.end_turn()
+        await self.wait_for(lambda: self.table.actors() == 0, patience)
+
+    def _stopped(self, shutdown: asyncio.Task[None]) -> None:
+        if not shutdown.cancelled():  # by `_kill_everything`, which needs the loop
             self.loop.stop()
 
     def _kill_everything(self) -> None:
-        """SIGKILL all that is ours, and reap it: nothing outlives the supervisor."""
+        """SIGKILL all that is ours, and reap it: nothing outlives the supervisor. It takes a moment, whatever comes."""
         self.stopping = True
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
         if self._shutdown is not None:
             self._shutdown.cancel()
         self.perform(self.table.kill_all())
@@ -249,7 +272,9 @@ class Supervisor:
                 return
             await self.wait_for(lambda: not self.orphans.dying, KILL_TIMEOUT)
         logger.error(
-            "some processes did not die within %.0f s: %s", KILL_TIMEOUT, sorted(pid for pid, _ in own_children())
+            "some processes did not die within %.0f s: %s",
+            KILL_TIMEOUT,
+            sorted(child.os_pid for child in own_children()),
         )
 
     def _no_child_known(self) -> bool:
@@ -258,15 +283,39 @@ class Supervisor:
     # --- workers ------------------------------------------------------------------------------------------------------
 
     def _start_worker(self, effect: StartWorker) -> None:
-        control_here, control_there = channel_pair()
-        data_gateway, data_worker = channel_pair()
-        with control_there, data_gateway, data_worker:
+        try:
+            self._fork_worker(effect)
+        except OSError as problem:
+            logger.error("a worker of %s cannot be started: %s", effect.host, problem)
+            self.loop.call_soon(self._start_failed, effect.worker, f"the worker cannot be started: {problem}")
+
+    def _start_failed(self, number: int, detail: str) -> None:
+        self.worker_failed(number, detail)
+        self.end_turn()
+
+    def _fork_worker(self, effect: StartWorker) -> None:
+        """Make a worker's channels and have its host fork it. Raises OSError if the descriptors do not suffice."""
+        with contextlib.ExitStack() as stack:
+            control_here, control_there, data_gateway, data_worker = [
+                stack.enter_context(end) for _ in range(2) for end in channel_pair()
+            ]
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            if data_worker.fileno() > limit - SPARE_DESCRIPTORS:  # the lowest free number is what one gets
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             mailbox = self.application.hosts[effect.host].limits.mailbox
             handle = WorkerHandle(
-                self.loop, self.turn, effect.worker, mailbox, control_here, self._worker_readable, self._worker_died
+                self.loop,
+                self.turn,
+                effect.worker,
+                effect.host,
+                mailbox,
+                control_here.dup(),
+                self._worker_readable,
+                self.table.mail_written,
+                self._worker_died,
             )
             self.workers[effect.worker] = handle
-            handle.attachment.send(effect.start)
+            handle.send(effect.start)
             handle.attachment.send(m.OpenData(self.gateway.incarnation), data_worker.fileno())
             self.gateway.send(m.OpenWorker(effect.worker, effect.start.pid), data_gateway.fileno())
             self.hosts[effect.host].fork(effect.worker, control_there.fileno())
@@ -275,20 +324,21 @@ class Supervisor:
         handle = self.workers.get(effect.worker)
         if handle is None:
             return
-        handle.attachment.send(effect.record)
-        if type(effect.record) in _BOUNDED and handle.channel.pending > handle.mailbox:
+        handle.send(effect.record, bounded=type(effect.record) in _BOUNDED)
+        if handle.overflown:
             self.perform(self.table.worker_overflowed(effect.worker))
 
     def _kill_worker(self, effect: KillWorker) -> None:
         handle = self.workers.get(effect.worker)
-        if handle is not None:
-            handle.kill()
+        if handle is None:
+            return
+        if handle.child is None:  # a host that is stopped, or busy, must not hold this up (S30)
+            self.hosts[handle.host].give_up(effect.worker)
+        else:
+            handle.child.kill()
 
-    def _set_timer(self, effect: SetTimer) -> None:
-        self.loop.call_at(effect.deadline, self._timer_fired, effect)
-
-    def _timer_fired(self, timer: SetTimer) -> None:
-        self.perform(self.table.timer_fired(timer.event, max(timer.deadline, self.loop.time())))
+    def _timer_fired(self, event: Timer, now: float) -> None:
+        self.perform(self.table.timer_fired(event, now))
         self.end_turn()
 
     def _worker_readable(self, handle: WorkerHandle) -> None:
@@ -328,37 +378,81 @@ class Supervisor:
         handle = self.workers.pop(number, None)
         if handle is not None:
             handle.attachment.close()
-            self.perform(self.table.worker_failed(number, detail, self.loop.time()))
+        self.perform(self.table.worker_failed(number, detail, self.loop.time()))
+
+    def worker_unwanted(self, os_pid: int) -> None:
+        """A host has forked a worker that was killed before. Raises ProtocolViolation if that cannot be."""
+        if os_pid in self._known_children() or os_pid in self.orphans.dying:
+            raise ProtocolViolation("it names an OS process that it did not fork")
+        try:
+            self._await_orphan(self.orphans.take(os_pid))
+        except OSError as problem:
+            raise ProtocolViolation(f"it names an OS process that is no child of ours: {problem}") from None
 
     def _worker_died(self, handle: WorkerHandle) -> None:
-        """A worker's pidfd is readable. The order of these steps is S2, S14 and S16."""
+        """A worker's pidfd is readable. Those that die together are buried together."""
         child = handle.child
         if child is None or (status := child.status()) is None:
             return
         self.loop.remove_reader(child.pidfd)
-        child.kill_group()
+        if not self._dead:
+            self.loop.call_soon(self._bury_the_dead)
+        self._dead.append((handle, child, status))
+
+    def _bury_the_dead(self) -> None:
+        """The order of these steps is S2, S14 and S16. One sweep does for all: it reads all of /proc."""
+        dead, self._dead = self._dead, []
+        for _, child, _ in dead:
+            child.kill_group()
         self.sweep()
-        self._take_from_worker(handle, handle.channel.drain())
-        self.perform(self.table.worker_exited(handle.number, status, self.loop.time()))
-        del self.workers[handle.number]
-        handle.attachment.close()
+        for handle, child, status in dead:
+            self._take_from_worker(handle, handle.channel.drain())
+            self.perform(self.table.worker_exited(handle.number, status, self.loop.time()))
+            del self.workers[handle.number]
+            handle.attachment.close()
+            child.reap()
         self.end_turn()
-        child.reap()
+
+    def _process_ended(self, effect: ProcessEnded) -> None:
+        self._timers.process_ended(effect)
+        log_end(effect)
+
+    def _service_changed(self, effect: ServiceChanged) -> None:
+        self._timers.service_changed(effect)
+        log_service(effect)
 
     # --- orphans ------------------------------------------------------------------------------------------------------
 
+    def _sweep_soon(self) -> None:
+        """Sweep once, however many orphans have died just now: theirs are ours from then on."""
+        if not self._sweeping:
+            self._sweeping = True
+            self.loop.call_soon(self._sweep_again)
+
+    def _sweep_again(self) -> None:
+        self._sweeping = False
+        self.sweep()
+        self.end_turn()
+
     def sweep(self) -> None:
         """Kill what dead workers have left behind, and reap it when it is dead."""
-        for orphan in self.orphans.sweep():
+        try:
+            found = self.orphans.sweep()
+        except OSError as problem:  # no descriptor to spare; the next death sweeps again
+            logger.error("cannot look for what dead workers have left behind: %s", problem)
+            return
+        for orphan in found:
             logger.info("killed os process %d, left behind by a worker that ended", orphan.os_pid)
-            self.loop.add_reader(orphan.pidfd, self._orphan_died, orphan)
+            self._await_orphan(orphan)
+
+    def _await_orphan(self, orphan: Child) -> None:
+        self.loop.add_reader(orphan.pidfd, self._orphan_died, orphan)
 
     def _orphan_died(self, orphan: Child) -> None:
         if orphan.status() is not None:
             self.loop.remove_reader(orphan.pidfd)
             self.orphans.reap(orphan)
-            self.sweep()
-            self.end_turn()
+            self._sweep_soon()
 
     def _known_children(self) -> set[int]:
         """The os_pids of all children that we have started."""
@@ -369,20 +463,3 @@ class Supervisor:
 
     def _is_newborn_group(self, group: int) -> bool:
         return any(host.child is not None and host.child.os_pid == group for host in self.hosts.values())
-
-
-def _log_end(effect: ProcessEnded) -> None:
-    reason = effect.reason
-    if reason.clean or reason.kind.startswith("ws_closed"):
-        logger.debug("%s %s ended: %s", effect.entry, effect.pid, reason)
-    elif reason.kind == "exception":
-        logger.warning("%s %s ended: %s\n%s", effect.entry, effect.pid, reason, (reason.error or "").rstrip())
-    else:
-        logger.warning("%s %s ended: %s", effect.entry, effect.pid, reason)
-
-
-def _log_service(effect: ServiceChanged) -> None:
-    level = {State.FAILED: logging.ERROR, State.BACKING_OFF: logging.WARNING}.get(effect.state, logging.INFO)
-    logger.log(
-        level, "service %s: %s%s", effect.service, effect.state.value, f": {effect.detail}" * bool(effect.detail)
-    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from ..wire.channel import Channel
 from ..wire.messages import WORKER_TO_SUPERVISOR
@@ -23,31 +24,50 @@ class WorkerHandle:
         loop: asyncio.AbstractEventLoop,
         turn: Turn,
         number: int,
+        host: str,
         mailbox: int,
         end: socket.socket,
         on_readable: Callable[[WorkerHandle], None],
+        on_drained: Callable[[int], None],
         on_death: Callable[[WorkerHandle], None],
     ) -> None:
-        """`end` is our end of its control channel; `mailbox` the bound of its unread mail, in bytes."""
+        """`host` forks it; `end` is our end of its control channel; `mailbox` the bound of its unread mail, in bytes."""
         self.number = number
+        self.host = host
         self.mailbox = mailbox
         self.child: Child | None = None
         self.channel = Channel(end, WORKER_TO_SUPERVISOR)
-        self.attachment = Attachment(loop, turn, self.channel, lambda: on_readable(self), held=True)
+        self.attachment = Attachment(
+            loop,
+            turn,
+            self.channel,
+            lambda: on_readable(self),
+            on_drained=self._drained,
+            held=True,
+        )
         self._loop = loop
         self._on_death = on_death
-        self._doomed = False
+        self._on_drained = on_drained
+        self._exempt = 0
 
     def born(self, child: Child) -> None:
         """It has an OS process: watch it and let it read. Its pidfd comes first, so that no death goes unseen."""
         self.child = child
         self._loop.add_reader(child.pidfd, self._on_death, self)
         self.attachment.release()
-        if self._doomed:
-            child.kill()
 
-    def kill(self) -> None:
-        """SIGKILL, now or at its birth."""
-        self._doomed = True
-        if self.child is not None:
-            self.child.kill()
+    def send(self, record: tuple[Any, ...], *, bounded: bool = False) -> None:
+        """Queue a record for the end of the turn. What is not `bounded` does not count as mail (S10)."""
+        before = self.channel.pending
+        self.attachment.send(record)
+        if not bounded:
+            self._exempt += self.channel.pending - before
+
+    @property
+    def overflown(self) -> bool:
+        """Whether its unread mail is over its bound. Where only a part has been written, that counts as exempt."""
+        return self.channel.pending - self._exempt > self.mailbox
+
+    def _drained(self) -> None:
+        self._exempt = 0
+        self._on_drained(self.number)

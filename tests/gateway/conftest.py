@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.channel import Channel, channel_pair
-from wsrelay.kernel.wire.configuration import GatewayConfiguration, Limits, Route, Server, pack
+from wsrelay.kernel.wire.configuration import GatewayConfiguration, Limits, Route, Server, Timeouts, pack
 from wsrelay.kernel.wire.pid import Pid
 from wsrelay.kernel.wire.reason import WireReason, make_reason
 
@@ -251,4 +251,6 @@ def new_server() -> Callable[..., Server]:
 @pytest.fixture
 def supervisor(serve: Callable[..., Supervisor]) -> Supervisor:
     """A gateway that serves `ROUTES` with small limits."""
-    return serve(limits=Limits(message=100_000, body=1000, header=4096, outbound=200_000, inbound=300_000, queue=2))
+    limits = Limits(message=100_000, body=1000, header=4096, outbound=200_000, inbound=300_000, queue=2)
+    # No test may pass only because a close handshake timed out.
+    return serve(limits=limits, timeouts=Timeouts(close=3 * DEADLINE))

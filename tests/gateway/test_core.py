@@ -113,13 +113,16 @@ def test_any_relay_header_is_a_value_or_malformed(text: str) -> None:
         (("https://*.*.example:8443",), "https://a.b.example:8443", "http", "b", True),
         (("null",), "null", "http", "b", True),
         (("null",), "http://b", "http", "b", False),
+        (("*",), "http://b", "http", "a", True),
+        (("*",), "null", "http", "a", True),
+        (("*",), "chrome-extension://abc", "http", "a", True),
     ],
 )
 def test_origins(listed: tuple[str, ...], origin: str | None, scheme: str, host: str, allowed: bool) -> None:  # S44
     assert AllowedOrigins(listed).allow(origin, scheme=scheme, host=host) is allowed
 
 
-@pytest.mark.parametrize("text", ["*", "https://a*.example", "a.example", "https://a.example/path", "https://", ""])
+@pytest.mark.parametrize("text", ["**", "https://a*.example", "a.example", "https://a.example/path", "https://", ""])
 def test_malformed_patterns(text: str) -> None:
     with pytest.raises(ValueError, match="expected an origin"):
         AllowedOrigins([text])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.clients import close_of
-from support.runtime import Runtime, running_example
+from support.runtime import Runtime, running_example, running_runtime
 from support.waiting import wait_until
 from websockets.sync.client import ClientConnection, connect
 
@@ -102,15 +105,13 @@ def test_a_crash_button(runtime: Runtime, how: str, code: int, reason: str) -> N
 
 @example("chat")
 def test_guests_who_come_at_once_share_one_room(runtime: Runtime) -> None:
-    from concurrent.futures import ThreadPoolExecutor
+    with contextlib.ExitStack() as guests, ThreadPoolExecutor(8) as pool:
 
-    with ThreadPoolExecutor(8) as pool:
-        guests = list(pool.map(lambda n: connect(runtime.ws_url(f"/ws/chat?name=guest{n}")), range(8)))
-    try:
-        assert len({receive(guest, kind="room")["os_pid"] for guest in guests}) == 1
-    finally:
-        for guest in guests:
-            guest.close()
+        def enter(number: int) -> ClientConnection:
+            return guests.enter_context(connect(runtime.ws_url(f"/ws/chat?name=guest{number}")))
+
+        rooms = {receive(guest, kind="room")["os_pid"] for guest in pool.map(enter, range(8))}
+        assert len(rooms) == 1
 
 
 @example("rooms")
@@ -118,14 +119,17 @@ def test_the_lobby_hands_each_connection_to_its_room(runtime: Runtime) -> None: 
     def enter(room: str, user: str) -> ClientConnection:
         return connect(runtime.ws_url(f"/ws/rooms/{room}?user={user}"))
 
-    with enter("blue", "ann") as ann, enter("blue", "bob") as bob, enter("red", "cid") as cid:
+    with enter("blue", "ann") as ann, contextlib.ExitStack() as others:
         ann.send("early")  # may still reach the lobby, which passes it on
         assert receive(ann, user="ann", text="early")["room"] == "blue"
+        bob = others.enter_context(enter("blue", "bob"))
+        cid = others.enter_context(enter("red", "cid"))
         receive(ann, joined="bob", members=["ann", "bob"])
         assert receive(cid, joined="cid")["members"] == ["cid"]
         for number in range(50):
             bob.send(str(number))
-        assert [receive(ann, user="bob")["text"] for _ in range(50)] == [str(number) for number in range(50)]
+        for member in (ann, bob):
+            assert [receive(member, user="bob")["text"] for _ in range(50)] == [str(number) for number in range(50)]
         cid.send("to the red room")
         assert receive(cid, text="to the red room") == {"room": "red", "user": "cid", "text": "to the red room"}
         bob.close()
@@ -151,8 +155,18 @@ def test_the_demo_serves_and_stops(tmp_path: Path) -> None:
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     return port
+
+
+def test_the_readme_s_minimal_application(tmp_path: Path) -> None:
+    """What a newcomer copies runs as it is written."""
+    blocks = dict(
+        re.findall(r"```(yaml|python)\n(.*?)```", (ROOT / "README.md").read_text().partition("\n## How")[0], re.S)
+    )
+    entries = blocks["yaml"].replace("127.0.0.1:8080", "127.0.0.1:0")
+    sources = {"echo.py": blocks["python"]}
+    with running_runtime(tmp_path, entries, sources) as runtime, connect(runtime.ws_url("/ws/echo")) as client:
+        client.send("hello")
+        assert client.recv(timeout=15) == "hello"

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 
@@ -34,6 +35,12 @@ class Table:
 def spread(values: list[float]) -> str:
     """The range of some values."""
     return f"{min(values):,.0f} – {max(values):,.0f}"
+
+
+def progress(text: str) -> None:
+    """Say what is being measured, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r{text:60}\r{text}", end="", file=sys.stderr, flush=True)
 
 
 def conditions() -> dict[str, str]:

@@ -12,8 +12,9 @@ from wsrelay.kernel.core.effects import ExecutionOverdue, GraceExpired, SendToWo
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.reason import WireReason
 
+from .comparison import FUNCTION_HOSTS, MAX_PROCESSES, NAMES, POOL_SIZES, STRANGERS
 from .model import Being, Model, bare
-from .test_table_machine import FUNCTION_HOSTS, MAX_PROCESSES, NAMES, POOL_SIZES, STRANGERS, TableMachine
+from .test_table_machine import TableMachine
 
 GROUPS = ["red", "blue"]
 

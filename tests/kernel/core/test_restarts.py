@@ -81,3 +81,5 @@ def test_the_window_slides() -> None:  # S37
     assert not at(9.0, 0.0, 5.0)
     assert at(10.0, 0.0, 5.0)
     assert not at(14.0, 5.0, 10.0)
+    slow = Restart(initial_delay=4.0, jitter=0.0, intensity=1, period=5.0)
+    assert plan_restart(slow, Past(0, (0.0,)), stable=False, now=2.0, random=0.5) is not None, "6 s after the last one"

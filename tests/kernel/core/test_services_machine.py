@@ -120,6 +120,10 @@ class ServicesMachine(RuleBasedStateMachine):
         """Services that got a process in this step."""
         self.cancelled: list[str] = []
         self.failed: list[str] = []
+        self.delayed: list[tuple[str, float]] = []
+        """Services whose restart was announced in this step, and when it is due."""
+        self.owed: list[tuple[str, float]] = []
+        """The same by the model."""
         self.pids: set[str] = set()
         self.doomed: set[str] = set()
         self.closed = False
@@ -129,7 +133,7 @@ class ServicesMachine(RuleBasedStateMachine):
     # --- what the table did -------------------------------------------------------------------------------------------
 
     def take(self, effects: list[Effect]) -> None:
-        self.started, self.cancelled, self.failed = [], [], []
+        self.started, self.cancelled, self.failed, self.delayed = [], [], [], []
         by_worker = {worker: pid for pid, worker in self.workers.items()}
         for effect in effects:
             match effect:
@@ -146,8 +150,10 @@ class ServicesMachine(RuleBasedStateMachine):
                 case KillWorker(number):
                     if number in by_worker:
                         self.doomed.add(by_worker[number])
-                case SetTimer():
+                case SetTimer(deadline, event):
                     self.timers.append(effect)
+                    if isinstance(event, RestartDue):
+                        self.delayed.append((event.service, deadline))
                 case ServiceChanged(id, State.FAILED, detail):
                     assert detail
                     self.failed.append(id)
@@ -166,6 +172,8 @@ class ServicesMachine(RuleBasedStateMachine):
         while ready := [id for id in self.lives if self.is_ready(id)]:
             self.attempt(ready[0], new, starts, gone)
         assert self.started == starts
+        assert sorted(self.delayed) == sorted(self.owed), "delays are those of the formula (S38)"
+        self.owed = []
         assert sorted(self.failed) == sorted(gone), "a service that is given up shows (S37)"
         retiring = [id for id, life in self.lives.items() if life.pid and not life.wanted and not life.cancelled]
         expected = [id for id in retiring if not any(self.lives[each].pid for each in self.dependents(id))]
@@ -212,6 +220,7 @@ class ServicesMachine(RuleBasedStateMachine):
             due = self.now + life.delay(self.random)
             if sum(due - policy.period < time for time in life.restarts) < policy.intensity:
                 life.due = due
+                self.owed.append((id, due))
                 return True
             clean = False
         life.wanted = False

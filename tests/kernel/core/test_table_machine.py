@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 import signal
-from collections import Counter
-from collections.abc import Iterable
-from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from wsrelay.kernel.core.effects import (
-    Effect,
-    GraceExpired,
-    KillWorker,
-    PoolRefill,
-    ProcessEnded,
-    SendToGateway,
-    SendToWorker,
-    SetTimer,
-    StartWorker,
-)
+from hypothesis.stateful import initialize, invariant, precondition, rule
+from wsrelay.kernel.core.effects import GraceExpired, PoolRefill, SendToGateway, StartWorker
 from wsrelay.kernel.core.endings import WaitStatus
-from wsrelay.kernel.core.table import ProcessTable
 from wsrelay.kernel.wire import messages as m
-from wsrelay.kernel.wire.configuration import Application, Entry, HostConfiguration
 from wsrelay.kernel.wire.reason import WireReason, make_reason
 
-from .model import Being, Model, OsProcess, bare, plain
-
-EPOCH = "00112233445566ff"
-GATEWAY = 3
-STRANGERS = ["{n@t:host|ffffffffffffffff.s.1}", f"{{n@t:host|{EPOCH}.s.999999}}"]
-"""PIDs of another boot, and of nobody."""
-NAMES = ["room", "hall", "lobby"]
-FUNCTION_HOSTS = {"t:f": "t:host", "t:g": "t:small", "t:never": "t:none"}
-POOL_SIZES = {"t:host": 2, "t:small": 1, "t:none": 0}
-MAX_PROCESSES = {"t:host": 6, "t:small": 2, "t:none": 1}
+from .comparison import EPOCH, GATEWAY, MAX_PROCESSES, NAMES, POOL_SIZES, STRANGERS, Comparison
+from .model import Being, bare
 
 STATUSES = st.sampled_from([
     WaitStatus(0), WaitStatus(1), WaitStatus(3), WaitStatus(None, signal.SIGKILL), WaitStatus(None, signal.SIGSEGV),
@@ -53,163 +30,8 @@ REPORTS = st.sampled_from(
 CLEAN = st.sampled_from([make_reason("normal", value=b"v"), make_reason("cancelled")])
 
 
-def application() -> Application:
-    return Application(
-        hosts={
-            id: HostConfiguration(id, max_processes=MAX_PROCESSES[id], functions=POOL_SIZES[id]) for id in POOL_SIZES
-        },
-        processes={"t:actor": Entry("t:actor", "file:///actor.py", "main")},
-        functions={id: Entry(id, "file:///f.py", "f") for id in FUNCTION_HOSTS},
-        function_hosts=FUNCTION_HOSTS,
-    )
-
-
-class TableMachine(RuleBasedStateMachine):
+class TableMachine(Comparison):
     """Every rule does one thing to both, and compares what came of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = ProcessTable(application(), node="n", epoch=EPOCH, gateway=GATEWAY, random=lambda: 0.5)
-        self.model = Model(FUNCTION_HOSTS, POOL_SIZES)
-        self.now = 1000.0
-        self.requests = 0
-        self.connections = 0
-        self.timers: list[SetTimer] = []
-        self.pids: set[str] = set()
-        """Every PID that there ever was."""
-        self.numbers: set[int] = set()
-        self.reasons: dict[str, WireReason] = {}
-        """Why the dead died."""
-        self.spawning: m.Spawn | None = None
-
-    # --- comparing ----------------------------------------------------------------------------------------------------
-
-    def settle(self, effects: list[Effect], expected: Iterable[Any] = ()) -> None:
-        """The effects are what the model expects, and what it lets the table choose is allowed."""
-        wanted = Counter(map(plain, expected))  # runs the model first
-        rest: list[Effect] = []
-        for effect in effects:
-            if not self.learn(effect, effects):
-                rest.append(effect)
-        got = Counter(map(plain, rest))
-        assert got == wanted, f"missing {wanted - got}, unexpected {got - wanted}"
-        self.check_order(effects)
-        for effect in effects:
-            if isinstance(effect, SendToWorker | KillWorker):
-                assert effect.worker in self.model.workers, "a word to the dead"
-            if isinstance(effect, ProcessEnded):
-                self.check_reason(effect, effects)
-
-    def learn(self, effect: Effect, effects: list[Effect]) -> bool:
-        """Take over what the table may choose: PIDs, numbers, which free worker, when a pool is refilled."""
-        match effect:
-            case StartWorker(number, host, start):
-                assert number not in self.numbers
-                assert (start.worker, start.host) == (number, host)
-                self.numbers.add(number)
-                self.model.workers[number] = OsProcess(number, host, start.pid or None, not start.pid)
-                if start.pid:
-                    self.new_pid(start.pid)
-                else:
-                    assert not self.model.closed
-                return True
-            case SendToGateway(m.Granted(request, pid, number)):
-                worker = self.model.workers[number]
-                assert worker in self.model.free(worker.host)
-                assert request == self.model.waiting_for(worker.host)[0], "first come, first served"
-                function = dict(self.model.waiting)[request]
-                self.model.waiting.remove((request, function))
-                self.new_pid(pid)
-                worker.pid = pid
-                self.model.beings[pid] = Being(pid, "invocation", function, number, request=request)
-                invoke = SendToWorker(number, m.Invoke(pid, function, "file:///f.py", "f"))
-                assert invoke in effects
-                return True
-            case SendToWorker(number, m.Invoke(pid)):
-                assert any(
-                    isinstance(other, SendToGateway)
-                    and isinstance(other.record, m.Granted)
-                    and other.record[1:] == (pid, number)
-                    for other in effects
-                )
-                return True
-            case SetTimer(deadline, PoolRefill()):
-                assert deadline > self.now
-                self.timers.append(effect)
-                return True
-            case SetTimer():
-                self.timers.append(effect)
-        return False
-
-    def new_pid(self, pid: str) -> None:
-        assert pid not in self.pids, "a PID is never reused (S1)"
-        self.pids.add(pid)
-
-    def check_order(self, effects: list[Effect]) -> None:
-        """S15: after a notice nothing comes that knows the dead. S20: the answer comes before the notice."""
-        noticed: set[str] = set()
-        told: set[int] = set()
-        for effect in effects:
-            match effect:
-                case SendToWorker(number, m.Exit() | m.LinkDown() as notice):
-                    noticed.add(notice.pid)
-                    told.add(number)
-                case SendToWorker(number, record):
-                    assert not (isinstance(record, m.Reply | m.Failed) and number in told), "the answer comes first"
-                    assert not any(pid in repr(record) for pid in noticed)
-                case SendToGateway(m.EndConnection(connection, _)):
-                    assert connection not in noticed
-                case SendToGateway() | StartWorker() | ProcessEnded():
-                    assert not any(pid in repr(effect) for pid in noticed)
-                case KillWorker(number):
-                    assert self.model.workers[number].pid not in noticed
-
-    def check_reason(self, ended: ProcessEnded, effects: list[Effect]) -> None:
-        """All observers of a death report one reason, and a death that came down a link has its origin's."""
-        self.reasons[ended.pid] = ended.reason
-        for effect in effects:
-            record = getattr(effect, "record", None)
-            if (
-                isinstance(record, m.Exit | m.LinkDown | m.WorkerEnded | m.InvocationFinished)
-                and record.pid == ended.pid
-            ):
-                assert record.reason == ended.reason
-        if ended.reason.origin is not None:
-            assert ended.reason._replace(origin=None) == self.reasons[ended.reason.origin]
-
-    def ask(self, pid: str, record: tuple[Any, ...], expected: Iterable[Any] = ()) -> list[Effect]:
-        """The process `pid` writes a record."""
-        effects = self.table.from_worker(self.model.beings[pid].worker, record, self.now)
-        self.settle(effects, expected)
-        return effects
-
-    def gateway(self, record: tuple[Any, ...], expected: Iterable[Any] = ()) -> None:
-        self.settle(self.table.from_gateway(record), expected)
-
-    def number(self) -> int:
-        self.requests += 1
-        return self.requests
-
-    def reply(self, pid: str, request: int, value: Any = None) -> SendToWorker:
-        return self.model.to(pid, m.Reply(request, value))
-
-    def failed(self, pid: str, request: int, error: str, holder: str | None = None) -> SendToWorker:
-        return self.model.to(pid, m.Failed(request, error, "", holder))
-
-    # --- picking ------------------------------------------------------------------------------------------------------
-
-    def programs(self, kind: str = "") -> list[str]:
-        return [b.pid for b in self.model.beings.values() if b.kind != "connection" and kind in b.kind]
-
-    def open_connections(self) -> list[str]:
-        return [b.pid for b in self.model.beings.values() if b.kind == "connection"]
-
-    def program(self, data: st.DataObject, kind: str = "") -> str:
-        return data.draw(st.sampled_from(self.programs(kind)), "process")
-
-    def anybody(self, data: st.DataObject) -> str:
-        dead = list(self.reasons)[-2:]
-        return data.draw(st.sampled_from([*self.model.beings, *dead, *STRANGERS]), "anybody")
 
     # --- rules: starting ----------------------------------------------------------------------------------------------
 
@@ -221,6 +43,11 @@ class TableMachine(RuleBasedStateMachine):
         first = self.programs()[0]
         for link, monitor in ((True, True), (False, True), (True, False)):
             self.do_spawn(first, "t:host", link, monitor)
+        actors = self.programs("actor")
+        for target in (actors[0], actors[0], actors[1]):
+            self.do_admit(target, first)
+        for watcher, connection in zip(actors, self.open_connections(), strict=True):
+            self.do_monitor(watcher, connection)
 
     @rule(function=st.sampled_from(["t:f", "t:f", "t:g", "t:g", "t:never", "t:unknown"]))
     def request_invocation(self, function: str) -> None:
@@ -303,7 +130,10 @@ class TableMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.programs())
     @rule(data=st.data())
     def monitor(self, data: st.DataObject) -> None:
-        watcher, target, request = self.program(data), self.anybody(data), self.number()
+        self.do_monitor(self.program(data), self.anybody(data))
+
+    def do_monitor(self, watcher: str, target: str) -> None:
+        request = self.number()
         expected = [self.reply(watcher, request)]
         if target in self.model.beings:
             self.model.monitors.append((watcher, request, target))
@@ -359,7 +189,8 @@ class TableMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.programs())
     @rule(data=st.data(), grace=st.sampled_from([None, None, 0, 100, 2000]))
     def cancel(self, data: st.DataObject, grace: int | None) -> None:
-        sender, target = self.program(data), self.anybody(data)
+        sender = self.programs()[0] if data.draw(st.booleans()) else self.program(data)  # often the same pair again
+        target = self.programs()[-1] if data.draw(st.booleans()) else self.anybody(data)
         if target not in self.open_connections():
             live = target in self.model.beings
             expected = self.model.cancel(target, sender, grace, self.now) if live else ()
@@ -370,7 +201,7 @@ class TableMachine(RuleBasedStateMachine):
     def mail_is_read(self, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from(list(self.model.workers)))
         self.model.workers[number].unread_cancels.clear()
-        self.table.cancels_waiting.pop(number, None)
+        self.table.mail_written(number)
 
     @rule(seconds=st.sampled_from([0.05, 0.1, 1.0, 3.0]))
     def time_passes(self, seconds: float) -> None:
@@ -498,7 +329,10 @@ class TableMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.beings)
     @rule(data=st.data())
     def admit(self, data: st.DataObject) -> None:
-        target, invocation, request = self.target(data), self.anybody(data), self.number()
+        self.do_admit(self.target(data), self.anybody(data))
+
+    def do_admit(self, target: str, invocation: str) -> None:
+        request = self.number()
         self.connections += 1
         pid = f"{{n@t:http|{EPOCH}.g{GATEWAY}.{self.connections}}}"
         expected = self.admission(request, pid, target)
@@ -517,10 +351,8 @@ class TableMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.programs())
     @rule(data=st.data(), admitted=st.booleans())
     def abandon(self, data: st.DataObject, admitted: bool) -> None:
-        target = self.model.resolve(self.target(data))
-        if target is None:
-            return
-        invocation = target.parent if data.draw(st.integers(0, 3)) else self.anybody(data)
+        target = self.model.beings[self.program(data)]
+        invocation = target.parent if data.draw(st.booleans()) else self.anybody(data)
         connection = target.ever_admitted[0] if admitted and target.ever_admitted else None
         expected = self.model.abandon(target.pid, invocation, connection)
         self.gateway(m.Abandon(target.pid, invocation, connection), expected)
@@ -529,7 +361,7 @@ class TableMachine(RuleBasedStateMachine):
     @rule(data=st.data(), kind=st.sampled_from(["normal", "ws_closed:1006", "killed", "cancelled", "noconnection"]))
     def connection_ends(self, data: st.DataObject, kind: str) -> None:
         pid = data.draw(st.sampled_from(self.open_connections()))
-        numbers = data.draw(st.lists(st.sampled_from([*self.model.workers, 99999]), unique=True, max_size=4))
+        numbers = data.draw(st.lists(st.sampled_from([99999, *self.model.workers]), unique=True))
         marks = {number: 7 * number for number in numbers}
         reason = make_reason(kind)
         expected = self.model.die(pid, reason, marks, GATEWAY)
@@ -578,7 +410,7 @@ class TableMachine(RuleBasedStateMachine):
             self.gateway(m.ConnectionEnded(pid, reason, ()), self.model.die(pid, reason, {}, GATEWAY))
         self.table.check_invariants()
         assert set(self.table.statistics().values()) == {0}
-        assert not self.table.cancels_waiting
+        assert not self.table._cancels_waiting
         assert self.pids == set(self.reasons), "every process that was has ended, once"
 
 

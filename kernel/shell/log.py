@@ -1,0 +1,29 @@
+"""What the supervisor says of the deaths and the services that the process table tells of."""
+
+from __future__ import annotations
+
+import logging
+
+from ..core.effects import ProcessEnded, ServiceChanged
+from ..core.service_states import State
+
+logger = logging.getLogger("wsrelay")
+
+
+def log_end(effect: ProcessEnded) -> None:
+    """A death: quietly if it was a clean one."""
+    reason = effect.reason
+    if reason.clean or reason.kind.startswith("ws_closed"):
+        logger.debug("%s %s ended: %s", effect.entry, effect.pid, reason)
+    elif reason.kind == "exception":
+        logger.warning("%s %s ended: %s\n%s", effect.entry, effect.pid, reason, (reason.error or "").rstrip())
+    else:
+        logger.warning("%s %s ended: %s", effect.entry, effect.pid, reason)
+
+
+def log_service(effect: ServiceChanged) -> None:
+    """A service is in another state: one that has failed is an error (S37)."""
+    level = {State.FAILED: logging.ERROR, State.BACKING_OFF: logging.WARNING}.get(effect.state, logging.INFO)
+    logger.log(
+        level, "service %s: %s%s", effect.service, effect.state.value, f": {effect.detail}" * bool(effect.detail)
+    )

@@ -1,0 +1,339 @@
+"""The order of mail and events against a model that says what the promises say (S10, S14, S19, S21, S29, S41)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from wsrelay.kernel.wire import messages as wire
+from wsrelay.kernel.wire.pid import Pid
+from wsrelay.kernel.wire.reason import WireReason
+from wsrelay.workers.core.items import Cancel, Exit, LinkDown, Message
+from wsrelay.workers.core.mailbox import MAIL_OVERHEAD, MAX_OBSERVED_DEAD, Mailbox, Removal, Stream
+
+EPOCH = "0123456789abcdef"
+REASON = WireReason("killed", "", None, "killed")
+WORKERS = [Pid.make("n", "h", EPOCH, "s", serial) for serial in (1, 2)]
+SERIALS = [1, 2, 3]
+MARKS = st.none() | st.builds(lambda extra: extra, st.integers(0, 4))
+
+
+def client(gateway: int, serial: int) -> Pid:
+    return Pid.make("n", "g", EPOCH, f"g{gateway}", serial)
+
+
+def payload(value: Any) -> bytes:
+    packed: bytes = msgpack.packb(value)
+    return packed
+
+
+class MailboxMachine(RuleBasedStateMachine):
+    """Numbers everything that is sent, and checks at each take that it is the right thing at the right time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mailbox = Mailbox(limit=1 << 30)
+        self.gateway = 0
+        self.open = False
+        self.frames = 0
+        self.count = 0
+        self.joined: dict[int, Pid] = {}
+        self.inbox: list[tuple[str, Any]] = []
+        """What must come out of the inbox, in this order."""
+        self.sent: dict[Pid, list[tuple[int, wire.Mark | None]]] = {}
+        """For each sender the refs of its notices that have not come out, in order."""
+        self.cancels: list[Pid] = []
+
+    def number(self) -> int:
+        self.count += 1
+        return self.count
+
+    def due(self, mark: wire.Mark | None) -> bool:
+        if mark is None or mark.gateway < self.gateway:
+            return True
+        return mark.gateway == self.gateway and (not self.open or self.frames >= mark.frame)
+
+    def readable(self) -> set[int]:
+        """The refs that may come out now: those of a sender up to the first that is not due."""
+        found: set[int] = set()
+        for notices in self.sent.values():
+            for ref, mark in notices:
+                if not self.due(mark):
+                    break
+                found.add(ref)
+        return found
+
+    @rule(sender=st.sampled_from(WORKERS))
+    def deliver(self, sender: Pid) -> None:
+        number = self.number()
+        self.mailbox.deliver(wire.Deliver(sender, "topic", payload(number)))
+        self.inbox.append(("topic", number))
+
+    @rule()
+    def open_data(self) -> None:
+        self.gateway += 1
+        self.mailbox.open_data(self.gateway)
+        self.leave_all()
+        self.open, self.frames = True, 0
+
+    @precondition(lambda self: self.open)
+    @rule()
+    def end_data(self) -> None:
+        self.mailbox.end_data()
+        self.open = False
+        self.leave_all()
+
+    def leave_all(self) -> None:
+        for pid in self.joined.values():
+            self.inbox.append(("ws.leave", (pid, "gateway_lost")))
+        self.joined.clear()
+
+    @precondition(lambda self: self.open)
+    @rule(serial=st.sampled_from(SERIALS))
+    def client_speaks(self, serial: int) -> None:
+        self.frames += 1
+        pid = client(self.gateway, serial)
+        if serial not in self.joined:
+            self.mailbox.read_data(wire.Join(serial, pid, "ws.message", b"", False))
+            self.joined[serial] = pid
+            self.inbox.append(("ws.join", pid))
+        else:
+            number = self.number()
+            self.mailbox.read_data(wire.ClientMessage(serial, str(number)))
+            self.inbox.append(("ws.message", str(number)))
+
+    @precondition(lambda self: self.open and self.joined)
+    @rule(data=st.data())
+    def client_leaves(self, data: st.DataObject) -> None:
+        self.frames += 1
+        serial = data.draw(st.sampled_from(sorted(self.joined)))
+        self.mailbox.read_data(wire.Leave(serial, "closed", 1000))
+        self.inbox.append(("ws.leave", (self.joined.pop(serial), "closed")))
+
+    @rule(serial=st.sampled_from(SERIALS), ahead=st.none() | st.integers(0, 4), older=st.booleans(), link=st.booleans())
+    def end_of_a_client(self, serial: int, ahead: int | None, older: bool, link: bool) -> None:
+        gateway = max(1, self.gateway - older)
+        pid = client(gateway, serial)
+        mark = None if ahead is None else wire.Mark(gateway, self.frames + ahead)
+        ref = self.number()
+        self.mailbox.notify(wire.LinkDown(pid, REASON._replace(detail=str(ref)), mark) if link else
+                            wire.Exit(ref, pid, REASON._replace(detail=str(ref)), mark))  # fmt: skip
+        self.sent.setdefault(pid, []).append((ref, mark))
+
+    @rule(sender=st.sampled_from(WORKERS))
+    def cancel(self, sender: Pid) -> None:
+        self.mailbox.cancel(wire.CancelSignal(sender, None))
+        if sender not in self.cancels:
+            self.cancels.append(sender)
+
+    @rule()
+    def take_mail(self) -> None:
+        self.check_mail(self.mailbox.take(Stream.INBOX))
+
+    @rule()
+    def take_event(self) -> None:
+        self.check_event(self.mailbox.take(Stream.EVENTS))
+
+    @rule()
+    def take_any(self) -> None:
+        item = self.mailbox.take(Stream.BOTH)
+        if item is None:
+            assert not self.inbox
+            self.check_event(None)
+        elif isinstance(item, Message):
+            self.check_mail(item)
+        else:
+            self.check_event(item)
+
+    def check_mail(self, item: Any) -> None:
+        if item is None:
+            assert not self.inbox
+            return
+        topic, expected = self.inbox.pop(0)
+        assert item.topic == topic
+        if topic == "topic":
+            assert item.payload == expected
+        elif topic == "ws.join":
+            assert (item.sender, item.payload) == (expected, {"client_pid": expected, "metadata": {}})
+        elif topic == "ws.message":
+            assert item.payload["data"] == expected
+        else:
+            assert (item.sender, item.payload["reason"]) == expected
+
+    def check_event(self, item: Any) -> None:
+        if item is None:
+            assert not self.cancels
+            assert not self.readable()
+        elif isinstance(item, Cancel):
+            assert self.cancels.pop(0) == item.sender
+        else:
+            assert isinstance(item, (Exit, LinkDown))
+            ref, _ = self.sent[item.sender].pop(0)
+            assert item.reason.detail == str(ref)  # in the order of its sender
+            assert item.sender in self.mailbox.observed_dead
+
+    @invariant()
+    def consistent(self) -> None:
+        self.mailbox.check_invariants()
+
+
+TestMailbox = MailboxMachine.TestCase
+
+
+def exit_of(pid: str, ref: int, mark: wire.Mark | None = None) -> wire.Exit:
+    return wire.Exit(ref, pid, REASON, mark)
+
+
+def test_a_held_notice_comes_after_the_last_message() -> None:
+    # S14, S45
+    mailbox = Mailbox()
+    mailbox.open_data(1)
+    pid = client(1, 1)
+    mailbox.notify(exit_of(pid, 5, wire.Mark(1, 2)))
+    mailbox.read_data(wire.Join(1, pid, "ws.message", payload({"a": 1}), True))
+    assert mailbox.take(Stream.EVENTS) is None
+    mailbox.read_data(wire.Leave(1, "client_closed", 1001))
+    taken = [mailbox.take(Stream.BOTH) for _ in range(4)]
+    assert [type(item) for item in taken] == [Message, Message, Exit, type(None)]
+    assert taken[0].payload == {"client_pid": pid, "metadata": {"a": 1}, "resumed": True}
+    assert taken[1].payload == {"client_pid": pid, "reason": "client_closed", "code": 1001, "metadata": {"a": 1}}
+
+
+def test_payloads_of_the_contract() -> None:
+    mailbox = Mailbox()
+    mailbox.open_data(1)
+    pid = client(1, 7)
+    mailbox.read_data(wire.Join(7, pid, "talk", payload({"user": 1}), False))
+    mailbox.read_data(wire.ClientMessage(7, b"\x00"))
+    mailbox.read_data(wire.Heartbeat(7, 1.5, 3))
+    mailbox.read_data(wire.ControlError(pid, "name", "no such target"))
+    mailbox.read_data(wire.Heartbeat(8, 1.5, 3))  # of a connection that has not joined
+    first, message, heartbeat, error = (mailbox.take(Stream.INBOX) for _ in range(4))
+    metadata = {"user": 1}
+    assert message == Message("talk", {"client_pid": pid, "type": "binary", "data": b"\x00", "metadata": metadata}, pid)
+    expected = {"client_pid": pid, "uptime": 1.5, "message_count": 3, "metadata": metadata}
+    assert heartbeat == Message("ws.heartbeat", expected, pid)
+    failed = {"client_pid": pid, "target_pid": "name", "error": "no such target"}
+    assert error == Message("ws.control_error", failed, pid)
+    assert isinstance(first, Message)
+    assert isinstance(message, Message)
+    assert first.payload["metadata"] is not message.payload["metadata"]
+    assert mailbox.take(Stream.INBOX) is None
+
+
+def test_reading_stops_over_the_bound_except_for_a_held_notice() -> None:
+    # S10, S14
+    mailbox = Mailbox(data_bound=4 * MAIL_OVERHEAD)
+    mailbox.open_data(1)
+    mailbox.read_data(wire.Join(1, client(1, 1), "ws.message", b"", False))
+    for _ in range(4):
+        assert mailbox.wants_data
+        mailbox.read_data(wire.ClientMessage(1, ""))
+    assert not mailbox.wants_data
+    mailbox.notify(exit_of(client(1, 1), 1, wire.Mark(1, 6)))
+    assert mailbox.wants_data
+    mailbox.read_data(wire.Leave(1, "closed", None))
+    assert not mailbox.wants_data
+    for _ in range(4):
+        assert not mailbox.wants_data
+        mailbox.take(Stream.INBOX)
+    assert mailbox.wants_data
+    assert not mailbox.overflown
+
+
+def test_other_workers_mail_overflows() -> None:
+    # S10: events are exempt, and so are clients, who are held back
+    mailbox = Mailbox(limit=1000)
+    mailbox.open_data(1)
+    mailbox.read_data(wire.Join(1, client(1, 1), "ws.message", b"", False))
+    mailbox.read_data(wire.ClientMessage(1, "x" * 2000))
+    for ref in range(1, 100):
+        mailbox.notify(exit_of(WORKERS[0], ref))
+    assert not mailbox.overflown
+    mailbox.deliver(wire.Deliver(WORKERS[0], "t", bytes(1000)))
+    assert mailbox.overflown
+
+
+def test_removals() -> None:
+    # S19, S21, S27
+    one, other = WORKERS
+    mailbox = Mailbox()
+    mailbox.open_data(1)
+    mailbox.notify(exit_of(one, 1))
+    mailbox.notify(exit_of(client(1, 1), 2, wire.Mark(1, 1)))
+    by_ref, held, by_pid = Removal(wire.Exit, 1), Removal(wire.Exit, 2), Removal(wire.Exit, one)
+    for removal in (by_ref, held, by_pid):
+        mailbox.begin_removal(removal)
+    mailbox.notify(exit_of(one, 3))
+    mailbox.notify(wire.LinkDown(one, REASON, None))
+    mailbox.notify(exit_of(other, 4))
+    for removal in (by_ref, held, by_pid):
+        mailbox.end_removal(removal, flush=False)
+    mailbox.skip_data()
+    mailbox.notify(exit_of(one, 5))
+    refs = [getattr(mailbox.take(Stream.EVENTS), "ref", None) for _ in range(5)]
+    assert refs == [1, None, 4, 5, None]
+    mailbox.notify(exit_of(one, 6))
+    mailbox.begin_removal(Removal(wire.Exit, 6))
+    mailbox.end_removal(Removal(wire.Exit, 6), flush=True)
+    assert mailbox.take(Stream.EVENTS) is None
+
+
+def test_bytes_that_no_library_packs_are_no_message() -> None:
+    mailbox = Mailbox()
+    mailbox.deliver(wire.Deliver(WORKERS[0], "t", b"\xc1"))
+    mailbox.deliver(wire.Deliver(WORKERS[0], "t", payload({(1, 2): [3]})))
+    item = mailbox.take(Stream.BOTH)
+    assert isinstance(item, Message)
+    assert item.payload == {(1, 2): (3,)}
+    assert mailbox.take(Stream.BOTH) is None
+    mailbox.check_invariants()
+
+
+def test_the_memory_of_the_dead_is_bounded() -> None:
+    # S8
+    mailbox = Mailbox()
+    pids = [Pid.make("n", "h", EPOCH, "s", serial) for serial in range(1, MAX_OBSERVED_DEAD + 3)]
+    for pid in pids:
+        mailbox.notify(exit_of(pid, 1))
+        mailbox.take(Stream.EVENTS)
+    assert list(mailbox.observed_dead) == pids[2:]
+
+
+def test_reset_forgets_the_process_and_not_the_channel() -> None:
+    # S57
+    mailbox = Mailbox()
+    mailbox.open_data(1)
+    mailbox.read_data(wire.Join(1, client(1, 1), "ws.message", b"", False))
+    mailbox.notify(exit_of(WORKERS[0], 1))
+    mailbox.take(Stream.EVENTS)
+    mailbox.reset()
+    assert (mailbox.gateway, mailbox.frames, mailbox.data_ended) == (1, 1, False)
+    assert mailbox.take(Stream.BOTH) is None
+    assert not mailbox.observed_dead
+    mailbox.end_data()
+    assert mailbox.take(Stream.BOTH) is None
+    mailbox.check_invariants()
+
+
+def test_at_most_one_heartbeat_of_a_connection_waits() -> None:
+    # S55
+    mailbox = Mailbox()
+    mailbox.open_data(1)
+    for serial in (1, 2):
+        mailbox.read_data(wire.Join(serial, client(1, serial), "ws.message", b"", False))
+    for count in range(5):
+        mailbox.read_data(wire.Heartbeat(1, 1.0, count))
+        mailbox.read_data(wire.Heartbeat(2, 1.0, count))
+    assert mailbox.frames == 12  # those that are not shown count all the same (S14)
+    assert [item.topic for _ in range(4) if isinstance(item := mailbox.take(Stream.INBOX), Message)] == [
+        "ws.join",
+        "ws.join",
+        "ws.heartbeat",
+        "ws.heartbeat",
+    ]
+    assert mailbox.take(Stream.INBOX) is None
+    mailbox.read_data(wire.Heartbeat(1, 2.0, 9))
+    assert mailbox.take(Stream.INBOX) is not None

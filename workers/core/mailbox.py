@@ -1,0 +1,315 @@
+"""What has been read and not yet taken: mail and events, in an order that keeps every promise about order.
+
+Two queues, one count of arrivals. A notice (EXIT, LINK_DOWN) may have to wait for the data channel: it is *held* until that
+has been read as far as the notice's mark says, or has ended (S14). A notice behind a held one of the same sender waits too.
+Reading the data channel stops while much of its mail is unread, unless a held notice needs it (S10).
+
+Pure: the shell says what was read, and asks what to read and what is there. A signal handler may take in the midst of a
+take, so each take is one step on one queue.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import Any, NamedTuple
+
+from ...kernel.wire import messages as wire
+from ...kernel.wire.pid import Pid
+from .connections import Connection, Connections, message_of
+from .items import Cancel, Exit, GroupJoined, GroupLeft, Item, LinkDown, Message, cancel_reason, reason_from_wire
+from .packing import unpack
+
+DATA_BOUND = 1 << 20
+"""Bytes of unread mail from the data channel over which it is not read; under half of it, it is read again."""
+MAIL_OVERHEAD = 128
+"""Bytes that each message counts beside its content."""
+MAX_OBSERVED_DEAD = 65_536
+"""PIDs of the dead that are remembered, the latest: sends to them raise NotFound (S8)."""
+
+Notice = wire.Exit | wire.LinkDown
+EventRecord = Notice | wire.CancelSignal | wire.GroupChanged
+
+
+class Stream(Enum):
+    """What a handler receives from."""
+
+    INBOX = "inbox"
+    EVENTS = "events"
+    BOTH = "both"
+
+
+class Removal(NamedTuple):
+    """Notices that are no longer wanted: EXIT of one ref (S21), EXIT of a PID (S19), or LINK_DOWN of a PID (S27)."""
+
+    kind: type[Notice]
+    key: int | str
+
+    def matches(self, notice: EventRecord) -> bool:
+        """Whether the notice is one of them."""
+        if not isinstance(notice, wire.Exit | wire.LinkDown) or not isinstance(notice, self.kind):
+            return False
+        if isinstance(self.key, int):
+            return isinstance(notice, wire.Exit) and notice.ref == self.key
+        return notice.pid == self.key
+
+
+class _Mail(NamedTuple):
+    arrival: int
+    size: int
+    connection: Connection | None
+    """None for mail from a process of the supervisor."""
+    record: tuple[Any, ...]
+
+
+class _Event(NamedTuple):
+    arrival: int
+    record: EventRecord
+
+
+class Mailbox:
+    """The unread mail and events of one process, and how far its data channel has been read."""
+
+    def __init__(self, limit: int = 64 << 20, data_bound: int = DATA_BOUND) -> None:
+        """`limit` is in bytes, for unread mail from other workers: over it the process must end (S10)."""
+        self.limit = limit
+        self._data_bound = data_bound
+        self.gateway = 0
+        """The incarnation that the data channel leads to; 0 before the first."""
+        self.frames = 0
+        """Frames read from that channel."""
+        self.data_ended = True
+        """There is no data channel, or it has been read to its end."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything that belongs to the process, for the next one in this worker (S57)."""
+        self._arrivals = 0
+        self._inbox: deque[_Mail] = deque()
+        self._events: deque[_Event] = deque()
+        self._held: deque[Notice] = deque()
+        self._removals: list[Removal] = []
+        self._cancels: set[str] = set()
+        self._watches: dict[int, str] = {}
+        """The groups that are watched, by ref."""
+        self._heartbeats: set[str] = set()
+        """The connections of which a heartbeat is unread (S55)."""
+        self._connections = Connections()
+        self.unread = 0
+        """Bytes of unread mail from other workers."""
+        self.unread_data = 0
+        """Bytes of unread mail from the data channel."""
+        self._data_paused = False
+        self.observed_dead: dict[str, None] = {}
+        """The PIDs whose end the handler has received, oldest first."""
+        self.cancel_received = False
+        """The handler has received a CANCEL."""
+
+    # --- what was read ------------------------------------------------------------------------------------------------
+
+    @property
+    def overflown(self) -> bool:
+        """Whether the mail of other workers is over its bound: `limit:mailbox`."""
+        return self.unread > self.limit
+
+    def deliver(self, record: wire.Deliver) -> None:
+        """A message from a process of the supervisor."""
+        size = len(record.payload) + len(record.topic) + MAIL_OVERHEAD
+        self.unread += size
+        self._push(size, None, record)
+
+    def notify(self, notice: Notice) -> None:
+        """An EXIT or a LINK_DOWN."""
+        if any(removal.matches(notice) for removal in self._removals):
+            return
+        self._held.append(notice)
+        self._release()
+
+    def cancel(self, signal: wire.CancelSignal) -> None:
+        """A CANCEL. At most one of each sender waits (S10)."""
+        if signal.sender not in self._cancels:
+            self._cancels.add(signal.sender)
+            self._push_event(signal)
+
+    def group_changed(self, change: wire.GroupChanged) -> None:
+        """A watched group has changed (S33). It counts like mail (S10)."""
+        self.unread += MAIL_OVERHEAD
+        self._push_event(change)
+
+    def open_data(self, gateway: int) -> None:
+        """There is a new data channel. The earlier one, if there was one, has been read to its end."""
+        self.end_data()
+        self.gateway, self.frames, self.data_ended = gateway, 0, False
+        self._release()
+
+    def read_data(self, record: tuple[Any, ...]) -> None:
+        """A frame of the data channel."""
+        self.frames += 1
+        connection = self._connections.find(record)
+        if connection is not None and not self._repeats_heartbeat(connection, record):
+            size = MAIL_OVERHEAD
+            if isinstance(record, wire.ClientMessage):
+                size += len(record.data)
+            self.unread_data += size
+            self._push(size, connection, record)
+        self._release()
+
+    def _repeats_heartbeat(self, connection: Connection, record: tuple[Any, ...]) -> bool:
+        """At most one heartbeat of a connection waits (S55): the gateway sees only its own queue."""
+        if not isinstance(record, wire.Heartbeat):
+            return False
+        repeated = connection.pid in self._heartbeats
+        self._heartbeats.add(connection.pid)
+        return repeated
+
+    def skip_data(self) -> None:
+        """A frame of the data channel that is not for this process: it counts, and no more."""
+        self.frames += 1
+        self._release()
+
+    def end_data(self) -> None:
+        """The data channel has been read to its end, and the gateway with it: every connection leaves (S41)."""
+        if self.data_ended:
+            return
+        self.data_ended = True
+        for connection, leave in self._connections.end_all():
+            self.unread_data += MAIL_OVERHEAD
+            self._push(MAIL_OVERHEAD, connection, leave)
+        self._release()
+
+    @property
+    def wants_data(self) -> bool:
+        """Whether the data channel should be read on (S10, S14)."""
+        if self._held:
+            return True
+        if self._data_paused:
+            self._data_paused = self.unread_data > self._data_bound // 2
+        else:
+            self._data_paused = self.unread_data > self._data_bound
+        return not self._data_paused
+
+    def _push(self, size: int, connection: Connection | None, record: tuple[Any, ...]) -> None:
+        self._arrivals += 1
+        self._inbox.append(_Mail(self._arrivals, size, connection, record))
+
+    def _push_event(self, record: EventRecord) -> None:
+        self._arrivals += 1
+        self._events.append(_Event(self._arrivals, record))
+
+    def _release(self) -> None:
+        """Let go the held notices whose time has come, in the order of each sender."""
+        if not self._held:
+            return
+        waiting: deque[Notice] = deque()
+        blocked: set[str] = set()
+        for notice in self._held:
+            if notice.pid in blocked or not self._is_due(notice.mark):
+                waiting.append(notice)
+                blocked.add(notice.pid)
+            else:
+                self._push_event(notice)
+        self._held = waiting
+
+    def _is_due(self, mark: wire.Mark | None) -> bool:
+        if mark is None or mark.gateway < self.gateway:
+            return True
+        return mark.gateway == self.gateway and (self.data_ended or self.frames >= mark.frame)
+
+    # --- what is no longer wanted -------------------------------------------------------------------------------------
+
+    def begin_removal(self, removal: Removal) -> None:
+        """A removal was asked for: what comes until it is answered, and what is held, is dropped (S21, S27)."""
+        self._removals.append(removal)
+        self._held = deque(notice for notice in self._held if not removal.matches(notice))
+
+    def end_removal(self, removal: Removal, *, flush: bool) -> None:
+        """The removal was answered. With `flush` what was queued before goes too."""
+        if removal in self._removals:
+            self._removals.remove(removal)
+        if flush:
+            self._events = deque(event for event in self._events if not removal.matches(event.record))
+
+    def begin_watch(self, ref: int, group: str) -> None:
+        """A watch was asked for: its changes may come from now on."""
+        self._watches[ref] = group
+
+    def end_watch(self, ref: int) -> None:
+        """A watch is gone: none of its changes is received any more, not even those that wait."""
+        self._watches.pop(ref, None)
+
+    # --- taking -------------------------------------------------------------------------------------------------------
+
+    def take(self, stream: Stream) -> Item | None:
+        """Return the next item of a stream; None if nothing is there. `BOTH` is in the order of arrival."""
+        while True:
+            try:
+                if stream is Stream.INBOX or (stream is Stream.BOTH and self._mail_is_next()):
+                    item: Item | None = self._open_mail(self._inbox.popleft())
+                else:
+                    item = self._open_event(self._events.popleft().record)
+            except IndexError:
+                if stream is Stream.BOTH and (self._inbox or self._events):
+                    continue
+                return None
+            if item is not None:
+                return item
+
+    def _mail_is_next(self) -> bool:
+        if not self._inbox or not self._events:
+            return bool(self._inbox)
+        return self._inbox[0].arrival < self._events[0].arrival
+
+    def _open_mail(self, mail: _Mail) -> Message | None:
+        record = mail.record
+        if mail.connection is not None:
+            self.unread_data -= mail.size
+            if isinstance(record, wire.Heartbeat):
+                self._heartbeats.discard(mail.connection.pid)
+            return message_of(mail.connection, record)
+        self.unread -= mail.size
+        if not isinstance(record, wire.Deliver):
+            return None
+        try:
+            return Message(record.topic, unpack(record.payload), Pid(record.sender))
+        except ValueError:  # no library packs such bytes: whoever wrote them by hand has sent nothing
+            return None
+
+    def _open_event(self, record: EventRecord) -> Item | None:
+        if isinstance(record, wire.GroupChanged):
+            self.unread -= MAIL_OVERHEAD
+            group = self._watches.get(record.ref)
+            if group is None:
+                return None
+            return (GroupJoined if record.joined else GroupLeft)(group, Pid(record.pid), record.ref)
+        if isinstance(record, wire.CancelSignal):
+            self._cancels.discard(record.sender)
+            self.cancel_received = True
+            return Cancel(Pid(record.sender), cancel_reason(record.grace))
+        self._observe_death(record.pid)
+        reason = reason_from_wire(record.reason)
+        if isinstance(record, wire.Exit):
+            return Exit(Pid(record.pid), record.ref, reason)
+        return LinkDown(Pid(record.pid), reason)
+
+    def _observe_death(self, pid: str) -> None:
+        self.observed_dead[pid] = None
+        if len(self.observed_dead) > MAX_OBSERVED_DEAD:
+            del self.observed_dead[next(iter(self.observed_dead))]
+
+    # --- invariants ---------------------------------------------------------------------------------------------------
+
+    def check_invariants(self) -> None:
+        """Raise ValueError if the counts and the queues disagree, or a notice is held that is due."""
+        mail = sum(entry.size for entry in self._inbox if entry.connection is None)
+        data = sum(entry.size for entry in self._inbox if entry.connection is not None)
+        mail += sum(MAIL_OVERHEAD for event in self._events if isinstance(event.record, wire.GroupChanged))
+        if (mail, data) != (self.unread, self.unread_data):
+            raise ValueError(f"counted {self.unread} and {self.unread_data} bytes, there are {mail} and {data}")
+        if self._held and self._is_due(self._held[0].mark):
+            raise ValueError("a notice is held that is due")
+        for queue in (self._inbox, self._events):
+            arrivals = [entry.arrival for entry in queue]
+            if arrivals != sorted(arrivals):
+                raise ValueError("a queue is out of order")
+        if self.data_ended and len(self._connections):
+            raise ValueError("a connection outlives its channel")

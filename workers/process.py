@@ -1,0 +1,387 @@
+"""What a handler imports to be a process among others: send, spawn, monitor, link, receive.
+
+    from wsrelay.workers import process
+
+    def room():
+        for message in process.inbox():
+            process.send(message.sender, "echo", message.payload)
+
+In an `async def` handler the same calls are awaited (`await process.monitor(pid)`, `async for message in process.inbox()`); in
+a plain one they block and return the value itself. A signature cannot say both, so it says `Any`, and the docstring says what
+comes. `send`, `cancel` and `terminate` have happened when they return, in both: awaiting them waits until the socket has taken
+what it could not take at once.
+
+Only the handler's own thread may call this module, except for `pid` and for `send` to PIDs, which any thread may. Signal
+handlers may call it too. A forked child has no part in it: every call raises ChannelLost there (S11).
+
+Timeouts and durations are seconds, or strings such as `200ms`, `30s`, `1m30s`. Arguments, payloads and returned values are what
+msgpack carries: None, bool, int, float, str, bytes, list, tuple (arrives as a list) and dict. What cannot be carried raises
+Invalid, which names the type and its place. Every error is a ProcessError. A wait that an exception or a cancelled task cuts
+short has no effect on what was asked: a `spawn` given up may still have spawned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
+
+from ..kernel.wire import messages as _wire
+from ..kernel.wire.errors import (
+    AlreadyExists,
+    ChannelLost,
+    Invalid,
+    LimitExceeded,
+    NoProc,
+    NotFound,
+    NotPermitted,
+    ProcessError,
+    Timeout,
+)
+from ..kernel.wire.pid import Pid, check_name
+from ..kernel.wire.quantities import parse_duration
+from .core import outgoing as _outgoing
+from .core.items import Cancel, Event, Exit, ExitError, GroupJoined, GroupLeft, LinkDown, Message, Reason
+from .core.mailbox import Removal, Stream
+from .core.packing import pack
+from .shell import sending as _sending
+from .shell.executions import execute
+from .shell.groups import Groups
+from .shell.runtime import current
+
+__all__ = [
+    "AlreadyExists",
+    "Cancel",
+    "ChannelLost",
+    "Exit",
+    "ExitError",
+    "GroupJoined",
+    "GroupLeft",
+    "Invalid",
+    "LimitExceeded",
+    "LinkDown",
+    "Message",
+    "NoProc",
+    "NotFound",
+    "NotPermitted",
+    "Pid",
+    "ProcessError",
+    "Reason",
+    "Timeout",
+    "cancel",
+    "events",
+    "exec",
+    "groups",
+    "inbox",
+    "link",
+    "monitor",
+    "pid",
+    "receive",
+    "registry",
+    "send",
+    "set_options",
+    "spawn",
+    "spawn_linked",
+    "spawn_linked_monitored",
+    "spawn_monitored",
+    "terminate",
+    "unlink",
+    "unmonitor",
+]
+
+Element = TypeVar("Element")
+
+
+def pid() -> Pid:
+    """Return this process's own PID. Never awaited."""
+    return current().pid
+
+
+# --- sending ----------------------------------------------------------------------------------------------------------
+
+
+def send(destination: str | Iterable[str], topic: str, payload: Any = None) -> Any:
+    """Send a message to a PID, to a registered name, or to several of them (S6). Returns None.
+
+    When it returns, or has been awaited, the bytes have left this process (S7); that is no promise of delivery. To a
+    WebSocket connection, `ws.send {type, data}`, `ws.close {code, reason}` and `ws.control {target_pid, message_topic,
+    metadata, heartbeat_interval}` are commands; any other topic reaches the client as the JSON text `{"topic", "data"}`
+    (S52). A destination that has ended is skipped.
+
+    Raises NotFound for an unknown name, and for a single PID whose end this process has received (S8; the latest 65,536
+    are remembered); Invalid for a malformed PID, a reserved topic (S9) or a payload that the destination cannot carry;
+    LimitExceeded for a message over 16 MiB.
+    """
+    runtime = current()
+    _outgoing.check_topic(topic)
+    destinations = _outgoing.read_destinations(destination)
+    if not destinations.names:
+        return _sending.send_to_pids(runtime, destinations, destinations.pids, topic, payload)
+    runtime.require_handler_thread()
+    if runtime.port is not None:
+        return _sending.send_to_names_async(runtime, destinations, topic, payload)
+    found = tuple(_sending.lookup(runtime, name) for name in destinations.names)
+    return _sending.send_to_pids(
+        runtime, destinations, destinations.pids + _sending.known(destinations, found), topic, payload
+    )
+
+
+def cancel(pid: str, grace: float | str | None = None) -> Any:
+    """Ask a process to end (S29): it receives a Cancel. Returns None. A connection is closed with 1001.
+
+    With `grace` it is killed if it is still alive after that time. Raises Invalid.
+    """
+    runtime = current()
+    runtime.require_handler_thread()
+    data = runtime.data
+    limit = None if grace is None else _outgoing.milliseconds(grace, "grace")
+    frames = _outgoing.compose_cancel(_outgoing.check_pid(pid), limit, 0 if data is None else data.gateway)
+    return runtime.post(frames, data)
+
+
+def terminate(pid: str) -> Any:
+    """Kill a process, whatever it does (S30). Returns None, at once. A connection is closed with 1011. Raises Invalid."""
+    runtime = current()
+    runtime.require_handler_thread()
+    data = runtime.data
+    frames = _outgoing.compose_terminate(_outgoing.check_pid(pid), 0 if data is None else data.gateway)
+    return runtime.terminate(frames)
+
+
+# --- spawning ---------------------------------------------------------------------------------------------------------
+
+
+def spawn(entry: str, host: str, *args: Any, name: str | None = None) -> Any:
+    """Start the `process.python` entry on the `process.host`, both by id, with these arguments (S3). Returns its Pid.
+
+    With `name` it has that name before it can run (S5). Messages sent to it at once are queued until it runs. A failure of
+    its own, of its import too, is its exit. Raises NotFound for an unknown entry or host, LimitExceeded for a full host,
+    AlreadyExists for a taken name, whose `pid` is the holder (None if it is kept for a service that does not run), and
+    then nothing is spawned; Invalid for arguments that cannot be carried.
+    """
+    return _spawn(entry, host, args, name, link=False, monitor=False)
+
+
+def spawn_monitored(entry: str, host: str, *args: Any, name: str | None = None) -> Any:
+    """`spawn` and `monitor` in one step: not even an early death is missed (S4). Returns `(Pid, ref)`."""
+    return _spawn(entry, host, args, name, link=False, monitor=True)
+
+
+def spawn_linked(entry: str, host: str, *args: Any, name: str | None = None) -> Any:
+    """`spawn` and `link` in one step (S4). Returns its Pid."""
+    return _spawn(entry, host, args, name, link=True, monitor=False)
+
+
+def spawn_linked_monitored(entry: str, host: str, *args: Any, name: str | None = None) -> Any:
+    """`spawn`, `link` and `monitor` in one step (S4). Returns `(Pid, ref)`."""
+    return _spawn(entry, host, args, name, link=True, monitor=True)
+
+
+def _spawn(entry: str, host: str, args: tuple[Any, ...], name: str | None, *, link: bool, monitor: bool) -> Any:
+    runtime = current()
+    _outgoing.check_ids(entry, host)
+    packed = pack(args, "args")
+
+    def make(request: int) -> tuple[Any, ...]:
+        if name is None:
+            return _wire.Spawn(request, entry, host, packed, link, monitor)
+        return _wire.SpawnNamed(request, entry, host, packed, link, monitor, name)
+
+    def finish(request: int, value: Any) -> Pid | tuple[Pid, int]:
+        child = Pid(value)
+        return (child, request) if monitor else child
+
+    if name is not None:
+        name = check_name(name)
+    return runtime.request(make, finish)
+
+
+def exec(entry: str, host: str, *args: Any, timeout: float | str | None = None) -> Any:
+    """Run a `process.python` entry to its end, and return what its handler returns (S34).
+
+    It is a process of its own, and its EXIT never shows among the events. Raises ExitError, whose `reason` says why, when
+    it ends in any other way than by returning (after a CANCEL too); Timeout when `timeout` runs out first, and then it is
+    killed; and what `spawn` raises. It is also killed when this process ends, or stops waiting (a cancelled task, an
+    exception of a signal handler).
+    """
+    runtime = current()
+    _outgoing.check_ids(entry, host)
+    packed = pack(args, "args")
+    limit = None if timeout is None else _outgoing.milliseconds(timeout, "timeout")
+    return execute(runtime, lambda request: _wire.Execute(request, entry, host, packed, limit))
+
+
+# --- monitors and links -----------------------------------------------------------------------------------------------
+
+
+def monitor(pid: str) -> Any:
+    """Have an Exit arrive among the events when the process ends, or if it already has (S19, S20). Returns a ref, an int.
+
+    Each call makes a monitor of its own. Raises Invalid.
+    """
+    watched = _outgoing.check_pid(pid)
+    return current().request(lambda request: _wire.Monitor(request, watched), lambda request, value: request)
+
+
+def unmonitor(ref_or_pid: int | str, flush: bool = False) -> Any:
+    """Remove the monitor with this ref, or all of this process's monitors of this PID (S19). Returns None.
+
+    From then on no Exit of it is queued; one that was queued before stays, unless `flush` (S21). Raises Invalid.
+    """
+    if isinstance(ref_or_pid, int) and not isinstance(ref_or_pid, bool):
+        ref = ref_or_pid
+        if not 0 < ref < 1 << 63:
+            raise Invalid(f"expected a ref that monitor returned, got {ref}")
+        return _remove(Removal(_wire.Exit, ref), lambda request: _wire.Unmonitor(request, ref), flush=flush)
+    watched = _outgoing.check_pid(ref_or_pid)
+    return _remove(Removal(_wire.Exit, watched), lambda request: _wire.UnmonitorAll(request, watched), flush=flush)
+
+
+def link(pid: str) -> Any:
+    """Link this process and another: if one ends abnormally, so does the other, unless it traps links (S23, S25).
+    Returns None.
+
+    Raises Invalid, and NoProc if the other has already ended and this process does not trap links; one that does
+    receives a LinkDown instead (S24).
+    """
+    peer = _outgoing.check_pid(pid)
+    return current().request(lambda request: _wire.Link(request, peer), _sending.nothing)
+
+
+def unlink(pid: str) -> Any:
+    """Remove the link with another process. From then on it has no effect, save for a LinkDown already queued (S27).
+    Returns None. Raises Invalid."""
+    peer = _outgoing.check_pid(pid)
+    return _remove(Removal(_wire.LinkDown, peer), lambda request: _wire.Unlink(request, peer), flush=False)
+
+
+def _remove(removal: Removal, make: Any, *, flush: bool) -> Any:
+    """Ask for a removal; what it removes is dropped from the moment it is asked for to the answer."""
+    runtime = current()
+    runtime.require_handler_thread()
+
+    def asked(request: int) -> tuple[Any, ...]:
+        record: tuple[Any, ...] = make(request)
+        runtime.change_mailbox(lambda mailbox: mailbox.begin_removal(removal))
+        return record
+
+    def settle() -> None:
+        runtime.mailbox.end_removal(removal, flush=flush)
+
+    return runtime.request(asked, _sending.nothing, settle)
+
+
+def set_options(*, trap_links: bool) -> Any:
+    """With `trap_links`, the abnormal end of a linked process arrives as a LinkDown and does not kill this one (S25).
+
+    Holds for every end after it returns (S28). Returns None.
+    """
+    wanted = bool(trap_links)
+    return current().request(lambda request: _wire.SetOptions(request, wanted), _sending.nothing)
+
+
+# --- receiving --------------------------------------------------------------------------------------------------------
+
+
+def receive(timeout: float | str | None = None) -> Any:
+    """Return the next Message or event, in the order in which they arrived.
+
+    Blocks until there is one; raises Timeout when `timeout` runs out before. 0 looks only at what is already there.
+    """
+    return _receive(Stream.BOTH, timeout)
+
+
+def _receive(stream: Stream, timeout: float | str | None) -> Any:
+    runtime = current()
+    runtime.require_handler_thread()
+    try:
+        seconds = None if timeout is None else parse_duration(timeout)
+    except ValueError as error:
+        raise Invalid(f"timeout: {error}") from None
+    if runtime.port is not None:
+        return runtime.port.receive(stream, seconds)
+    return runtime.receive(stream, seconds)
+
+
+class Receiver(Generic[Element]):
+    """What `inbox` and `events` return: an endless iterable, `for` in a plain handler, `async for` in an async one."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def receive(self, timeout: float | str | None = None) -> Any:
+        """Return the next item. Raises Timeout when `timeout` runs out before there is one."""
+        return _receive(self._stream, timeout)
+
+    def __iter__(self) -> Receiver[Element]:
+        if current().port is not None:
+            raise Invalid("this handler is async: iterate with `async for`")
+        return self
+
+    def __next__(self) -> Element:
+        item: Element = _receive(self._stream, None)
+        return item
+
+    def __aiter__(self) -> Receiver[Element]:
+        if current().port is None:
+            raise Invalid("this handler is not async: iterate with `for`")
+        return self
+
+    async def __anext__(self) -> Element:
+        item: Element = await _receive(self._stream, None)
+        return item
+
+
+_inbox: Receiver[Message] = Receiver(Stream.INBOX)
+_events: Receiver[Event] = Receiver(Stream.EVENTS)
+
+
+def inbox() -> Receiver[Message]:
+    """Return the mail of this process: an endless iterable of Message, with `receive(timeout=None)`."""
+    return _inbox
+
+
+def events() -> Receiver[Event]:
+    """Return the events of this process: an endless iterable with `receive(timeout=None)`.
+
+    They are Exit, LinkDown, Cancel, GroupJoined and GroupLeft.
+    """
+    return _events
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+class Registry:
+    """`process.registry`: one live process for a name, any number of names for a process (S32)."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def register(name: str, pid: str | None = None) -> Any:
+        """Give a process, this one by default, a name. Returns None. Giving the same name again changes nothing.
+
+        Raises AlreadyExists, whose `pid` is the holder; NoProc for a process that has ended; Invalid.
+        """
+        runtime = current()
+        name = check_name(name)
+        holder = runtime.pid if pid is None else _outgoing.check_pid(pid)
+        return runtime.request(lambda request: _wire.Register(request, name, holder), _sending.nothing)
+
+    @staticmethod
+    def lookup(name: str) -> Any:
+        """Return the Pid of the process with this name, None if there is none. Raises Invalid."""
+        return _sending.lookup(current(), check_name(name))
+
+    @staticmethod
+    def unregister(name: str) -> Any:
+        """Take a name away. Returns None. Raises NotFound, and NotPermitted for a name that is another's; Invalid."""
+        name = check_name(name)
+        return current().request(lambda request: _wire.Unregister(request, name), _sending.nothing)
+
+
+registry = Registry()
+
+
+groups = Groups()

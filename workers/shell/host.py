@@ -1,0 +1,112 @@
+"""The fork server: a fresh, single-threaded process without an event loop that imports once and forks workers on request.
+
+    python -m wsrelay.workers.shell.host CONTROL_FD SUPERVISORS_OS_PID
+
+It holds no worker's channel: the one that comes with a `Fork` goes to the child and is closed here. The workers are children of
+the supervisor, its siblings, so its end is not theirs.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pwd
+import select
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+from ...kernel.wire import messages as wire
+from ...kernel.wire.channel import Channel
+from ...kernel.wire.configuration import HostConfiguration, unpack
+from .. import http, process  # noqa: F401  # what every handler imports
+from . import system
+from .preload import preload
+from .worker import run_newborn
+
+
+class ForkServer:
+    """One host, from its configuration on."""
+
+    def __init__(self, end: socket.socket, supervisor: int) -> None:
+        """`end` is its end of the channel to the supervisor, whose os_pid is `supervisor`."""
+        self._end = end
+        self._channel = Channel(end, wire.SUPERVISOR_TO_HOST, descriptors=True)
+        self._supervisor = supervisor
+        self._configuration: HostConfiguration | None = None
+
+    def serve(self) -> NoReturn:
+        """Do what the supervisor asks, until it is gone."""
+        poll = select.poll()
+        poll.register(self._end, select.POLLIN)
+        while True:
+            poll.poll()
+            for record in self._channel.receive():
+                if isinstance(record, wire.ConfigureHost):
+                    self._configure(unpack(HostConfiguration, record.configuration))
+                elif isinstance(record, wire.Fork):
+                    self._fork(record.worker)
+            if self._channel.ended or self._channel.violation is not None:
+                os._exit(0)
+
+    def _configure(self, configuration: HostConfiguration) -> None:
+        if configuration.user is not None:
+            become(configuration.user)
+        system.die_with_parent(self._supervisor)
+        refused = preload(configuration.sources) if configuration.preload else []
+        gc.collect()
+        gc.freeze()  # the collector would touch, and so copy, every page that is shared with the workers
+        self._configuration = configuration
+        self._answer(wire.HostReady(tuple((source, why[:1024]) for source, why in refused)))
+
+    def _fork(self, worker: int) -> None:
+        try:
+            control = self._channel.take_descriptor()
+        except OSError as error:
+            self._answer(wire.ForkFailed(worker, str(error)))
+            return
+        configuration = self._configuration
+        try:
+            if configuration is None:
+                raise OSError("the host is not configured")
+            os_pid = system.fork_sibling()
+        except OSError as error:
+            os.close(control)
+            self._answer(wire.ForkFailed(worker, str(error)))
+            return
+        if os_pid == 0:
+            self._end.detach()  # the descriptor is closed with all others; its number will be another's
+            run_newborn(control, self._supervisor, configuration.limits)
+        os.close(control)
+        self._answer(wire.Forked(worker, os_pid))
+
+    def _answer(self, record: tuple[object, ...]) -> None:
+        self._channel.send(record)
+        while not self._channel.flush():
+            select.select([], [self._end], [])
+
+
+def become(user: str) -> None:
+    """Change to this user, with its groups, for good."""
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        sys.exit(f"wsrelay host: there is no user {user!r}")
+    os.initgroups(user, entry.pw_gid)
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
+    os.environ.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """The command line: the control channel's descriptor, and the supervisor's os_pid."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides what Ctrl-C means
+    end, supervisor = socket.socket(fileno=int(arguments[0])), int(arguments[1])
+    end.set_inheritable(False)
+    system.die_with_parent(supervisor)
+    ForkServer(end, supervisor).serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

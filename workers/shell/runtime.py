@@ -1,0 +1,404 @@
+"""The runtime's side of a worker process: reads its channels into the mailbox, writes its frames, waits.
+
+One object for each process, which holds the channels, the mailbox and the requests under way, and does what the core decides.
+`process` is the face of it. Waiting blocks here; while an async handler runs, an `AsyncPort` waits instead.
+
+Only the thread that runs the handler reads. Every thread may send.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ...kernel.wire import messages as wire
+from ...kernel.wire.channel import Channel
+from ...kernel.wire.errors import ChannelLost, Invalid, ProcessError, ProtocolViolation, Timeout
+from ...kernel.wire.pid import Pid
+from ...kernel.wire.reason import EXCEPTION, WireReason, make_reason
+from ..core.items import Item
+from ..core.mailbox import Mailbox, Stream
+from ..core.outgoing import Frames, frame
+from ..core.requests import Answer, Requests, value_of
+from .asynchronous import TERMINATE_PATIENCE, AsyncPort
+from .channels import READ_SIZE, Duplex, control_channel, data_channel
+from .shield import Shield
+from .writer import Outgoing, Writer
+
+_LAST_WORD_PATIENCE = 5.0
+"""Seconds for the report of a process that is over its limit."""
+
+_LONGEST_POLL = 86400.0
+"""Seconds: poll(2) takes 31 bits of milliseconds. Who waits longer looks again."""
+
+Make = Callable[[int], tuple[Any, ...]]
+Finish = Callable[[int, Any], Any]
+
+
+class Runtime:
+    """What a worker process is to the rest of the runtime."""
+
+    def __init__(self, control_end: socket.socket) -> None:
+        """`control_end` is this worker's end of its control channel."""
+        self.control = control_channel(control_end)
+        self.data: Duplex | None = None
+        self.mailbox = Mailbox()
+        self.requests = Requests()
+        self.pid = Pid("")
+        """Empty in a function worker between invocations: then nothing is received."""
+        self.start: wire.Start | None = None
+        self.invoke: wire.Invoke | None = None
+        self.http_request: wire.Request | None = None
+        """The Request of the invocation that runs or is about to."""
+        self.http_gateway = 0
+        """The incarnation of the gateway that sent it."""
+        self.port: AsyncPort | None = None
+        """Set while an async handler runs."""
+        self.forked = False
+        self._shield = Shield()
+        self._thread = threading.get_ident()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._waits = 0
+        """How many waits are under way: more than one if a signal handler waits too."""
+        self._on_control: dict[type, Callable[[Any], None]] = {
+            wire.Start: self._handle_start,
+            wire.OpenData: self._handle_open_data,
+            wire.Deliver: self._handle_signal,
+            wire.Exit: self._handle_signal,
+            wire.LinkDown: self._handle_signal,
+            wire.CancelSignal: self._handle_signal,
+            wire.Reply: self.requests.answered,
+            wire.Failed: self.requests.answered,
+            wire.Members: self.requests.answered,
+            wire.Executed: self.requests.answered,
+            wire.GroupChanged: self._handle_signal,
+            wire.Invoke: self._handle_invoke,
+        }
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def read_control(self) -> None:
+        """Read once from the supervisor. Ends this process if the supervisor is gone or its mail is over its bound."""
+        self._read(self.control.reader, lambda record: self._on_control[type(record)](record))
+        if self.control.over:
+            self.lost()
+        if self.mailbox.overflown:
+            detail = f"more than {self.mailbox.limit} bytes of mail from other processes were unread"
+            self.end_at_once(make_reason("limit:mailbox", detail))
+
+    def read_data(self) -> None:
+        """Read once from the gateway."""
+        data = self.data
+        if data is not None:
+            self._read(data.reader, self._handle_data)
+            if data.over and data is self.data:
+                with self._shield:
+                    self._close_data()
+
+    def _read(self, reader: Channel, handle: Callable[[tuple[Any, ...]], None]) -> None:
+        self._require_no_reading()
+        try:
+            with self._shield:
+                for record in reader.receive(READ_SIZE):
+                    handle(record)
+        except BaseException as error:
+            if self._shield.torn:  # what was read and not kept is a hole in a stream: end rather than go on (S43)
+                detail = f"{type(error).__name__} while mail was being read: {error}"
+                self.end_at_once(make_reason(EXCEPTION, detail))
+            raise
+
+    def _require_no_reading(self) -> None:
+        if self._shield.active:
+            raise Invalid("a signal handler has interrupted the reading of mail: it may send, but not wait")
+
+    def _handle_start(self, start: wire.Start) -> None:
+        self.start = start
+        self.pid = Pid(start.pid)
+        self.mailbox.limit = start.mailbox
+
+    def _handle_signal(
+        self, signal: wire.Deliver | wire.Exit | wire.LinkDown | wire.CancelSignal | wire.GroupChanged
+    ) -> None:
+        if not self.pid:
+            return  # for an invocation that has ended
+        if isinstance(signal, wire.Deliver):
+            self.mailbox.deliver(signal)
+        elif isinstance(signal, wire.CancelSignal):
+            self.mailbox.cancel(signal)
+        elif isinstance(signal, wire.GroupChanged):
+            self.mailbox.group_changed(signal)
+        else:
+            self.mailbox.notify(signal)
+
+    def _handle_invoke(self, invoke: wire.Invoke) -> None:
+        self.mailbox.reset()
+        self.invoke = invoke
+        self.pid = Pid(invoke.pid)
+
+    def end_invocation(self) -> None:
+        """The invocation is over: nothing is received until the next (S57)."""
+        with self._shield:
+            self.pid = Pid("")
+            self.invoke = self.http_request = None
+            self.mailbox.reset()
+
+    def _handle_open_data(self, record: wire.OpenData) -> None:
+        try:
+            descriptor = self.control.reader.take_descriptor()
+        except (OSError, ProtocolViolation) as error:
+            self.end_at_once(make_reason(EXCEPTION, f"no data channel: {error}"))
+        if self.data is not None:
+            for earlier in self.data.reader.drain():
+                self._handle_data(earlier)
+            self._close_data()
+        self.data = data_channel(socket.socket(fileno=descriptor), record.gateway)
+        self.mailbox.open_data(record.gateway)
+        if self.port is not None:
+            self.port.update()
+
+    def _handle_data(self, record: tuple[Any, ...]) -> None:
+        if isinstance(record, wire.Request):
+            self.mailbox.skip_data()
+            self.http_request, self.http_gateway = record, self.mailbox.gateway
+        elif self.start is not None and not self.start.pid and self.http_request is None:
+            self.mailbox.skip_data()  # for an invocation that has ended
+        else:
+            self.mailbox.read_data(record)
+
+    def _close_data(self) -> None:
+        if self.data is not None:
+            if self.port is not None:
+                self.port.forget(self.data)
+            self.data.close()
+            self.data = None
+            self.mailbox.end_data()
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    def wait(self, deadline: float | None = None, *, with_data: bool = True) -> bool:
+        """Block until something was read, and read it. Returns whether anything happened before `deadline`.
+
+        `deadline` is on the monotonic clock. Unsent frames are written meanwhile.
+        """
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        for channel in (self.control, self.data):
+            if channel is not None:
+                reads = channel is self.control or (with_data and self.mailbox.wants_data)
+                mask = select.POLLIN * reads | select.POLLOUT * (not channel.writer.idle)
+                if mask:
+                    poll.register(channel.fileno(), mask)
+        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+        ready = dict(poll.poll(None if remaining is None else math.ceil(min(remaining, _LONGEST_POLL) * 1000)))
+        self._serve(ready)
+        return bool(ready)
+
+    def _serve(self, ready: dict[int, int]) -> None:
+        if ready.pop(self._wake, 0):
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+        for descriptor, what in ready.items():
+            channel = self.control if descriptor == self.control.fileno() else self.data
+            if channel is None or channel.fileno() != descriptor:
+                continue  # the other one has replaced it
+            if what & select.POLLOUT:
+                channel.writer.flush()
+            if what & ~select.POLLOUT:
+                if channel is self.control:
+                    self.read_control()
+                else:
+                    self.read_data()
+
+    def receive(self, stream: Stream, timeout: float | None) -> Item:
+        """Block until there is an item. Raises Timeout after `timeout` seconds."""
+        item = self.mailbox.take(stream)
+        if item is not None:
+            return item
+        deadline = None if timeout is None else time.monotonic() + timeout
+        waits = self._waits
+        try:
+            self._waits = waits + 1
+            while (item := self.mailbox.take(stream)) is None:
+                if not self.wait(deadline) and deadline is not None and time.monotonic() >= deadline:
+                    raise Timeout(f"nothing came within {timeout:g} s")
+        finally:
+            self._end_wait(waits)
+        return item
+
+    def _end_wait(self, waits: int) -> None:
+        """A wait is over. If it was a signal handler's, what that interrupted sleeps on, though it may have an item or an
+        answer now: wake it."""
+        self._waits = waits
+        if waits:
+            os.eventfd_write(self._wake, 1)
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    @property
+    def in_handler_thread(self) -> bool:
+        """Whether the caller is the thread that runs the handler."""
+        return threading.get_ident() == self._thread
+
+    def require_handler_thread(self) -> None:
+        """Raise Invalid in any other thread than the handler's."""
+        if not self.in_handler_thread:
+            raise Invalid("only the handler's thread may do this; other threads may send to PIDs")
+
+    def post(self, frames: Frames, data: Duplex | None) -> Any:
+        """Write the frames of a message; `data` is the channel that they were made for. When this returns, or what it
+        returns has been awaited, they have left this process (S7)."""
+        unsent: list[tuple[Duplex, Outgoing]] = []
+        if frames.control is not None:
+            self._write(self.control, frames.control, unsent)
+        if frames.data is not None and data is not None:
+            self._write(data, frames.data, unsent)
+        if self.control.writer.broken:
+            self.lost()
+        if self.port is not None and self.in_handler_thread:
+            return self.port.sent(unsent)
+        for channel, outgoing in unsent:
+            channel.writer.wait(outgoing)
+        return None
+
+    def terminate(self, frames: Frames) -> Any:
+        """Write the frames of `terminate`: on control only if there is no data frame, or it cannot be written in time."""
+        data = self.data
+        if frames.data is None or frames.control is None or data is None:
+            return self.post(frames, data)
+        self.require_handler_thread()
+        outgoing = data.writer.write(frames.data)
+        if data.writer.is_out(outgoing):
+            return self.post(Frames(), data)
+        if self.port is not None:
+            return self.port.terminate(data, outgoing, Frames(control=frames.control))
+        if not data.writer.wait(outgoing, time.monotonic() + TERMINATE_PATIENCE):
+            self.post(Frames(control=frames.control), data)
+        return None
+
+    @staticmethod
+    def _write(channel: Duplex, encoded: bytes, unsent: list[tuple[Duplex, Outgoing]]) -> None:
+        outgoing = channel.writer.write(encoded)
+        if not channel.writer.is_out(outgoing):
+            unsent.append((channel, outgoing))
+
+    def request(self, make: Make, finish: Finish, settle: Callable[[], None] | None = None) -> Any:
+        """Ask the supervisor and return `finish(request, value)`; raises the error it answers.
+
+        `settle` is called when the answer is read, before anything that was written after it.
+        """
+        self.require_handler_thread()
+        if self.port is not None:
+            return self.port.request(make, finish, settle)
+        answers: list[Answer] = []
+        request = self.open_request(make, answers.append, settle)
+        waits = self._waits
+        try:
+            self._waits = waits + 1
+            while not answers:
+                self.wait(with_data=False)
+        finally:
+            self._end_wait(waits)
+        return finish(request, value_of(answers[0]))
+
+    def open_request(self, make: Make, on_answer: Callable[[Answer], None], settle: Callable[[], None] | None) -> int:
+        """Write a request and return its id. `on_answer` is called when the answer is read."""
+
+        def answered(answer: Answer) -> None:
+            if settle is not None:
+                settle()
+            on_answer(answer)
+
+        request = self.requests.open(answered)
+        try:
+            outgoing = self.control.writer.write(frame(make(request)))
+        except ProcessError:
+            self.requests.withdraw(request)
+            raise
+        if self.control.writer.broken:
+            self.lost()
+        if self.port is None:
+            self.control.writer.wait(outgoing)
+        else:
+            self.port.sent([(self.control, outgoing)])
+        return request
+
+    def change_mailbox(self, change: Callable[[Mailbox], None]) -> None:
+        """Change the mailbox without a signal handler in between. Raises Invalid in one that interrupts the reading."""
+        self._require_no_reading()
+        with self._shield:
+            change(self.mailbox)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def lost(self) -> NoReturn:
+        """The supervisor has closed the control channel: it is gone, or about to kill this process."""
+        if self.forked:
+            raise ChannelLost("a forked child has no channel to the runtime")
+        os._exit(1)
+
+    def end_at_once(self, reason: WireReason) -> NoReturn:
+        """Report an end that the library decides, and end without running any more of the handler."""
+        try:
+            outgoing = self.control.writer.write(frame(wire.ExitReport(reason)), last=True)
+            self.control.writer.wait(outgoing, time.monotonic() + _LAST_WORD_PATIENCE)
+        finally:
+            os._exit(1)
+
+    def flush(self) -> None:
+        """Block until everything that was sent has left this process."""
+        for channel in (self.data, self.control):
+            if channel is not None:
+                flush_writer(channel.writer)
+
+    def report(self, reason: WireReason) -> None:
+        """Write the exit report, the last frame on control, behind everything else."""
+        self.flush()
+        writer = self.control.writer
+        writer.wait(writer.write(frame(wire.ExitReport(reason)), last=True))
+
+    def close_in_fork(self) -> None:
+        """This is a forked child: it has no channel (S11)."""
+        self.forked = True
+        for channel in (self.control, self.data):
+            if channel is not None:
+                channel.close_in_fork()
+        os.close(self._wake)
+
+
+def flush_writer(writer: Writer) -> None:
+    """Block until nothing waits in `writer`, or its channel is gone."""
+    while not writer.flush():
+        writer.wait_writable(1.0)
+
+
+_current: Runtime | None = None
+
+
+def current() -> Runtime:
+    """Return this process's runtime. Raises ProcessError outside of a worker, ChannelLost in a forked child."""
+    if _current is None:
+        raise ProcessError("this works only in a handler that wsrelay runs")
+    if _current.forked:
+        raise ChannelLost("a forked child has no channel to the runtime: only the process that was spawned has one")
+    return _current
+
+
+def install(runtime: Runtime | None) -> None:
+    """Make `runtime` this process's."""
+    global _current
+    _current = runtime
+
+
+def _close_in_fork() -> None:
+    if _current is not None and not _current.forked:
+        _current.close_in_fork()
+
+
+os.register_at_fork(after_in_child=_close_in_fork)

@@ -1,0 +1,186 @@
+"""The main of a worker: from its birth to its exit.
+
+A newborn closes what it inherited and waits for `Start`; until it has read that, it stays in the host's process group, where
+the supervisor finds it. Then it runs its one handler, or invocation after invocation (S57), and reports how that ended. It
+leaves by `os._exit` always: nothing of the host's that is still on its stack may run.
+
+At a handler's end the `atexit` callbacks run and stdout and stderr are flushed; then the exit report is written, the last frame.
+Threads that are not daemons are not waited for: a process ends when its handler does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import inspect
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+import threading
+from typing import Any, NoReturn
+
+from ...kernel.wire import messages as wire
+from ...kernel.wire.configuration import HostLimits
+from ...kernel.wire.reason import CANCELLED, NORMAL, make_reason
+from ..core.exchange import Request, Response
+from ..core.outgoing import Frames, frame
+from ..core.packing import unpack
+from . import invocation, system
+from .asynchronous import AsyncPort
+from .ending import Ending, ending_of_error, ending_of_value, flush_output
+from .loader import load_entry
+from .runtime import Runtime, flush_writer, install
+
+
+def run_newborn(control: int, expected_parent: int, limits: HostLimits) -> NoReturn:
+    """Be a worker, right after the fork. `control` is the descriptor of its control channel."""
+    try:
+        system.close_descriptors_except(control)
+        system.die_with_parent(expected_parent)
+        system.adopt_orphans()
+        system.renounce_privileges()
+        runtime = Runtime(socket.socket(fileno=control))
+        while runtime.start is None:
+            runtime.wait(with_data=False)
+        _leave_host(limits)
+        install(runtime)
+        if runtime.start.pid:
+            _run_actor(runtime, runtime.start)
+        else:
+            _run_function_worker(runtime)
+    except BaseException as error:  # the runtime's own failure: the supervisor has the exit code, people the traceback
+        with contextlib.suppress(BaseException):
+            sys.excepthook(type(error), error, error.__traceback__)
+            flush_output()
+    finally:
+        os._exit(1)
+
+
+def _leave_host(limits: HostLimits) -> None:
+    """Leave the host's group and session, and what else is shared with it."""
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # the host's doing, which programs that a handler starts would inherit
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    system.redirect_stdin()
+    if limits.open_files is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        soft = limits.open_files if hard == resource.RLIM_INFINITY else min(limits.open_files, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    random.seed()
+
+
+# --- an actor ---------------------------------------------------------------------------------------------------------
+
+
+def _run_actor(runtime: Runtime, start: wire.Start) -> NoReturn:
+    try:
+        value = _call(runtime, start.source, start.method, unpack(start.arguments))
+    except BaseException as error:
+        ending = ending_of_error(error)
+    else:
+        ending = ending_of_value(value, cancelled=runtime.mailbox.cancel_received)
+    _finish(runtime, ending)
+
+
+def _call(runtime: Runtime, source: str, method: str, arguments: list[Any]) -> Any:
+    """Import and run the handler, `async def` or not."""
+    handler = load_entry(source, method)
+    result = handler(*arguments)
+    if not inspect.iscoroutine(result):
+        return result
+    try:
+        with asyncio.Runner() as runner:
+            runtime.port = AsyncPort(runtime, runner.get_loop())
+            return runner.run(result)
+    finally:
+        runtime.port = None
+
+
+def _finish(runtime: Runtime, ending: Ending) -> NoReturn:
+    """Run what is to run at exit, report, and exit."""
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    with contextlib.suppress(BaseException):  # a signal handler that raises: the end is decided
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    if ending.message:
+        with contextlib.suppress(Exception):
+            sys.stderr.write(f"{ending.message}\n")
+    flush_output()
+    if ending.report is None:
+        runtime.flush()
+    else:
+        runtime.report(ending.report)
+    os._exit(ending.code)
+
+
+# --- a function worker ------------------------------------------------------------------------------------------------
+
+
+def _run_function_worker(runtime: Runtime) -> NoReturn:
+    while True:
+        invoke, request = _wait_for_invocation(runtime)
+        _run_invocation(runtime, invoke, request)
+
+
+def _wait_for_invocation(runtime: Runtime) -> tuple[wire.Invoke, wire.Request]:
+    """Wait for the supervisor's word and the gateway's: they come on two channels, in any order."""
+    while True:
+        invoke, request = runtime.invoke, runtime.http_request
+        if invoke is not None and request is not None:
+            if request.pid == invoke.pid:
+                return invoke, request
+            runtime.http_request = None
+        runtime.wait()
+
+
+def _run_invocation(runtime: Runtime, invoke: wire.Invoke, request: wire.Request) -> None:
+    """Run one invocation. Returns if the process may serve another (S57)."""
+    response = Response()
+    invocation.begin(Request(request), response)
+    try:
+        _call(runtime, invoke.source, invoke.method, [])
+    except BaseException as error:
+        ending = ending_of_error(error)
+        if not ending.clean:
+            _finish(runtime, ending)
+        reusable = False
+    else:
+        cancelled = runtime.mailbox.cancel_received
+        ending = Ending(make_reason(CANCELLED if cancelled else NORMAL), 0)
+        reusable = not _left_something()
+    finally:
+        invocation.end()
+    flush_output()
+    if runtime.forked:  # a child of the handler's that came back: the response is its parent's
+        _finish(runtime, ending)
+    _respond(runtime, response.to_wire(invoke.pid))
+    if not reusable or ending.report is None:
+        _finish(runtime, ending)
+    runtime.end_invocation()
+    runtime.post(Frames(control=frame(wire.InvocationEnded(invoke.pid, ending.report))), None)
+
+
+def _respond(runtime: Runtime, response: wire.Response) -> None:
+    """Answer on the channel that the request came on; its gateway may be gone."""
+    data = runtime.data
+    if data is not None and data.gateway == runtime.http_gateway:
+        runtime.post(Frames(data=frame(response)), data)
+        flush_writer(data.writer)
+
+
+def _left_something() -> bool:
+    """Whether the handler left a thread or a child: its process ends with it then, and is not used again."""
+    if threading.active_count() > 1:
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
