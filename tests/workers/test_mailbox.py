@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from wsrelay.kernel.wire import messages as wire
 from wsrelay.kernel.wire.pid import Pid
 from wsrelay.kernel.wire.reason import WireReason
-from wsrelay.workers.core.items import Cancel, Exit, LinkDown, Message
+from wsrelay.workers.core.items import Cancel, Exit, GroupJoined, GroupLeft, LinkDown, Message
 from wsrelay.workers.core.mailbox import MAIL_OVERHEAD, MAX_OBSERVED_DEAD, Mailbox, Removal, Stream
 
 EPOCH = "0123456789abcdef"
@@ -337,3 +337,24 @@ def test_at_most_one_heartbeat_of_a_connection_waits() -> None:
     assert mailbox.take(Stream.INBOX) is None
     mailbox.read_data(wire.Heartbeat(1, 2.0, 9))
     assert mailbox.take(Stream.INBOX) is not None
+
+
+def test_changes_of_a_watched_group() -> None:  # S10, S33
+    mailbox = Mailbox(limit=3 * MAIL_OVERHEAD)
+    mailbox.begin_watch(7, "red")
+    mailbox.begin_watch(8, "blue")
+    mailbox.group_changed(wire.GroupChanged(7, WORKERS[0], True))
+    mailbox.group_changed(wire.GroupChanged(8, WORKERS[0], True))
+    mailbox.group_changed(wire.GroupChanged(7, WORKERS[0], False))
+    mailbox.check_invariants()
+    assert not mailbox.overflown
+    assert mailbox.take(Stream.INBOX) is None
+    assert mailbox.take(Stream.BOTH) == GroupJoined("red", WORKERS[0], 7)
+    mailbox.end_watch(8)  # what waits of it is never received
+    assert mailbox.take(Stream.EVENTS) == GroupLeft("red", WORKERS[0], 7)
+    assert mailbox.take(Stream.EVENTS) is None
+    assert mailbox.unread == 0
+    mailbox.check_invariants()
+    for _ in range(4):
+        mailbox.group_changed(wire.GroupChanged(7, WORKERS[0], True))
+    assert mailbox.overflown

@@ -141,7 +141,24 @@ class RelationsMachine(TableMachine):
     @precondition(lambda self: self.programs())
     @rule(data=st.data(), group=st.sampled_from(GROUPS))
     def join_group(self, data: st.DataObject, group: str) -> None:
-        caller, member, request = self.program(data), self.anybody(data), self.number()
+        self.do_join(self.program(data), self.anybody(data), group)
+
+    @precondition(lambda self: self.programs())
+    @rule(data=st.data(), group=st.sampled_from(GROUPS), joins=st.integers(1, 2))
+    def join_and_be_watched(self, data: st.DataObject, group: str, joins: int) -> None:
+        """Joined, watched and monitored at once, and perhaps left again: what chance alone brings together too rarely."""
+        watcher, member = self.program(data), self.program(data)
+        for _ in range(joins):
+            self.do_join(watcher, member, group)
+        self.do_watch(watcher, group)
+        request = self.number()
+        self.ask(watcher, m.Monitor(request, member), [self.reply(watcher, request)])
+        self.model.monitors.append((watcher, request, member))
+        if data.draw(st.booleans(), "leave"):
+            self.do_leave(watcher, member, group)
+
+    def do_join(self, caller: str, member: str, group: str) -> None:
+        request = self.number()
         if member not in self.model.beings:
             expected = [self.failed(caller, request, "NoProc")]
         else:
@@ -154,8 +171,11 @@ class RelationsMachine(TableMachine):
     @precondition(lambda self: self.programs())
     @rule(data=st.data(), group=st.sampled_from(GROUPS))
     def leave_group(self, data: st.DataObject, group: str) -> None:
-        caller, request = self.program(data), self.number()
         member = data.draw(st.sampled_from([*self.model.members(group), *self.model.beings, *STRANGERS]), "member")
+        self.do_leave(self.program(data), member, group)
+
+    def do_leave(self, caller: str, member: str, group: str) -> None:
+        request = self.number()
         expected = []
         if (group, member) in self.model.joins:
             self.model.joins.remove((group, member))
@@ -167,7 +187,10 @@ class RelationsMachine(TableMachine):
     @precondition(lambda self: self.programs())
     @rule(data=st.data(), group=st.sampled_from(GROUPS), watch=st.booleans())
     def list_or_watch(self, data: st.DataObject, group: str, watch: bool) -> None:
-        caller, request = self.program(data), self.number()
+        self.do_watch(self.program(data), group, watch)
+
+    def do_watch(self, caller: str, group: str, watch: bool = True) -> None:
+        request = self.number()
         record = m.WatchGroup(request, group) if watch else m.ListMembers(request, group)
         effects = self.table.from_worker(self.model.beings[caller].worker, record, self.now)
         [answer] = effects
