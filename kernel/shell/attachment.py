@@ -104,11 +104,8 @@ class Attachment:
             self.channel.close()
         if self._telling is not None:
             self._telling.cancel()
-        self._on_readable, self._on_drained, self._on_broken = (
-            _nothing,
-            None,
-            None,
-        )  # they refer to the owner, who refers to us
+        self._on_readable = _nothing  # they refer to the owner, who refers to us
+        self._on_drained = self._on_broken = None
 
 
 def _nothing() -> None:
