@@ -24,7 +24,9 @@ from ...kernel.wire.messages import (
     InvocationFinished,
     Listener,
     OpenWorker,
-    ReportViolation,
+    Ping,
+    Pong,
+    ReportLost,
     Shutdown,
     ShutdownComplete,
     WorkerEnded,
@@ -76,13 +78,15 @@ class Gateway:
             self._start_task(self._serve(record))
         elif isinstance(record, Shutdown):
             self._start_task(self._shut_down())
+        elif isinstance(record, Ping):
+            self._kernel.send(Pong(record.number))
 
     def _open_worker(self, record: OpenWorker) -> None:
         try:
             descriptor = self._kernel.take_descriptor()
         except OSError as problem:  # it can never be reached: it is fenced, and everybody else served on (S43)
             logger.error("worker %d: %s", record.worker, problem)
-            self._kernel.send(ReportViolation(record.worker, f"its data channel is lost: {problem}"))
+            self._kernel.send(ReportLost(record.worker))
         else:
             self._workers.open(record.worker, record.pid, descriptor)
 

@@ -52,8 +52,8 @@ class Process:
     """When its grace runs out (S29)."""
     ending: bool = False
     """A connection that the gateway has been told to end."""
-    request: int = 0
-    """For an invocation: the gateway's request."""
+    request: int | None = None
+    """For an invocation: the gateway's request; None if that gateway is dead."""
 
 
 @dataclass(slots=True, eq=False)

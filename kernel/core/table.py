@@ -62,7 +62,7 @@ class ProcessTable:
         self._services = Services(self._population, self._spawning, application.services, self._signal_cancel, random)
         self._cancels_waiting: dict[int, set[str]] = {}
         """Worker to the senders of CANCELs that may be unread (S10). Dropped when the queue is written (`mail_written`)."""
-        connections = Connections(self._population, epoch)
+        self._connections = connections = Connections(self._population, epoch)
         self._on_worker: dict[type, Callable[[Process, Any], None]] = {
             m.Send: self._send,
             m.Spawn: self._spawning.spawn,
@@ -161,16 +161,22 @@ class ProcessTable:
             self._services.born(process, now)
         return self._population.take_effects()
 
+    def gateway_lost(self) -> list[Effect]:
+        """The gateway is dead, and what it wrote has been handled: so are its connections (S41). The next incarnation begins."""
+        self._connections.gateway_lost()
+        self._invocations.gateway_lost()
+        return self._population.take_effects()
+
     def worker_violated(self, number: int, detail: str) -> list[Effect]:
         """A worker wrote bytes that are no frame (S11)."""
         if worker := self._workers.get(number):
             self._population.kill_worker(worker, make_reason(PROTOCOL, detail))
         return self._population.take_effects()
 
-    def worker_lost(self, number: int) -> list[Effect]:
-        """A worker's control channel has ended and it lives on: fence it (S13)."""
+    def worker_lost(self, number: int, detail: str = "its control channel ended") -> list[Effect]:
+        """A channel of a worker has ended and the worker lives on: fence it (S13, S43)."""
         if worker := self._workers.get(number):
-            self._population.kill_worker(worker, make_reason(NOCONNECTION, "its control channel ended"))
+            self._population.kill_worker(worker, make_reason(NOCONNECTION, detail))
         return self._population.take_effects()
 
     def worker_overflowed(self, number: int) -> list[Effect]:
@@ -243,6 +249,16 @@ class ProcessTable:
     def workers(self) -> list[int]:
         """The numbers of all workers that are not dead."""
         return list(self._workers)
+
+    @property
+    def gateway(self) -> int:
+        """The gateway's incarnation, or the next one's if it is dead."""
+        return self._population.gateway
+
+    def worker_pid(self, number: int) -> str:
+        """The process that a worker is now; empty for an idle function worker."""
+        worker = self._workers.get(number)
+        return (worker.pid or "") if worker is not None else ""
 
     def actors(self) -> int:
         """How many actors live."""

@@ -87,7 +87,7 @@ class Host:
         self.child = child
         self._loop.add_reader(child.pidfd, self._died)
         channel = Channel(ours, m.HOST_TO_SUPERVISOR)
-        self._attachment = Attachment(self._loop, self._turn, channel, self._readable)
+        self._attachment = Attachment(self._loop, self._turn, channel, self._readable, on_broken=self.kill)
         self._attachment.send(m.ConfigureHost(pack(self._configuration)))
 
     @staticmethod

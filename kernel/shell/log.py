@@ -6,6 +6,7 @@ import logging
 
 from ..core.effects import ProcessEnded, ServiceChanged
 from ..core.service_states import State
+from ..wire.pid import Pid
 
 logger = logging.getLogger("wsrelay")
 
@@ -13,7 +14,7 @@ logger = logging.getLogger("wsrelay")
 def log_end(effect: ProcessEnded) -> None:
     """A death: quietly if it was a clean one."""
     reason = effect.reason
-    if reason.clean or reason.kind.startswith("ws_closed"):
+    if reason.clean or Pid(effect.pid).parts.is_connection:
         logger.debug("%s %s ended: %s", effect.entry, effect.pid, reason)
     elif reason.kind == "exception":
         logger.warning("%s %s ended: %s\n%s", effect.entry, effect.pid, reason, (reason.error or "").rstrip())

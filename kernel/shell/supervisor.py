@@ -16,7 +16,6 @@ import random
 import resource
 import secrets
 import signal
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -37,25 +36,28 @@ from ..wire import messages as m
 from ..wire.channel import channel_pair
 from ..wire.configuration import Application
 from ..wire.errors import ProtocolViolation
-from .attachment import Turn
+from .attachment import EOF_GRACE, Turn
 from .children import Child, Orphans, become_subreaper, own_children
 from .gateway import Gateway
+from .guardian import Guarded, stand_guard
 from .host import Host
 from .listeners import ListenError
 from .log import log_end, log_service
+from .machine import node_name, raise_descriptor_limit
 from .timers import Timers
 from .worker import WorkerHandle
 
 logger = logging.getLogger("wsrelay")
 
-EOF_GRACE = 0.1
-"""Seconds between the end of a worker's control channel and its fence: EOF may come before the wait status (S13)."""
 CANCEL_GRACE = 0.5
 """Seconds that actors have to end after CANCEL when the runtime shuts down."""
 STOP_MARGIN = 1.0
 """Seconds beyond the grace and the stop timeouts: the dead have to be waited for."""
 SHUTDOWN_MARGIN = 1.0
 """Seconds that the gateway has beyond its close timeout."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAME_SIGNAL = 0.2
+"""Seconds within which a second signal to stop is the first one, told twice."""
 KILL_TIMEOUT = 10.0
 """Seconds that a killed process has to be dead: freeing much memory takes a while."""
 
@@ -67,13 +69,17 @@ _BOUNDED = frozenset({m.Deliver, m.Reply, m.Failed, m.Members, m.GroupChanged, m
 
 
 def serve(application: Application, *, log_level: str = "info") -> int:
-    """Run until SIGINT or SIGTERM, or until the runtime fails. Returns the exit code."""
+    """Run until SIGINT or SIGTERM, or until the runtime fails. Returns the exit code: in the guardian, which this process
+    becomes, when nothing is left (S40); and in its child, the supervisor."""
+    guarded = stand_guard()
+    if isinstance(guarded, int):
+        return guarded
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s")
     open_files = raise_descriptor_limit()
     become_subreaper()
     loop = asyncio.new_event_loop()
     try:
-        supervisor = Supervisor(application, loop, open_files=open_files)
+        supervisor = Supervisor(application, loop, guarded, open_files=open_files)
         return supervisor.run()
     except ListenError as problem:
         logger.error("%s", problem)
@@ -82,31 +88,20 @@ def serve(application: Application, *, log_level: str = "info") -> int:
         loop.close()
 
 
-def raise_descriptor_limit() -> int:
-    """Raise the soft limit on descriptors to the hard one; return what it was, which is what workers get."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return soft
-
-
-def node_name() -> str:
-    """This machine's name, as it stands in PIDs."""
-    name = "".join(
-        letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "-" for letter in socket.gethostname()
-    )
-    return name[:64] or "localhost"
-
-
 class Supervisor:
     """One boot of the runtime."""
 
-    def __init__(self, application: Application, loop: asyncio.AbstractEventLoop, *, open_files: int) -> None:
+    def __init__(
+        self, application: Application, loop: asyncio.AbstractEventLoop, guarded: Guarded, *, open_files: int
+    ) -> None:
         """Binds the listening sockets: raises ListenError. `open_files` is the soft limit that workers get."""
         self.loop = loop
         self.turn = Turn()
         self.application = application
         self.exit_code = 0
         self.stopping = False
+        self._guardian = guarded.guardian
+        self._asked_to_stop = float("-inf")
         self.workers: dict[int, WorkerHandle] = {}
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._announced = False
@@ -114,7 +109,11 @@ class Supervisor:
         node, epoch = node_name(), secrets.token_hex(8)
         self.table = ProcessTable(application, node=node, epoch=epoch, random=random.random)
         self.gateway = Gateway(
-            loop, self.turn, application.gateway, self, lambda number, packed: m.Configure(number, node, epoch, packed)
+            loop,
+            self.turn,
+            application.gateway,
+            self,
+            lambda packed: m.Configure(self.table.gateway, node, epoch, packed),
         )
         self.hosts = {host.id: Host(loop, self.turn, host, open_files, self) for host in application.hosts.values()}
         self.orphans = Orphans(self._known_children, self._is_newborn_group)
@@ -135,8 +134,10 @@ class Supervisor:
     def run(self) -> int:
         """Start everything, serve, and stop everything. Returns the exit code."""
         self.loop.set_exception_handler(self._failed)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.loop.add_signal_handler(number, self.stop)
+        self.loop.add_reader(self._guardian, self._guardian_died)
+        for number in STOP_SIGNALS:
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                self.loop.add_signal_handler(number, self.stop)
         try:
             self.gateway.start()
             for host in self.hosts.values():
@@ -154,6 +155,13 @@ class Supervisor:
         logger.critical("internal error: %s", context.get("message"), exc_info=context.get("exception"))
         self.exit_code = 70  # EX_SOFTWARE, sysexits.h
         loop.stop()
+
+    def _guardian_died(self) -> None:
+        """Nobody would sweep after us (S40), nor hand on a signal to us: end, and leave nothing."""
+        logger.critical("the parent of the supervisor, which guards it, is gone: stopping at once")
+        self.exit_code = 1
+        self.loop.remove_reader(self._guardian)
+        self.loop.stop()
 
     # --- turns --------------------------------------------------------------------------------------------------------
 
@@ -188,15 +196,31 @@ class Supervisor:
     # --- the gateway and the hosts ------------------------------------------------------------------------------------
 
     def from_gateway(self, record: tuple[Any, ...]) -> None:
-        """The gateway wrote a record for the process table."""
-        self.perform(self.table.from_gateway(record))
+        """The gateway wrote a record for the process table, or about a worker's channel."""
+        if isinstance(record, m.ReportLost):
+            self._fence(record.worker, "its data channel ended")
+        else:
+            self.perform(self.table.from_gateway(record))
+
+    def gateway_started(self) -> None:
+        """There is a gateway, which does not serve yet: every worker that lives gets its data channel first (S41)."""
+        for handle in list(self.workers.values()):
+            try:
+                self._open_data(handle, self.table.worker_pid(handle.number))
+            except OSError as problem:
+                self.perform(self.table.worker_lost(handle.number, f"no data channel to the gateway: {problem}"))
 
     def gateway_ready(self) -> None:
         """The gateway accepts connections."""
         self._announce_if_ready()
 
-    def gateway_lost(self, why: str) -> None:
-        """The gateway is dead, or of no use: without it there is nothing to supervise for."""
+    def gateway_lost(self) -> None:
+        """The gateway is dead, and its connections with it (S41)."""
+        self.perform(self.table.gateway_lost())
+        self.sweep()
+
+    def gateway_failed(self, why: str) -> None:
+        """The gateway cannot serve: there is nothing to supervise for."""
         if not self.stopping:
             logger.critical("%s", why)
             self.exit_code = 1
@@ -219,7 +243,12 @@ class Supervisor:
     # --- stopping -----------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Stop in good order; called again, at once."""
+        """Stop in good order; called again, at once. A signal to all processes of a service comes twice: to us, and handed on
+        by the guardian; that is one call."""
+        now = self.loop.time()
+        if now - self._asked_to_stop < SAME_SIGNAL:
+            return
+        self._asked_to_stop = now
         if self._shutdown is None:
             logger.info("stopping")
             self.stopping = True
@@ -233,7 +262,7 @@ class Supervisor:
         """Close the clients, stop the services in order and ask the other actors to end (S39), then let `run` kill what is
         left."""
         self.perform(self.table.end_restarts())
-        self.gateway.send(m.Shutdown())
+        self.gateway.shut_down_clients()
         self.end_turn()
         close = max((server.timeouts.close for server in self.application.gateway.servers), default=0.0)
         await self.wait_for(lambda: self.gateway.shut_down, close + SHUTDOWN_MARGIN)
@@ -249,7 +278,8 @@ class Supervisor:
     def _kill_everything(self) -> None:
         """SIGKILL all that is ours, and reap it: nothing outlives the supervisor. It takes a moment, whatever comes."""
         self.stopping = True
-        for number in (signal.SIGINT, signal.SIGTERM):
+        self.loop.remove_reader(self._guardian)
+        for number in STOP_SIGNALS:
             self.loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
         if self._shutdown is not None:
@@ -257,7 +287,7 @@ class Supervisor:
         self.perform(self.table.kill_all())
         for host in self.hosts.values():
             host.stop()
-        self.gateway.kill()
+        self.gateway.stop()
         try:
             self.loop.run_until_complete(self._all_dead())
         except RuntimeError:  # the loop is broken: the children die with us
@@ -296,11 +326,9 @@ class Supervisor:
     def _fork_worker(self, effect: StartWorker) -> None:
         """Make a worker's channels and have its host fork it. Raises OSError if the descriptors do not suffice."""
         with contextlib.ExitStack() as stack:
-            control_here, control_there, data_gateway, data_worker = [
-                stack.enter_context(end) for _ in range(2) for end in channel_pair()
-            ]
+            control_here, control_there = map(stack.enter_context, channel_pair())
             limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            if data_worker.fileno() > limit - SPARE_DESCRIPTORS:  # the lowest free number is what one gets
+            if control_there.fileno() + 2 > limit - SPARE_DESCRIPTORS:  # the lowest free number is what one gets
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             mailbox = self.application.hosts[effect.host].limits.mailbox
             handle = WorkerHandle(
@@ -312,13 +340,22 @@ class Supervisor:
                 control_here.dup(),
                 self._worker_readable,
                 self.table.mail_written,
+                self._fence,
                 self._worker_died,
             )
             self.workers[effect.worker] = handle
             handle.send(effect.start)
-            handle.attachment.send(m.OpenData(self.gateway.incarnation), data_worker.fileno())
-            self.gateway.send(m.OpenWorker(effect.worker, effect.start.pid), data_gateway.fileno())
+            self._open_data(handle, effect.start.pid)
             self.hosts[effect.host].fork(effect.worker, control_there.fileno())
+
+    def _open_data(self, handle: WorkerHandle, pid: str) -> None:
+        """Make a worker's data channel, if there is a gateway; otherwise it gets one with the gateway. Raises OSError."""
+        if not self.gateway.running:
+            return
+        data_gateway, data_worker = channel_pair()
+        with data_gateway, data_worker:
+            handle.attachment.send(m.OpenData(self.table.gateway), data_worker.fileno())
+            self.gateway.send(m.OpenWorker(handle.number, pid), data_gateway.fileno())
 
     def _send_to_worker(self, effect: SendToWorker) -> None:
         handle = self.workers.get(effect.worker)
@@ -357,9 +394,12 @@ class Supervisor:
         for record in records:
             self.perform(self.table.from_worker(handle.number, record, self.loop.time()))
 
-    def _fence(self, number: int) -> None:
-        self.perform(self.table.worker_lost(number))
-        self.end_turn()
+    def _fence(self, number: int, detail: str = "its control channel ended") -> None:
+        """A worker's channel has ended. If it lives on it is of no use; if it is dead, its wait status says why (S13)."""
+        handle = self.workers.get(number)
+        if handle is not None and (handle.child is None or handle.child.status() is None):
+            self.perform(self.table.worker_lost(number, detail))
+            self.end_turn()
 
     def worker_born(self, number: int, os_pid: int) -> None:
         """A host has forked a worker. Raises ProtocolViolation if that cannot be."""

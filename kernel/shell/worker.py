@@ -29,6 +29,7 @@ class WorkerHandle:
         end: socket.socket,
         on_readable: Callable[[WorkerHandle], None],
         on_drained: Callable[[int], None],
+        on_broken: Callable[[int], None],
         on_death: Callable[[WorkerHandle], None],
     ) -> None:
         """`host` forks it; `end` is our end of its control channel; `mailbox` the bound of its unread mail, in bytes."""
@@ -43,6 +44,7 @@ class WorkerHandle:
             self.channel,
             lambda: on_readable(self),
             on_drained=self._drained,
+            on_broken=lambda: on_broken(number),
             held=True,
         )
         self._loop = loop

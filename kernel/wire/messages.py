@@ -21,7 +21,11 @@ class Mark(NamedTuple):
     gateway: int
     """The gateway's incarnation, which names the channel."""
     frame: int
-    """How many frames the gateway had written to this worker on that channel."""
+    """How many frames the gateway had written to this worker on that channel; `END_OF_CHANNEL` if that incarnation died."""
+
+
+END_OF_CHANNEL: Final = (1 << 63) - 1
+"""A frame that no channel reaches: a notice with this mark waits for the channel's end (S41)."""
 
 
 # --- worker → supervisor, control channel -----------------------------------------------------------------------------
@@ -387,6 +391,18 @@ class ShutdownComplete(NamedTuple):
     """All connections are closed, or have run out of time."""
 
 
+class ReportLost(NamedTuple):
+    """A worker's end of its data channel is closed. If the worker lives, it is fenced: `noconnection` (S13, S43)."""
+
+    worker: int
+
+
+class Pong(NamedTuple):
+    """The answer to the Ping with this number: the event loop turns."""
+
+    number: int
+
+
 # --- supervisor → gateway, control channel ----------------------------------------------------------------------------
 
 
@@ -406,7 +422,8 @@ class Configure(NamedTuple):
 
 
 class OpenWorker(NamedTuple):
-    """Carries one descriptor: the data channel of a new worker. `pid` is empty for a function worker."""
+    """Carries one descriptor: the data channel of a worker that is new, to this incarnation at least. `pid` is the process
+    that it is; empty for an idle function worker."""
 
     worker: int
     pid: str
@@ -463,6 +480,12 @@ class EndConnection(NamedTuple):
 
 class Shutdown(NamedTuple):
     """Stop accepting, close every connection with 1001, answer ShutdownComplete."""
+
+
+class Ping(NamedTuple):
+    """A sign of life is wanted: Pong. A gateway that gives none for some seconds is killed and restarted (S41)."""
+
+    number: int
 
 
 # --- worker → gateway, data channel -----------------------------------------------------------------------------------
@@ -626,10 +649,11 @@ SUPERVISOR_TO_WORKER: Final[dict[int, type]] = {
 GATEWAY_TO_SUPERVISOR: Final[dict[int, type]] = {
     40: GatewayReady, 41: GatewayFailed, 42: Admit, 43: Retarget, 44: Abandon, 45: ConnectionEnded,
     46: RequestInvocation, 47: WithdrawInvocation, 48: TerminateInvocation, 49: ReportViolation, 50: ShutdownComplete,
+    51: ReportLost, 52: Pong,
 }  # fmt: skip
 SUPERVISOR_TO_GATEWAY: Final[dict[int, type]] = {
     60: Listener, 61: Configure, 62: OpenWorker, 63: WorkerEnded, 64: InvocationFinished, 65: Admitted, 66: Granted,
-    67: Refused, 68: EndConnection, 69: Shutdown,
+    67: Refused, 68: EndConnection, 69: Shutdown, 70: Ping,
 }  # fmt: skip
 WORKER_TO_GATEWAY: Final[dict[int, type]] = {
     80: ClientSend, 81: ClientClose, 82: ClientControl, 83: ClientCancel, 84: ClientTerminate, 85: Response,

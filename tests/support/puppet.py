@@ -27,7 +27,7 @@ PUPPET_SOURCE = '''
     HOST = "app:processes"
 
     def open_puppet():
-        http.response().relay_to(process.spawn("app:puppet", HOST))
+        http.response().relay_to(http.request().query("to") or process.spawn("app:puppet", HOST))
 
     def show(value):
         match value:
@@ -123,9 +123,9 @@ class PuppetError(Exception):
 class Puppet:
     """One actor and the client that moves it."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        """Connect, which spawns the actor."""
-        self._context = connect(runtime.ws_url("/puppet"), ping_interval=None)
+    def __init__(self, runtime: Runtime, to: str = "") -> None:
+        """Connect, which spawns the actor, or to the one with the name `to`."""
+        self._context = connect(runtime.ws_url(f"/puppet?to={to}" if to else "/puppet"), ping_interval=None)
         self.connection: ClientConnection = self._context.__enter__()
         born = json.loads(self.connection.recv(timeout=15))
         self.pid: str = born["pid"]

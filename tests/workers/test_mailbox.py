@@ -201,6 +201,31 @@ def test_a_held_notice_comes_after_the_last_message() -> None:
     assert taken[1].payload == {"client_pid": pid, "reason": "client_closed", "code": 1001, "metadata": {"a": 1}}
 
 
+def test_the_leaves_of_a_dead_gateway_come_before_the_exits() -> None:
+    # S41, S45: the supervisor's word may be read long before the end of the channel
+    mailbox = Mailbox()
+    mailbox.open_data(1)
+    for serial in (1, 2):
+        mailbox.read_data(wire.Join(serial, client(1, serial), "ws.message", b"", False))
+    for ref, serial in ((1, 1), (2, 2), (3, 3)):  # the third one's Join is still on its way
+        mailbox.notify(exit_of(client(1, serial), ref, wire.Mark(1, wire.END_OF_CHANNEL)))
+    mailbox.read_data(wire.Leave(2, "client_closed", 1000))
+    mailbox.read_data(wire.Join(3, client(1, 3), "ws.message", b"", False))
+    assert mailbox.take(Stream.EVENTS) is None
+    assert mailbox.wants_data
+    mailbox.open_data(2)
+    taken = []
+    while (item := mailbox.take(Stream.BOTH)) is not None:
+        reason = item.payload.get("reason") if isinstance(item, Message) else "exit"
+        taken.append((item.sender, reason))
+    one, two, three = (client(1, serial) for serial in (1, 2, 3))
+    assert taken == [
+        (one, None), (two, None), (two, "client_closed"), (three, None),
+        (one, "gateway_lost"), (three, "gateway_lost"), (one, "exit"), (two, "exit"), (three, "exit"),
+    ]  # fmt: skip
+    mailbox.check_invariants()
+
+
 def test_payloads_of_the_contract() -> None:
     mailbox = Mailbox()
     mailbox.open_data(1)

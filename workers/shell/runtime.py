@@ -62,6 +62,8 @@ class Runtime:
         self.port: AsyncPort | None = None
         """Set while an async handler runs."""
         self.forked = False
+        self._invoked_by = 0
+        """The incarnation of the gateway that Invoke was for."""
         self._shield = Shield()
         self._thread = threading.get_ident()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -141,6 +143,12 @@ class Runtime:
         self.mailbox.reset()
         self.invoke = invoke
         self.pid = Pid(invoke.pid)
+        self._invoked_by = self.mailbox.gateway
+
+    @property
+    def request_is_lost(self) -> bool:
+        """Whether the Request of the invocation will never come: its gateway is dead, and what it wrote has been read (S41)."""
+        return self.invoke is not None and (self.mailbox.data_ended or self.mailbox.gateway > self._invoked_by)
 
     def end_invocation(self) -> None:
         """The invocation is over: nothing is received until the next (S57)."""

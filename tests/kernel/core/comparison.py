@@ -55,6 +55,7 @@ class Comparison(RuleBasedStateMachine):
         self.model = Model(FUNCTION_HOSTS, POOL_SIZES)
         self.now = 1000.0
         self.requests = 0
+        self.incarnation = GATEWAY
         self.connections = 0
         self.timers: list[SetTimer] = []
         self.pids: set[str] = set()
