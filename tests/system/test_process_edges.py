@@ -324,7 +324,7 @@ def test_a_worker_that_leaves_many_children(runtime: Runtime) -> None:
             "for _ in range(300):\n    if os.fork() == 0:\n        os.setsid()\n        signal.pause()\nos._exit(2)"
         )
         assert watcher.event()["kind"] == "exit:2"
-        wait_until(lambda: len(runtime.processes()) == 6)
+        wait_until(lambda: len(runtime.processes()) == 7)
 
 
 def test_arguments_and_notices_are_no_mail(tmp_path: Path) -> None:
