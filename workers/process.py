@@ -9,7 +9,7 @@
 In an `async def` handler the same calls are awaited (`await process.monitor(pid)`, `async for message in process.inbox()`); in
 a plain one they block and return the value itself. A signature cannot say both, so it says `Any`, and the docstring says what
 comes. `send`, `cancel` and `terminate` have happened when they return, in both: awaiting them waits until the socket has taken
-what it could not take at once.
+what it could not take at once. (Except for a `send` to a name in an `async def` handler: it must be awaited, to be resolved.)
 
 Only the handler's own thread may call this module, except for `pid` and for `send` to PIDs, which any thread may. Signal
 handlers may call it too. A forked child has no part in it: every call raises ChannelLost there (S11).

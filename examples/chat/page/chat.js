@@ -5,6 +5,7 @@ const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 5000;
 const STABLE_AFTER = 3000;
 const MAX_LINES = 500;
+const MAX_ROWS = 50;
 
 const element = (id) => document.getElementById(id);
 const crashButtons = [...document.querySelectorAll("[data-crash]")];
@@ -60,6 +61,9 @@ function showClose(event, wait) {
   }
   row.cells[2].className = "reason";
   element("closed").prepend(row);
+  if (element("closed").childElementCount > MAX_ROWS) {
+    element("closed").lastElementChild.remove();
+  }
 }
 
 function receive(event) {
