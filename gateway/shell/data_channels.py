@@ -156,7 +156,7 @@ class WorkerLink:
 
     def _report_lost(self) -> None:
         if self._channel.fileno() >= 0:
-            self._workers.kernel.send(ReportLost(self.number))
+            self._workers.kernel.send(ReportLost(self.number, "its data channel ended"))
 
     def _stop_reading(self) -> None:
         if self._reading:

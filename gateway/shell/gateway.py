@@ -86,7 +86,7 @@ class Gateway:
             descriptor = self._kernel.take_descriptor()
         except OSError as problem:  # it can never be reached: it is fenced, and everybody else served on (S43)
             logger.error("worker %d: %s", record.worker, problem)
-            self._kernel.send(ReportLost(record.worker))
+            self._kernel.send(ReportLost(record.worker, f"its data channel is lost: {problem}"))
         else:
             self._workers.open(record.worker, record.pid, descriptor)
 

@@ -198,7 +198,7 @@ class Supervisor:
     def from_gateway(self, record: tuple[Any, ...]) -> None:
         """The gateway wrote a record for the process table, or about a worker's channel."""
         if isinstance(record, m.ReportLost):
-            self._fence(record.worker, "its data channel ended")
+            self._fence(record.worker, record.detail)
         else:
             self.perform(self.table.from_gateway(record))
 

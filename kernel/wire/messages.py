@@ -392,9 +392,11 @@ class ShutdownComplete(NamedTuple):
 
 
 class ReportLost(NamedTuple):
-    """A worker's end of its data channel is closed. If the worker lives, it is fenced: `noconnection` (S13, S43)."""
+    """A worker's data channel has ended at its end, or never came to be. If the worker lives it is fenced: `noconnection`
+    (S13, S43)."""
 
     worker: int
+    detail: str
 
 
 class Pong(NamedTuple):

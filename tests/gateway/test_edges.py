@@ -119,11 +119,11 @@ def test_a_worker_whose_channel_is_lost_on_the_way_is_fenced_alone(supervisor: A
         _, hard = resource.prlimit(supervisor.process.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(supervisor.process.pid, resource.RLIMIT_NOFILE, (3, hard))
         deaf = supervisor.actor()
-        report = supervisor.expect(m.ReportViolation)
+        report = supervisor.expect(m.ReportLost)
         assert report.worker == deaf.number
         assert "open files" in report.detail
         resource.prlimit(supervisor.process.pid, resource.RLIMIT_NOFILE, (hard, hard))
-        deaf.end("protocol")
+        deaf.end("noconnection")
         target.send(m.ClientSend((1,), "still here"))
         assert client.recv(100) == b"\x81\x0astill here"
 
