@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -114,7 +115,10 @@ class Gateway:
             for name, listener in self._listeners:
                 if not any(service.id == name for service in self._services):
                     listener.close()
-        except Exception as problem:  # whatever it is, the supervisor says it to the operator
+        except (OSError, ValueError) as problem:  # what is configured; the supervisor says it to the operator
+            self._kernel.send(GatewayFailed(str(problem)))
+            return
+        except Exception as problem:
             logger.exception("the configuration cannot be served")
             self._kernel.send(GatewayFailed(f"{type(problem).__name__}: {problem}"))
             return
@@ -127,6 +131,9 @@ class Gateway:
             service = Service(server)
             config = self._configure(service)
             config.load()
+        except ssl.SSLError as problem:  # which does not say the files
+            files = f"tls: certificate {server.tls.certificate}, key {server.tls.key}: " if server.tls else ""
+            raise ValueError(f"{server.id}: {files}{problem}") from problem
         except (OSError, ValueError) as problem:
             raise ValueError(f"{server.id}: {problem}") from problem
         running = uvicorn.Server(config)

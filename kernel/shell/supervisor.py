@@ -38,10 +38,10 @@ from ..wire.configuration import Application
 from ..wire.errors import ProtocolViolation
 from .attachment import EOF_GRACE, Turn
 from .children import Child, Orphans, become_subreaper, own_children
+from .errors import StartError
 from .gateway import Gateway
 from .guardian import Guarded, stand_guard
 from .host import Host
-from .listeners import ListenError
 from .log import log_end, log_service
 from .machine import node_name, raise_descriptor_limit
 from .timers import Timers
@@ -75,13 +75,14 @@ def serve(application: Application, *, log_level: str = "info") -> int:
     if isinstance(guarded, int):
         return guarded
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s")
+    os.environ["WSRELAY_LOG_LEVEL"] = log_level  # for the gateway, which writes to the same place
     open_files = raise_descriptor_limit()
     become_subreaper()
     loop = asyncio.new_event_loop()
     try:
         supervisor = Supervisor(application, loop, guarded, open_files=open_files)
         return supervisor.run()
-    except ListenError as problem:
+    except StartError as problem:
         logger.error("%s", problem)
         return 1
     finally:
@@ -94,7 +95,7 @@ class Supervisor:
     def __init__(
         self, application: Application, loop: asyncio.AbstractEventLoop, guarded: Guarded, *, open_files: int
     ) -> None:
-        """Binds the listening sockets: raises ListenError. `open_files` is the soft limit that workers get."""
+        """Binds the listening sockets: raises StartError. `open_files` is the soft limit that workers get."""
         self.loop = loop
         self.turn = Turn()
         self.application = application

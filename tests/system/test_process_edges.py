@@ -344,3 +344,29 @@ def test_arguments_and_notices_are_no_mail(tmp_path: Path) -> None:
             other.order("signal.signal(signal.SIGALRM, signal.SIG_IGN)\nwhile True: signal.pause()")
             one.do("for _ in range(150): process.send(other, 'topic', 'x' * 10_000)")
             assert one.event()["kind"] == "limit:mailbox"
+
+
+# --- what keeps the runtime from starting -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kind": "process.host", "user": "no-such-user"}, "app:host: user: there is no user 'no-such-user'"),
+        (
+            {"kind": "http.service", "addr": "127.0.0.1:0", "tls": {"certificate": "junk.pem", "key": "junk.pem"}},
+            "app:host: tls: certificate ",
+        ),
+    ],
+)
+def test_what_cannot_be_had_is_one_clear_error(tmp_path: Path, change: dict[str, object], words: str) -> None:
+    entries = [{"name": "host", **change}]
+    write_application(tmp_path / "application", entries, {"junk.pem": "junk"})
+    runtime = Runtime(tmp_path / "application")
+    try:
+        wait_until(lambda: runtime.process.poll() is not None, message=runtime.log)
+        assert runtime.process.returncode == 1
+        assert words in runtime.log()
+        assert "Traceback" not in runtime.log()
+    finally:
+        runtime.kill()
