@@ -232,6 +232,19 @@ def test_too_many_restarts_are_given_up_and_it_shows() -> None:  # S37
         node.fires(timer)
 
 
+def test_a_restart_counts_when_it_is_made() -> None:  # S37
+    node = Node(service("a", initial_delay=0.0, intensity=1, period=10.0))
+    node.born("t:a")
+    timer = node.crashes("t:a")
+    assert timer is not None
+    node.now += 5.0  # the timer comes late
+    node.fires(timer)
+    node.born("t:a")
+    node.now += 6.0
+    assert node.crashes("t:a") is None, "two within 6 s"
+    assert node.state("t:a") == "failed"
+
+
 def test_a_refused_spawn_counts_like_a_death() -> None:  # S37, S38
     node = Node(service("a", intensity=1), service("b", type="temporary"), max_processes=0)
     assert (node.state("t:a"), node.state("t:b")) == ("backing off", "failed")
