@@ -9,7 +9,7 @@
 In an `async def` handler the same calls are awaited (`await process.monitor(pid)`, `async for message in process.inbox()`); in
 a plain one they block and return the value itself. A signature cannot say both, so it says `Any`, and the docstring says what
 comes. `send`, `cancel` and `terminate` have happened when they return, in both: awaiting them waits until the socket has taken
-what it could not take at once.
+what it could not take at once. (Except for a `send` to a name in an `async def` handler: it must be awaited, to be resolved.)
 
 Only the handler's own thread may call this module, except for `pid` and for `send` to PIDs, which any thread may. Signal
 handlers may call it too. A forked child has no part in it: every call raises ChannelLost there (S11).
@@ -40,16 +40,22 @@ from ..kernel.wire.errors import (
 from ..kernel.wire.pid import Pid, check_name
 from ..kernel.wire.quantities import parse_duration
 from .core import outgoing as _outgoing
-from .core.items import Cancel, Exit, LinkDown, Message, Reason
+from .core.items import Cancel, Event, Exit, ExitError, GroupJoined, GroupLeft, LinkDown, Message, Reason
 from .core.mailbox import Removal, Stream
 from .core.packing import pack
-from .shell.runtime import Runtime, current
+from .shell import sending as _sending
+from .shell.executions import execute
+from .shell.groups import Groups
+from .shell.runtime import current
 
 __all__ = [
     "AlreadyExists",
     "Cancel",
     "ChannelLost",
     "Exit",
+    "ExitError",
+    "GroupJoined",
+    "GroupLeft",
     "Invalid",
     "LimitExceeded",
     "LinkDown",
@@ -63,6 +69,8 @@ __all__ = [
     "Timeout",
     "cancel",
     "events",
+    "exec",
+    "groups",
     "inbox",
     "link",
     "monitor",
@@ -107,35 +115,14 @@ def send(destination: str | Iterable[str], topic: str, payload: Any = None) -> A
     _outgoing.check_topic(topic)
     destinations = _outgoing.read_destinations(destination)
     if not destinations.names:
-        return _send(runtime, destinations, destinations.pids, topic, payload)
+        return _sending.send_to_pids(runtime, destinations, destinations.pids, topic, payload)
     runtime.require_handler_thread()
     if runtime.port is not None:
-        return _send_to_names_async(runtime, destinations, topic, payload)
-    found = tuple(_lookup(runtime, name) for name in destinations.names)
-    return _send(runtime, destinations, destinations.pids + _known(destinations, found), topic, payload)
-
-
-async def _send_to_names_async(
-    runtime: Runtime, destinations: _outgoing.Destinations, topic: str, payload: Any
-) -> None:
-    found = tuple([await _lookup(runtime, name) for name in destinations.names])
-    await _send(runtime, destinations, destinations.pids + _known(destinations, found), topic, payload)
-
-
-def _known(destinations: _outgoing.Destinations, found: tuple[Pid | None, ...]) -> tuple[Pid, ...]:
-    for name, holder in zip(destinations.names, found, strict=True):
-        if holder is None:
-            raise NotFound(f"no process has the name {name!r}: process.registry.register gives it one")
-    return tuple(holder for holder in found if holder is not None)
-
-
-def _send(
-    runtime: Runtime, destinations: _outgoing.Destinations, pids: tuple[Pid, ...], topic: str, payload: Any
-) -> Any:
-    live = _outgoing.live_pids(pids, runtime.mailbox.observed_dead, several=destinations.several)
-    data = runtime.data
-    frames = _outgoing.compose_message(live, topic, payload, 0 if data is None else data.gateway)
-    return runtime.post(frames, data)
+        return _sending.send_to_names_async(runtime, destinations, topic, payload)
+    found = tuple(_sending.lookup(runtime, name) for name in destinations.names)
+    return _sending.send_to_pids(
+        runtime, destinations, destinations.pids + _sending.known(destinations, found), topic, payload
+    )
 
 
 def cancel(pid: str, grace: float | str | None = None) -> Any:
@@ -163,42 +150,64 @@ def terminate(pid: str) -> Any:
 # --- spawning ---------------------------------------------------------------------------------------------------------
 
 
-def spawn(entry: str, host: str, *args: Any) -> Any:
+def spawn(entry: str, host: str, *args: Any, name: str | None = None) -> Any:
     """Start the `process.python` entry on the `process.host`, both by id, with these arguments (S3). Returns its Pid.
 
-    Messages sent to it at once are queued until it runs. A failure of its own, of its import too, is its exit. Raises
-    NotFound for an unknown entry or host, LimitExceeded for a full host, Invalid for arguments that cannot be carried.
+    With `name` it has that name before it can run (S5). Messages sent to it at once are queued until it runs. A failure of
+    its own, of its import too, is its exit. Raises NotFound for an unknown entry or host, LimitExceeded for a full host,
+    AlreadyExists for a taken name, whose `pid` is the holder (None if it is kept for a service that does not run), and
+    then nothing is spawned; Invalid for arguments that cannot be carried.
     """
-    return _spawn(entry, host, args, link=False, monitor=False)
+    return _spawn(entry, host, args, name, link=False, monitor=False)
 
 
-def spawn_monitored(entry: str, host: str, *args: Any) -> Any:
+def spawn_monitored(entry: str, host: str, *args: Any, name: str | None = None) -> Any:
     """`spawn` and `monitor` in one step: not even an early death is missed (S4). Returns `(Pid, ref)`."""
-    return _spawn(entry, host, args, link=False, monitor=True)
+    return _spawn(entry, host, args, name, link=False, monitor=True)
 
 
-def spawn_linked(entry: str, host: str, *args: Any) -> Any:
+def spawn_linked(entry: str, host: str, *args: Any, name: str | None = None) -> Any:
     """`spawn` and `link` in one step (S4). Returns its Pid."""
-    return _spawn(entry, host, args, link=True, monitor=False)
+    return _spawn(entry, host, args, name, link=True, monitor=False)
 
 
-def spawn_linked_monitored(entry: str, host: str, *args: Any) -> Any:
+def spawn_linked_monitored(entry: str, host: str, *args: Any, name: str | None = None) -> Any:
     """`spawn`, `link` and `monitor` in one step (S4). Returns `(Pid, ref)`."""
-    return _spawn(entry, host, args, link=True, monitor=True)
+    return _spawn(entry, host, args, name, link=True, monitor=True)
 
 
-def _spawn(entry: str, host: str, args: tuple[Any, ...], *, link: bool, monitor: bool) -> Any:
+def _spawn(entry: str, host: str, args: tuple[Any, ...], name: str | None, *, link: bool, monitor: bool) -> Any:
     runtime = current()
-    for what, value in (("entry", entry), ("host", host)):
-        if not isinstance(value, str):
-            raise Invalid(f"expected the id of the {what}, namespace:name, got {type(value).__name__}")
+    _outgoing.check_ids(entry, host)
     packed = pack(args, "args")
 
-    def finish(request: int, value: str | int | None) -> Pid | tuple[Pid, int]:
+    def make(request: int) -> tuple[Any, ...]:
+        if name is None:
+            return _wire.Spawn(request, entry, host, packed, link, monitor)
+        return _wire.SpawnNamed(request, entry, host, packed, link, monitor, name)
+
+    def finish(request: int, value: Any) -> Pid | tuple[Pid, int]:
         child = Pid(value)
         return (child, request) if monitor else child
 
-    return runtime.request(lambda request: _wire.Spawn(request, entry, host, packed, link, monitor), finish)
+    if name is not None:
+        name = check_name(name)
+    return runtime.request(make, finish)
+
+
+def exec(entry: str, host: str, *args: Any, timeout: float | str | None = None) -> Any:
+    """Run a `process.python` entry to its end, and return what its handler returns (S34).
+
+    It is a process of its own, and its EXIT never shows among the events. Raises ExitError, whose `reason` says why, when
+    it ends in any other way than by returning (after a CANCEL too); Timeout when `timeout` runs out first, and then it is
+    killed; and what `spawn` raises. It is also killed when this process ends, or stops waiting (a cancelled task, an
+    exception of a signal handler).
+    """
+    runtime = current()
+    _outgoing.check_ids(entry, host)
+    packed = pack(args, "args")
+    limit = None if timeout is None else _outgoing.milliseconds(timeout, "timeout")
+    return execute(runtime, lambda request: _wire.Execute(request, entry, host, packed, limit))
 
 
 # --- monitors and links -----------------------------------------------------------------------------------------------
@@ -235,7 +244,7 @@ def link(pid: str) -> Any:
     receives a LinkDown instead (S24).
     """
     peer = _outgoing.check_pid(pid)
-    return current().request(lambda request: _wire.Link(request, peer), _nothing)
+    return current().request(lambda request: _wire.Link(request, peer), _sending.nothing)
 
 
 def unlink(pid: str) -> Any:
@@ -258,7 +267,7 @@ def _remove(removal: Removal, make: Any, *, flush: bool) -> Any:
     def settle() -> None:
         runtime.mailbox.end_removal(removal, flush=flush)
 
-    return runtime.request(asked, _nothing, settle)
+    return runtime.request(asked, _sending.nothing, settle)
 
 
 def set_options(*, trap_links: bool) -> Any:
@@ -267,18 +276,14 @@ def set_options(*, trap_links: bool) -> Any:
     Holds for every end after it returns (S28). Returns None.
     """
     wanted = bool(trap_links)
-    return current().request(lambda request: _wire.SetOptions(request, wanted), _nothing)
-
-
-def _nothing(request: int, value: str | int | None) -> None:
-    return None
+    return current().request(lambda request: _wire.SetOptions(request, wanted), _sending.nothing)
 
 
 # --- receiving --------------------------------------------------------------------------------------------------------
 
 
 def receive(timeout: float | str | None = None) -> Any:
-    """Return the next Message, Exit, LinkDown or Cancel, in the order in which they arrived.
+    """Return the next Message or event, in the order in which they arrived.
 
     Blocks until there is one; raises Timeout when `timeout` runs out before. 0 looks only at what is already there.
     """
@@ -329,7 +334,7 @@ class Receiver(Generic[Element]):
 
 
 _inbox: Receiver[Message] = Receiver(Stream.INBOX)
-_events: Receiver[Exit | LinkDown | Cancel] = Receiver(Stream.EVENTS)
+_events: Receiver[Event] = Receiver(Stream.EVENTS)
 
 
 def inbox() -> Receiver[Message]:
@@ -337,8 +342,11 @@ def inbox() -> Receiver[Message]:
     return _inbox
 
 
-def events() -> Receiver[Exit | LinkDown | Cancel]:
-    """Return the events of this process: an endless iterable of Exit, LinkDown and Cancel, with `receive(timeout=None)`."""
+def events() -> Receiver[Event]:
+    """Return the events of this process: an endless iterable with `receive(timeout=None)`.
+
+    They are Exit, LinkDown, Cancel, GroupJoined and GroupLeft.
+    """
     return _events
 
 
@@ -359,25 +367,21 @@ class Registry:
         runtime = current()
         name = check_name(name)
         holder = runtime.pid if pid is None else _outgoing.check_pid(pid)
-        return runtime.request(lambda request: _wire.Register(request, name, holder), _nothing)
+        return runtime.request(lambda request: _wire.Register(request, name, holder), _sending.nothing)
 
     @staticmethod
     def lookup(name: str) -> Any:
         """Return the Pid of the process with this name, None if there is none. Raises Invalid."""
-        return _lookup(current(), check_name(name))
+        return _sending.lookup(current(), check_name(name))
 
     @staticmethod
     def unregister(name: str) -> Any:
         """Take a name away. Returns None. Raises NotFound, and NotPermitted for a name that is another's; Invalid."""
         name = check_name(name)
-        return current().request(lambda request: _wire.Unregister(request, name), _nothing)
+        return current().request(lambda request: _wire.Unregister(request, name), _sending.nothing)
 
 
 registry = Registry()
 
 
-def _lookup(runtime: Runtime, name: str) -> Any:
-    def finish(request: int, value: str | int | None) -> Pid | None:
-        return None if value is None else Pid(value)
-
-    return runtime.request(lambda request: _wire.Lookup(request, name), finish)
+groups = Groups()

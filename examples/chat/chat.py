@@ -27,17 +27,11 @@ def connect() -> None:
 
 
 def find_or_make_room() -> str:
-    """Return the PID of the one room. To register a name is one atomic step, so two callers cannot both win."""
-    found: str | None = process.registry.lookup(ROOM)
-    if found is not None:
-        return found
-    made: str = process.spawn("app:room", HOST)
+    """Return the PID of the one room. To spawn with a name is one atomic step, so two callers cannot both win."""
     try:
-        process.registry.register(ROOM, made)
+        return str(process.spawn("app:room", HOST, name=ROOM))
     except process.AlreadyExists as error:
-        process.terminate(made)
         return str(error.pid)
-    return made
 
 
 def room() -> object:

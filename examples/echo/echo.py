@@ -1,5 +1,6 @@
 """Sends every message back to the client that it came from."""
 
+import contextlib
 from typing import Any
 
 from wsrelay.workers import http, process
@@ -15,12 +16,8 @@ def connect() -> None:
 
 def connect_shared() -> None:
     """Give this connection to the one process that serves all; start that if it is not there."""
-    if process.registry.lookup(SHARED) is None:
-        pid = process.spawn("app:shared", HOST)
-        try:
-            process.registry.register(SHARED, pid)
-        except process.AlreadyExists:  # somebody was faster
-            process.terminate(pid)
+    with contextlib.suppress(process.AlreadyExists):
+        process.spawn("app:shared", HOST, name=SHARED)
     http.response().relay_to(SHARED)
 
 

@@ -3,6 +3,7 @@
 The lobby is the only one that starts rooms, so there is never more than one of a name, and it needs no lock.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable
 
@@ -18,12 +19,8 @@ EMPTY_FOR = 60.0
 def connect() -> None:
     """Bind a new connection to the lobby, and say which room it wants."""
     request = http.request()
-    if process.registry.lookup(LOBBY) is None:
-        made = process.spawn("app:lobby", HOST)
-        try:
-            process.registry.register(LOBBY, made)
-        except process.AlreadyExists:  # somebody was faster
-            process.terminate(made)
+    with contextlib.suppress(process.AlreadyExists):
+        process.spawn("app:lobby", HOST, name=LOBBY)
     metadata = {"room": request.param("room"), "user": request.query("user") or "guest"}
     http.response().relay_to(LOBBY, metadata=metadata)
 

@@ -55,7 +55,8 @@ def upgrade_required() -> Answer:
 
 def answer_for_end(reason: WireReason) -> Answer:
     """What a client gets when the handler's process ended without an answer (S58): 500 if it raised, otherwise 502."""
-    return plain_answer(500) if reason.kind == EXCEPTION else plain_answer(502)
+    raised = reason.kind == EXCEPTION and reason.origin is None  # with an origin it is another's, come down a link
+    return plain_answer(500) if raised else plain_answer(502)
 
 
 def clean_answer(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Answer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
@@ -64,6 +64,8 @@ class Failure:
 
 FrameEvent: TypeAlias = Message | PingReceived | PongReceived | CloseFrame | Failure
 
+_MAX_PARTS: Final = 1024
+"""Parts of a message that are kept apart: one of a single byte takes up to forty times as much."""
 _FAILURES: Final = {1002: "protocol error", 1007: "invalid data", 1009: "message too big"}
 
 
@@ -74,7 +76,7 @@ class MessageReader:
         """`limit` is in bytes, for one message."""
         self._connection = Connection(ConnectionType.SERVER, extensions)
         self._limit = limit
-        self._parts: list[str] | list[bytes] = []
+        self._parts: list[Any] = []
         self._size = 0
         self._events: Iterator[object] | None = None
         self.finished = False
@@ -133,11 +135,13 @@ class MessageReader:
         if event.message_finished and not self._parts:
             self._size = 0
             return Message(data)
-        self._parts.append(data)  # type: ignore[arg-type]
+        if data:  # a client may send empty fragments without end
+            self._parts.append(data)
+        if event.message_finished or len(self._parts) > _MAX_PARTS:
+            self._parts = [data[:0].join(self._parts)]
         if not event.message_finished:
             return None
-        empty = data[:0]
-        whole = empty.join(self._parts)  # type: ignore[arg-type]
+        whole: str | bytes = self._parts[0]
         self._parts, self._size = [], 0
         return Message(whole)
 

@@ -2,7 +2,7 @@
 
 Owns the comparison of origins (RFC 6454): exact scheme, host and port, with the default ports filled in. Without a
 configured list only the server's own origin is allowed; with one, only what is listed. `https://*.example.com` stands for
-any one whole label. A request without an Origin header does not come from a browser's page, so it cannot be forged by one:
+any one whole label, and `*` alone for any origin at all. A request without an Origin header does not come from a browser's page, so it cannot be forged by one:
 it is allowed. `null` (sandboxed frames, local files) is refused unless it is listed.
 """
 
@@ -35,19 +35,22 @@ class AllowedOrigins:
     def __init__(self, listed: Iterable[str] = ()) -> None:
         """`listed` as configured; none means same origin only. Raises ValueError for what is no origin."""
         self._null = False
+        self._any = False
         self._patterns: list[Origin] = []
         self._same_origin = True
         for text in listed:
             self._same_origin = False
             if text.strip().lower() == "null":
                 self._null = True
+            elif text.strip() == "*":
+                self._any = True
             else:
                 self._patterns.append(_parse_pattern(text.strip()))
 
     def allow(self, origin: str | None, *, scheme: str, host: str) -> bool:
         """Whether a page of `origin` may connect to the server reached as `scheme` (http or https) and `host` (the
         Host header)."""
-        if origin is None:
+        if origin is None or self._any:
             return True
         if origin == "null":
             return self._null

@@ -119,11 +119,17 @@ class Router:
         return NoMatch(404)
 
 
+def origin_form(target: str) -> str:
+    """Return the undecoded path of a request target in origin or absolute form (RFC 9112 §3.2); empty if it has none."""
+    if target.startswith("/"):
+        return target
+    _, separator, rest = target.partition("://")
+    return "/" + rest.partition("/")[2] if separator else ""
+
+
 def decode_path(raw_path: str) -> list[str] | None:
     """Return the decoded segments of an undecoded path (origin or absolute form); None if it is malformed or climbs."""
-    if not raw_path.startswith("/"):
-        _, separator, rest = raw_path.partition("://")
-        raw_path = "/" + rest.partition("/")[2] if separator else ""
+    raw_path = origin_form(raw_path)
     if not raw_path:
         return None
     try:

@@ -214,6 +214,8 @@ class Session:
         return [*effects, e.ReportEnd(exit_reason, tuple(self._workers)), e.Disconnect(abort=not completed)]
 
     def _protocol_failed(self, event: e.ProtocolFailed) -> list[Effect]:
+        if self.phase is Phase.CLOSING:  # its Close will not be understood any more: only the end of its line
+            return [e.AwaitClose()]
         return self._close("too_big" if event.code == 1009 else "protocol_error", event.code, event.reason)
 
     def _ping_timed_out(self, _: e.PingTimedOut) -> list[Effect]:

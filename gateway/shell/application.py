@@ -7,6 +7,7 @@ ASGI application, because that is what uvicorn runs. No traceback ever reaches a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable
 
@@ -52,7 +53,7 @@ class Application:
             logger.exception("a request could not be answered")
             answer = plain_answer(500)
         if isinstance(answer, FileAnswer):
-            await _send_file(answer, scope["method"], send)
+            await _send_file(answer, protocol, send)
         else:
             await _send(answer.status, framing_headers(answer), answer.body, send)
 
@@ -128,13 +129,16 @@ async def _send(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def _send_file(answer: FileAnswer, method: str, send: ASGISendCallable) -> None:
+async def _send_file(answer: FileAnswer, protocol: HttpProtocol, send: ASGISendCallable) -> None:
     headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in answer.headers]
     headers.append((b"content-length", b"%d" % answer.size))
     await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": False})
-    if method == "HEAD":
+    if protocol.scope["method"] == "HEAD":
         answer.file.close()
     else:
-        async for piece in read_pieces(answer):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        async with contextlib.aclosing(read_pieces(answer)) as pieces:
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                if protocol.cycle.disconnected:  # nobody takes the rest
+                    return
     await send({"type": "http.response.body", "body": b"", "more_body": False})

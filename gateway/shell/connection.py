@@ -32,6 +32,8 @@ from .turn import Turn
 
 _EARLY_FLUSH: Final = 64 << 10
 """Bytes collected for a client that are written before the turn ends."""
+_BURST: Final = 128
+"""Frames of a client that are decoded in one turn. One read brings tens of thousands of tiny ones: half a second's work."""
 
 
 class Surroundings(Protocol):
@@ -77,6 +79,7 @@ class RelayConnection(asyncio.Protocol):
         self._queued = 0
         self._marked = False
         self._congested = False
+        self._yielded = False
         self._paused = False
         self._gone = False
         self._beat_drains = -1
@@ -181,12 +184,17 @@ class RelayConnection(asyncio.Protocol):
         self._decode()
 
     def _decode(self) -> None:
-        """Decode as far as the session takes messages now."""
-        session = self.session
+        """Decode as far as the session takes messages now, and no further than one turn's share."""
+        session, share = self.session, _BURST
         while not self._blocked():
+            if not share:
+                self._yielded = True
+                self._loop.call_soon(self._decode_on)
+                break
             event = self._reader.next_event()
             if event is None:
                 break
+            share -= 1
             if type(event) is Message:
                 if session.accept_message() is not None and self._link is not None:
                     self._link.send(ClientMessage(session.serial, event.data))
@@ -201,8 +209,14 @@ class RelayConnection(asyncio.Protocol):
                 self.handle(e.ProtocolFailed(event.code, event.reason))
         self._update_reading()
 
+    def _decode_on(self) -> None:
+        """Everybody else has had a turn."""
+        self._yielded = False
+        if not self._gone:
+            self._decode()
+
     def _blocked(self) -> bool:
-        return self.session.phase is Phase.OPEN and (self._congested or self.session.holding)
+        return self._yielded or (self.session.phase is Phase.OPEN and (self._congested or self.session.holding))
 
     def _update_reading(self) -> None:
         blocked = self._blocked()

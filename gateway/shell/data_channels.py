@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ...kernel.wire.channel import Channel
-from ...kernel.wire.messages import WORKER_TO_GATEWAY, ReportViolation
+from ...kernel.wire.messages import WORKER_TO_GATEWAY, ReportLost, ReportViolation
 from .kernel_link import KernelLink
 from .turn import Turn
 
@@ -23,6 +23,10 @@ logger = logging.getLogger("wsrelay.gateway")
 
 _MAX_DRAIN = 256
 """Reads of one drain: many times what a socket holds."""
+_OVERLOAD = 2
+"""A worker with this many times its limit unread is joined by no further client: joins are not held back by pressure."""
+_EOF_GRACE = 0.1
+"""Seconds between the end of a channel and the fence of its worker: an ordinary death is told meanwhile (S13)."""
 _FLOOD = 8
 """A worker with this many times its limit unread, which makes us answer still more, is broken."""
 
@@ -54,6 +58,7 @@ class WorkerLink:
         self._marked = False
         self._writing = False
         self._reading = True
+        self._fence: asyncio.TimerHandle | None = None
         workers.loop.add_reader(end.fileno(), self._readable)
 
     @property
@@ -70,6 +75,11 @@ class WorkerLink:
     def pending(self) -> int:
         """Bytes queued and not written."""
         return self._channel.pending
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether the worker has so much unread that no client may join it."""
+        return self._channel.pending > _OVERLOAD * self._workers.limit
 
     def send(self, record: tuple[Any, ...]) -> None:
         """Queue a record. If the worker is gone it is dropped: its death notice is on the way (S8)."""
@@ -110,6 +120,8 @@ class WorkerLink:
         if self._channel.fileno() < 0:
             return
         done = self._channel.flush()
+        if self._channel.broken:
+            self._await_death()
         if done:
             self.drains += 1
         if done == self._writing:
@@ -134,7 +146,17 @@ class WorkerLink:
         if self._channel.violation is not None:
             self.report(str(self._channel.violation))
         elif self._channel.ended:
-            self._stop_reading()  # the supervisor's notice decides (S13)
+            self._stop_reading()
+            self._await_death()
+
+    def _await_death(self) -> None:
+        """The worker's end is closed. Its death will be told; if not, it is fenced, for its streams have a hole (S43)."""
+        if self._fence is None:
+            self._fence = self._workers.loop.call_later(_EOF_GRACE, self._report_lost)
+
+    def _report_lost(self) -> None:
+        if self._channel.fileno() >= 0:
+            self._workers.kernel.send(ReportLost(self.number, "its data channel ended"))
 
     def _stop_reading(self) -> None:
         if self._reading:
@@ -162,6 +184,8 @@ class WorkerLink:
         if self._channel.fileno() < 0:
             return
         self._stop_reading()
+        if self._fence is not None:
+            self._fence.cancel()
         if self._writing:
             self._workers.loop.remove_writer(self._channel.fileno())
             self._writing = False

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,6 +25,9 @@ from ...kernel.wire.messages import (
     InvocationFinished,
     Listener,
     OpenWorker,
+    Ping,
+    Pong,
+    ReportLost,
     Shutdown,
     ShutdownComplete,
     WorkerEnded,
@@ -66,15 +70,34 @@ class Gateway:
         elif isinstance(record, InvocationFinished):
             self._relay.handle_invocation_finished(record)
         elif isinstance(record, OpenWorker):
-            self._workers.open(record.worker, record.pid, self._kernel.take_descriptor())
+            self._open_worker(record)
         elif isinstance(record, EndConnection):
             self._relay.handle_end_connection(record)
         elif isinstance(record, Listener):
-            self._listeners.append((record.server, socket.socket(fileno=self._kernel.take_descriptor())))
+            self._take_listener(record)
         elif isinstance(record, Configure):
             self._start_task(self._serve(record))
         elif isinstance(record, Shutdown):
             self._start_task(self._shut_down())
+        elif isinstance(record, Ping):
+            self._kernel.send(Pong(record.number))
+
+    def _open_worker(self, record: OpenWorker) -> None:
+        try:
+            descriptor = self._kernel.take_descriptor()
+        except OSError as problem:  # it can never be reached: it is fenced, and everybody else served on (S43)
+            logger.error("worker %d: %s", record.worker, problem)
+            self._kernel.send(ReportLost(record.worker, f"its data channel is lost: {problem}"))
+        else:
+            self._workers.open(record.worker, record.pid, descriptor)
+
+    def _take_listener(self, record: Listener) -> None:
+        try:
+            descriptor = self._kernel.take_descriptor()
+        except OSError as problem:
+            self._kernel.send(GatewayFailed(f"{record.server}: {problem}"))
+        else:
+            self._listeners.append((record.server, socket.socket(fileno=descriptor)))
 
     def _start_task(self, coroutine: Any) -> None:
         task = self._loop.create_task(coroutine)
@@ -92,7 +115,10 @@ class Gateway:
             for name, listener in self._listeners:
                 if not any(service.id == name for service in self._services):
                     listener.close()
-        except Exception as problem:  # whatever it is, the supervisor says it to the operator
+        except (OSError, ValueError) as problem:  # what is configured; the supervisor says it to the operator
+            self._kernel.send(GatewayFailed(str(problem)))
+            return
+        except Exception as problem:
             logger.exception("the configuration cannot be served")
             self._kernel.send(GatewayFailed(f"{type(problem).__name__}: {problem}"))
             return
@@ -105,6 +131,9 @@ class Gateway:
             service = Service(server)
             config = self._configure(service)
             config.load()
+        except ssl.SSLError as problem:  # which does not say the files
+            files = f"tls: certificate {server.tls.certificate}, key {server.tls.key}: " if server.tls else ""
+            raise ValueError(f"{server.id}: {files}{problem}") from problem
         except (OSError, ValueError) as problem:
             raise ValueError(f"{server.id}: {problem}") from problem
         running = uvicorn.Server(config)

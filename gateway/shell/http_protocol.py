@@ -1,7 +1,7 @@
 """One client's HTTP connection: uvicorn's h11 protocol with our limits, and the way to WebSocket.
 
-Owns the slot of the connection, the time a request's head may take, and the decision which request is an upgrade of ours. The
-rest is uvicorn's.
+Owns the slot of the connection, the time a request's head may take, the time a client may take none of its response, and the
+decision which request is an upgrade of ours. The rest is uvicorn's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import sys
 from typing import Any, cast
+from urllib.parse import unquote
 
 import h11
 import uvicorn
@@ -19,7 +20,7 @@ from uvicorn.server import ServerState
 from ..core.answers import Answer, overloaded, plain_answer
 from ..core.handshake import encode_rejection
 from ..core.requests import RequestHead, head_size, make_head
-from ..core.routing import Match, RouteMatch
+from ..core.routing import Match, RouteMatch, origin_form
 from .invocations import Invocation
 from .relay import Relay
 from .service import Service
@@ -53,6 +54,7 @@ class HttpProtocol(H11Protocol):
         self.request_head: RequestHead | None = None
         self.match: Match | None = None
         self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a slot, or answer 503 and close."""
@@ -66,6 +68,7 @@ class HttpProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the slot back."""
         self._stop_awaiting_head()
+        self._stop_awaiting_client()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         if self.invocation is not None:
@@ -97,6 +100,40 @@ class HttpProtocol(H11Protocol):
         else:
             self.transport.close()
 
+    def pause_writing(self) -> None:
+        """The client is slower than its response: from now on it must take some, time and again."""
+        super().pause_writing()
+        self._await_client()
+
+    def resume_writing(self) -> None:
+        """It has taken nearly all."""
+        self._stop_awaiting_client()
+        super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        """What the client has not taken yet keeps the connection, even after `close`."""
+        super().on_response_complete()
+        if self.transport.get_protocol() is self and self.transport.get_write_buffer_size():
+            self._await_client()
+
+    def _await_client(self) -> None:
+        self._stop_awaiting_client()
+        waiting = self.transport.get_write_buffer_size()
+        self._write_timer = self.loop.call_later(self.service.timeouts.write, self._check_client, waiting)
+
+    def _stop_awaiting_client(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _check_client(self, before: int) -> None:
+        self._write_timer = None
+        waiting = self.transport.get_write_buffer_size()
+        if waiting >= before:
+            self.transport.abort()
+        elif waiting:
+            self._await_client()
+
     def _answer_and_close(self, answer: Answer) -> None:
         if not self.transport.is_closing():
             self.transport.write(encode_rejection(answer))
@@ -125,10 +162,10 @@ class HttpProtocol(H11Protocol):
     def _should_upgrade(self) -> bool:
         """Called for every request once its head is there: route it, and say whether it is a WebSocket's."""
         scope = self.scope
-        raw_path = scope["raw_path"].decode("ascii")
+        raw_path = origin_form(scope["raw_path"].decode("ascii"))
         self.request_head = make_head(
             scope["method"],
-            scope["path"],
+            unquote(raw_path),
             scope["query_string"],
             self.headers,
             self.peer,
@@ -154,6 +191,7 @@ class HttpProtocol(H11Protocol):
         """Hand the transport to an `Upgrade`, with the bytes that came after the head."""
         self.connections.discard(self)
         self._stop_awaiting_head()
+        self._stop_awaiting_client()
         upgrade = Upgrade(self.relay, self.service, self.transport, self.peer)
         self.transport.set_protocol(upgrade)
         handshake = make_handshake(event.method, event.target, event.http_version, self.headers)

@@ -97,6 +97,8 @@ class KernelLink:
         if not self._channel.flush():
             self._writing = True
             self._loop.add_writer(self._channel.fileno(), self._writable)
+        elif self._channel.broken:
+            self._on_end("the supervisor does not read")
 
     def _writable(self) -> None:
         if self._channel.flush():

@@ -171,6 +171,8 @@ class Relay:
         def answered(answer: Admitted | Refused) -> None:
             if isinstance(answer, Refused):
                 connection.handle(e.RetargetRefused(f"{answer.error}: {answer.message}"))
+            elif self.workers.get(answer.worker) is None:  # its channel was lost on the way: it is being fenced
+                connection.handle(e.RetargetRefused("NotFound: the target is not reachable"))
             else:
                 connection.handle(e.RetargetGranted(e.Target(answer.pid, answer.worker)))
 

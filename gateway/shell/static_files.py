@@ -10,7 +10,7 @@ import asyncio
 import mimetypes
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
@@ -37,7 +37,7 @@ async def find_file(match: StaticMatch, head: RequestHead) -> FileAnswer | Answe
     return await asyncio.to_thread(_find, match, head)
 
 
-async def read_pieces(answer: FileAnswer) -> AsyncIterator[bytes]:
+async def read_pieces(answer: FileAnswer) -> AsyncGenerator[bytes, None]:
     """Yield the content, exactly as long as was announced, and close the file."""
     left = answer.size
     try:

@@ -142,18 +142,22 @@ class Upgrade(asyncio.Protocol):
                 self._abandon(relay.target, invocation, None)
                 self.reject(plain_answer(503, "The target is not available"))
             elif not self._open(session(target=Target(reply.pid, reply.worker)), answer):
-                self._abandon(relay.target, invocation, pid)
+                self._abandon(reply.pid, invocation, pid)  # the name may be another's by now
                 self._relay.kernel.send(ConnectionEnded(pid, make_reason("ws_closed:1006"), ()))
 
         self._relay.kernel.request(lambda number: Admit(number, pid, relay.target, invocation), answered)
 
     def _open(self, session: Session, answer: Answer) -> bool:
-        """Send the 101 and hand the transport over. Returns False if the client is gone."""
+        """Send the 101 and hand the transport over. Returns False if the client is gone, or was refused."""
         service, transport, handshake = self._service, self._transport, self._handshake
         if self._lost or transport.is_closing() or handshake is None:
             return False
         if self._relay.shutting_down:
             self.reject(overloaded("The server is shutting down"))
+            return False
+        link = self._relay.workers.get(session.target.worker)
+        if link is None or link.overloaded:
+            self.reject(overloaded("The target is not available"))
             return False
         limit = service.message_limit
         response, extensions = handshake.accept(answer.headers, limit, compression=service.limits.compression)

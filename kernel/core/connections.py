@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..wire import messages as m
 from ..wire.errors import Invalid, NotFound, ProcessError
 from ..wire.pid import Pid
-from ..wire.reason import KILLED, make_reason
+from ..wire.reason import KILLED, NOCONNECTION, make_reason
 from .effects import SendToGateway
 from .population import Population
 from .processes import Kind, Process
@@ -73,3 +73,16 @@ class Connections:
         process = self._population.processes.get(notice.connection)
         if process is not None and process.kind is Kind.CONNECTION:
             self._population.commit(process, notice.reason, None, dict(notice.marks))
+
+    def gateway_lost(self) -> None:
+        """Commit the death of every connection: its gateway is dead. The next connections are the next incarnation's (S41).
+
+        The notices are to be seen behind everything on the dead gateway's channels, and behind the `ws.leave` of each join,
+        which the workers' libraries make when those have ended.
+        """
+        reason = make_reason(NOCONNECTION, "gateway_lost")
+        marks = dict.fromkeys(self._population.workers, m.END_OF_CHANNEL)
+        for process in [one for one in self._population.processes.values() if one.kind is Kind.CONNECTION]:
+            self._population.commit(process, reason, None, marks)
+        self._population.gateway += 1
+        self._last_serial = 0

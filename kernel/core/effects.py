@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ..wire.messages import Start
 from ..wire.reason import WireReason
+from .service_states import State
 
 
 class StartWorker(NamedTuple):
@@ -60,6 +61,24 @@ class ProbeDue(NamedTuple):
     worker: int
 
 
+class StartOverdue(NamedTuple):
+    """A service's process should have been forked by now (S39)."""
+
+    pid: str
+
+
+class RestartDue(NamedTuple):
+    """A service's backoff is over (S38)."""
+
+    service: str
+
+
+class ExecutionOverdue(NamedTuple):
+    """Who executes this process does not wait any longer (S34)."""
+
+    pid: str
+
+
 class ProcessEnded(NamedTuple):
     """For the log: a death has been committed."""
 
@@ -68,5 +87,13 @@ class ProcessEnded(NamedTuple):
     reason: WireReason
 
 
-Timer = GraceExpired | PoolRefill | ProbeDue
-Effect = StartWorker | SendToWorker | SendToGateway | KillWorker | SetTimer | ProcessEnded
+class ServiceChanged(NamedTuple):
+    """For the log: a service is in another state; `detail` says why (S37: `failed` is an error to show)."""
+
+    service: str
+    state: State
+    detail: str
+
+
+Timer = GraceExpired | PoolRefill | StartOverdue | RestartDue | ExecutionOverdue | ProbeDue
+Effect = StartWorker | SendToWorker | SendToGateway | KillWorker | SetTimer | ProcessEnded | ServiceChanged

@@ -73,9 +73,13 @@ class Invocations:
             worker.report = reason
             return
         worker.pid = None
-        del self._granted[process.request]
+        self._forget(process)
         self._population.commit(process, reason, m.InvocationFinished(worker.number, process.pid, reason), {})
         self._pools.release(worker.host, worker.number)
+
+    def _forget(self, process: Process) -> None:
+        if process.request is not None:
+            del self._granted[process.request]
 
     def withdraw(self, request: m.WithdrawInvocation) -> None:
         """Forget a request, or kill the invocation that was granted for it."""
@@ -89,6 +93,14 @@ class Invocations:
         if process is not None and process.kind is Kind.INVOCATION:
             self._population.kill(process, make_reason(KILLED, "it took longer than timeouts.request"))
 
+    def gateway_lost(self) -> None:
+        """Nobody waits for what was asked: forget it. Invocations run on, and are nobody's answer; the next gateway counts
+        its requests from 1 (S41)."""
+        self._pools.withdraw_all()
+        for pid in self._granted.values():
+            self._population.processes[pid].request = None
+        self._granted.clear()
+
     def worker_doomed(self, worker: Worker) -> None:
         """A worker is about to be killed: grant it no more."""
         self._pools.withdraw_worker(worker.host, worker.number)
@@ -96,7 +108,7 @@ class Invocations:
     def worker_removed(self, worker: Worker, process: Process | None, now: float) -> None:
         """A function worker is dead; `process` is what it was when it died. Replace it, now or a little later."""
         if process is not None:
-            del self._granted[process.request]
+            self._forget(process)
         if deadline := self._pools.remove_worker(worker.host, worker.number, crashed_idle=process is None, now=now):
             self._population.effects.append(SetTimer(deadline, PoolRefill(worker.host)))
 
@@ -105,6 +117,6 @@ class Invocations:
         processes = self._population.processes
         for request, pid in self._granted.items():
             require(pid in processes and processes[pid].request == request, "a request is granted to a live invocation")
-        invocations = sum(process.kind is Kind.INVOCATION for process in processes.values())
-        require(invocations == len(self._granted), "an invocation runs for one request")
+        requests = {one.request for one in processes.values() if one.kind is Kind.INVOCATION} - {None}
+        require(requests == self._granted.keys(), "an invocation runs for one request, or for a gateway that is dead")
         self._pools.check_invariants(self._population.workers)

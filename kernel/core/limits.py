@@ -71,12 +71,14 @@ class Limits:
         if watch := self._watches.get(worker.number):
             watch.has_read = True
 
-    def probe_due(self, worker: Worker, now: float) -> None:
+    def probe_due(self, event: ProbeDue, now: float) -> None:
         """Look whether a worker has given a sign of life. One that has given none for too long is killed.
 
         A look that comes late says nothing: then it was the supervisor that hung, or the whole machine.
         """
-        watch = self._watches[worker.number]
+        worker, watch = self._population.workers.get(event.worker), self._watches.get(event.worker)
+        if worker is None or watch is None:
+            return
         late = now - watch.due > watch.interval
         watch.silent = 0 if watch.answered or watch.has_read or late else watch.silent + 1
         watch.has_read = False

@@ -58,6 +58,11 @@ class FunctionPools:
         """Forget a waiting request. Returns whether it was waiting."""
         return any(pool.waiting.pop(request, None) is not None for pool in self._pools.values())
 
+    def withdraw_all(self) -> None:
+        """Forget every waiting request."""
+        for pool in self._pools.values():
+            pool.waiting.clear()
+
     def release(self, host: str, number: int) -> None:
         """A worker is free: for the request that waited longest, if there is one."""
         pool = self._pools[host]

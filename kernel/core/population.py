@@ -33,11 +33,17 @@ class Population:
         self.gateway = gateway
         self.on_doomed: Callable[[Worker], None] = lambda worker: None
         """Told of a worker that is about to be killed."""
+        self.on_ended: list[Callable[[Process, WireReason], None]] = []
+        """Told of a death when the dead is in no table any more, and before any notice of it (S15)."""
 
     def take_effects(self) -> list[Effect]:
         """Return the effects collected since the last call."""
         effects, self.effects = self.effects, []
         return effects
+
+    def reply(self, process: Process, request: int, value: str | int | None = None) -> None:
+        """Answer a request."""
+        self.effects.append(SendToWorker(process.worker, m.Reply(request, value)))
 
     # --- relations ----------------------------------------------------------------------------------------------------
 
@@ -48,11 +54,11 @@ class Population:
             raise LimitExceeded(f"a process may hold {MAX_RELATIONS} {what}")
 
     @staticmethod
-    def check_new_ref(watcher: Process, ref: int) -> None:
-        """Raise ProtocolViolation if the ref is that of another monitor (S19). That it never was is its owner's business;
-        refs need not rise: a signal handler may ask in the midst of asking."""
-        if ref in watcher.monitoring:
-            raise ProtocolViolation("a monitor's ref is used twice")
+    def check_new_ref(relations: dict[int, str], ref: int) -> None:
+        """Raise ProtocolViolation if one of these has this ref already (S19). That it never had is its owner's business; refs
+        need not rise: a signal handler may ask in the midst of asking."""
+        if ref in relations:
+            raise ProtocolViolation("a request's number is used twice")
 
     @staticmethod
     def add_monitor(watcher: Process, ref: int, target: Process) -> None:
@@ -114,6 +120,8 @@ class Population:
         if notice is not None:
             self.effects.append(SendToGateway(notice))
         self.effects.append(ProcessEnded(pid, process.entry, reason))
+        for told in self.on_ended:
+            told(process, reason)
         for watcher, ref in process.watchers:
             self._notify_watcher(watcher, ref, pid, reason, marks)
         if not reason.clean:

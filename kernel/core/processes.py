@@ -36,14 +36,24 @@ class Process:
     """Who monitors it: (PID, ref), in order of making."""
     links: dict[str, None] = field(default_factory=dict)
     names: dict[str, None] = field(default_factory=dict)
+    groups: dict[str, int] = field(default_factory=dict)
+    """How often it has joined each of its groups (S33)."""
+    watching: dict[int, str] = field(default_factory=dict)
+    """Its watches: ref to the group."""
+    executing: dict[int, str] = field(default_factory=dict)
+    """The children that it waits for: request to PID (S34)."""
+    executor: tuple[str, int] | None = None
+    """Who waits for its end: PID and request."""
+    service: str = ""
+    """The id of the service that it is a process of (S36)."""
     admissions: int = 0
     """How many connections were ever admitted to it (S44)."""
     deadline: float | None = None
     """When its grace runs out (S29)."""
     ending: bool = False
     """A connection that the gateway has been told to end."""
-    request: int = 0
-    """For an invocation: the gateway's request."""
+    request: int | None = None
+    """For an invocation: the gateway's request; None if that gateway is dead."""
 
 
 @dataclass(slots=True, eq=False)

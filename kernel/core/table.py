@@ -1,8 +1,9 @@
 """The process table: who lives, who watches whom, and what follows when one dies.
 
-Owns every PID of the node, parents, monitors, links, names and function pools. Knows no socket, OS process or clock: it is
-told what happened (`from_worker`, `from_gateway`, `worker_exited`, …, with the time) and answers with effects, to be
-performed in order. Every rule of SEMANTICS sections 1 to 6 that concerns more than one process is decided here.
+Owns every PID of the node. Knows no socket, OS process or clock: it is told what happened (`from_worker`, `from_gateway`,
+`worker_exited`, …, with the time) and answers with effects, to be performed in order. Every rule of SEMANTICS sections 1 to 7
+that concerns more than one process is decided here, or in one of its rooms: spawning, names, groups, executions,
+invocations, connections and services, which all work on the same population.
 """
 
 from __future__ import annotations
@@ -12,58 +13,64 @@ from typing import Any
 
 from ..wire import messages as m
 from ..wire.configuration import Application
-from ..wire.errors import (
-    AlreadyExists,
-    LimitExceeded,
-    NoProc,
-    NotFound,
-    NotPermitted,
-    ProcessError,
-    ProtocolViolation,
-)
-from ..wire.pid import SUPERVISOR_OWNER, Pid, check_name
+from ..wire.errors import NoProc, ProcessError, ProtocolViolation
+from ..wire.pid import Pid
 from ..wire.reason import KILLED, NOCONNECTION, PROTOCOL, WireReason, make_reason, noproc
 from .connections import Connections
 from .effects import (
     Effect,
+    ExecutionOverdue,
     GraceExpired,
     PoolRefill,
     ProbeDue,
+    RestartDue,
     SendToGateway,
     SendToWorker,
     SetTimer,
-    StartWorker,
+    StartOverdue,
     Timer,
 )
 from .endings import WaitStatus, check_report, reason_of_death
+from .executions import Executions
+from .groups import Groups
 from .invocations import Invocations
 from .limits import Limits
-from .population import Population, require
+from .names import Names
+from .population import Population
 from .processes import Kind, Process, Worker
+from .service_states import State
+from .services import Services
+from .spawning import Spawning
 
 
 class ProcessTable:
     """The state of one node. Every public method returns the effects to perform, in order."""
 
-    def __init__(self, application: Application, *, node: str, epoch: str, gateway: int = 1) -> None:
-        """`epoch` is this boot's, 16 hexadecimal digits (S1); `gateway` the incarnation of the gateway to start with."""
-        self._application = application
-        self._node = node
-        self._epoch = epoch
-        self._last_serial = 0
-        self._last_worker = 0
+    def __init__(
+        self, application: Application, *, node: str, epoch: str, random: Callable[[], float], gateway: int = 1
+    ) -> None:
+        """`epoch` is this boot's, 16 hexadecimal digits (S1); `gateway` the incarnation of the gateway to start with;
+        `random() -> [0, 1)` spreads restarts (S38)."""
         self._population = Population(gateway)
         self._processes = self._population.processes
         self._workers = self._population.workers
-        self._actors = dict.fromkeys(application.hosts, 0)
-        self._invocations = Invocations(self._population, application, self._start_function_worker, self._make_pid)
+        self._names = Names(self._population, application.services.values())
+        self._spawning = Spawning(self._population, self._names, application, node=node, epoch=epoch)
+        self._invocations = Invocations(
+            self._population, application, self._spawning.start_function_worker, self._spawning.make_pid
+        )
+        self._groups = Groups(self._population)
+        self._executions = Executions(self._population, self._spawning)
+        self._services = Services(self._population, self._spawning, application.services, self._signal_cancel, random)
         self._limits = Limits(self._population, application.hosts)
         self._cancels_waiting: dict[int, set[str]] = {}
         """Worker to the senders of CANCELs that may be unread (S10). Dropped when the queue is written (`mail_written`)."""
-        connections = Connections(self._population, epoch)
+        self._connections = connections = Connections(self._population, epoch)
         self._on_worker: dict[type, Callable[[Process, Any], None]] = {
             m.Send: self._send,
-            m.Spawn: self._spawn,
+            m.Spawn: self._spawning.spawn,
+            m.SpawnNamed: self._spawning.spawn,
+            m.GiveUp: self._executions.give_up,
             m.Monitor: self._monitor,
             m.Unmonitor: self._unmonitor,
             m.UnmonitorAll: self._unmonitor_all,
@@ -71,10 +78,19 @@ class ProcessTable:
             m.Unlink: self._unlink,
             m.Terminate: self._terminate,
             m.SetOptions: self._set_options,
-            m.Register: self._register,
-            m.Unregister: self._unregister,
-            m.Lookup: self._lookup,
+            m.Register: self._names.register,
+            m.Unregister: self._names.unregister,
+            m.Lookup: self._names.lookup,
+            m.JoinGroup: self._groups.join,
+            m.LeaveGroup: self._groups.leave,
+            m.ListMembers: self._groups.list_members,
+            m.WatchGroup: self._groups.watch,
+            m.UnwatchGroup: self._groups.unwatch,
             m.InvocationEnded: self._invocation_ended,
+        }
+        self._on_worker_in_time: dict[type, Callable[[Process, Any, float], None]] = {
+            m.Cancel: self._cancel,
+            m.Execute: self._executions.execute,
         }
         self._on_gateway: dict[type, Callable[[Any], None]] = {
             m.Admit: connections.admit,
@@ -86,12 +102,21 @@ class ProcessTable:
             m.TerminateInvocation: self._invocations.terminate,
             m.ReportViolation: self._report_violation,
         }
+        self._on_timer: dict[type, Callable[[Any, float], None]] = {
+            GraceExpired: self._grace_expired,
+            PoolRefill: lambda event, now: self._invocations.refill_pool(event.host),
+            StartOverdue: lambda event, now: self._services.start_overdue(event),
+            RestartDue: self._services.restart_due,
+            ExecutionOverdue: lambda event, now: self._executions.timed_out(event),
+            ProbeDue: self._limits.probe_due,
+        }
 
     # --- what happened ------------------------------------------------------------------------------------------------
 
-    def start(self) -> list[Effect]:
-        """Fill the function pools."""
+    def start(self, now: float) -> list[Effect]:
+        """Fill the function pools, and start the services (S39)."""
         self._invocations.fill_pools()
+        self._services.start_all(now)
         return self._population.take_effects()
 
     def from_worker(self, number: int, record: tuple[Any, ...], now: float) -> list[Effect]:
@@ -115,8 +140,8 @@ class ProcessTable:
         if process is None:
             raise ProtocolViolation(f"{type(record).__name__} from a worker that is no process")
         try:
-            if type(record) is m.Cancel:
-                self._cancel(process, record, now)
+            if in_time := self._on_worker_in_time.get(type(record)):
+                in_time(process, record, now)
             else:
                 self._on_worker[type(record)](process, record)
         except ProcessError as error:
@@ -135,9 +160,13 @@ class ProcessTable:
         return self._population.take_effects()
 
     def worker_born(self, number: int, now: float) -> list[Effect]:
-        """A worker has been forked."""
-        if worker := self._workers.get(number):
+        """A worker has been forked. If it is a service's, the service has started (S39)."""
+        worker = self._workers.get(number)
+        if worker is not None:
             self._limits.born(worker, now)
+        process = self._processes.get(worker.pid) if worker is not None and worker.pid is not None else None
+        if process is not None:
+            self._services.born(process, now)
         return self._population.take_effects()
 
     def worker_has_read(self, number: int) -> None:
@@ -151,16 +180,22 @@ class ProcessTable:
             self._limits.measured(worker, resident)
         return self._population.take_effects()
 
+    def gateway_lost(self) -> list[Effect]:
+        """The gateway is dead, and what it wrote has been handled: so are its connections (S41). The next incarnation begins."""
+        self._connections.gateway_lost()
+        self._invocations.gateway_lost()
+        return self._population.take_effects()
+
     def worker_violated(self, number: int, detail: str) -> list[Effect]:
         """A worker wrote bytes that are no frame (S11)."""
         if worker := self._workers.get(number):
             self._population.kill_worker(worker, make_reason(PROTOCOL, detail))
         return self._population.take_effects()
 
-    def worker_lost(self, number: int) -> list[Effect]:
-        """A worker's control channel has ended and it lives on: fence it (S13)."""
+    def worker_lost(self, number: int, detail: str = "its control channel ended") -> list[Effect]:
+        """A channel of a worker has ended and the worker lives on: fence it (S13, S43)."""
         if worker := self._workers.get(number):
-            self._population.kill_worker(worker, make_reason(NOCONNECTION, "its control channel ended"))
+            self._population.kill_worker(worker, make_reason(NOCONNECTION, detail))
         return self._population.take_effects()
 
     def worker_overflowed(self, number: int) -> list[Effect]:
@@ -184,27 +219,42 @@ class ProcessTable:
 
     def timer_fired(self, event: Timer, now: float) -> list[Effect]:
         """A timer that was asked for has come."""
-        if isinstance(event, PoolRefill):
-            self._invocations.refill_pool(event.host)
-        elif isinstance(event, ProbeDue):
-            if worker := self._workers.get(event.worker):
-                self._limits.probe_due(worker, now)
-        else:
-            process = self._processes.get(event.pid)
-            if process is not None and process.deadline is not None and process.deadline <= now:
-                self._population.kill(process, make_reason(KILLED, "its grace after CANCEL ran out"))
+        self._on_timer[type(event)](event, now)
+        return self._population.take_effects()
+
+    def _grace_expired(self, event: GraceExpired, now: float) -> None:
+        process = self._processes.get(event.pid)
+        if process is not None and process.deadline is not None and process.deadline <= now:
+            self._population.kill(process, make_reason(KILLED, "its grace after CANCEL ran out"))
+
+    def start_service(self, service: str, now: float) -> list[Effect]:
+        """Start a service by its id, and what it requires (S37, S39). Raises NotFound, or Invalid while it is being stopped."""
+        self._services.start(service, now)
+        return self._population.take_effects()
+
+    def stop_service(self, service: str, now: float) -> list[Effect]:
+        """Stop a service by its id, after those that require it (S39). Raises NotFound."""
+        self._services.stop(service, now)
+        return self._population.take_effects()
+
+    def end_restarts(self) -> list[Effect]:
+        """The runtime is about to shut down: what runs goes on, and no service starts or restarts any more (S39)."""
+        self._services.end_restarts()
         return self._population.take_effects()
 
     def cancel_all(self, now: float, grace: float) -> list[Effect]:
-        """Ask every actor to end within `grace` seconds: the runtime shuts down."""
+        """The runtime shuts down: stop the services in reverse order, each within its `stop_timeout` (S39), and ask every
+        other actor to end within `grace` seconds."""
+        self._services.stop_all(now)
         for process in list(self._processes.values()):
-            if process.kind is Kind.ACTOR:
+            if process.kind is Kind.ACTOR and not process.service:
                 self._signal_cancel(process, "", round(grace * 1000), now)
         return self._population.take_effects()
 
     def kill_all(self) -> list[Effect]:
-        """Kill every worker: the runtime shuts down. Function pools are not refilled."""
+        """Kill every worker: the runtime shuts down. Nothing is replaced or restarted."""
         self._invocations.close_pools()
+        self._services.kill_all()
         for worker in self._workers.values():
             self._population.kill_worker(worker, make_reason(KILLED, "the runtime shuts down"))
         return self._population.take_effects()
@@ -220,62 +270,41 @@ class ProcessTable:
         """The numbers of all workers that are not dead."""
         return list(self._workers)
 
+    @property
+    def gateway(self) -> int:
+        """The gateway's incarnation, or the next one's if it is dead."""
+        return self._population.gateway
+
+    def worker_pid(self, number: int) -> str:
+        """The process that a worker is now; empty for an idle function worker."""
+        worker = self._workers.get(number)
+        return (worker.pid or "") if worker is not None else ""
+
     def actors(self) -> int:
         """How many actors live."""
-        return sum(self._actors.values())
+        return self._spawning.actors()
+
+    def services(self) -> dict[str, tuple[State, str]]:
+        """Every service's state, and the PID of its process or an empty string."""
+        return self._services.states()
+
+    def stop_time(self) -> float:
+        """How many seconds the services may take to stop (S39)."""
+        return self._services.stop_time()
 
     def statistics(self) -> dict[str, int]:
         """Sizes of the tables."""
+        processes = self._processes.values()
         return {
             "processes": len(self._processes),
             "workers": len(self._workers),
             "names": len(self._population.names),
-            "monitors": sum(len(process.monitoring) for process in self._processes.values()),
-            "links": sum(len(process.links) for process in self._processes.values()) // 2,
+            "monitors": sum(len(process.monitoring) for process in processes),
+            "links": sum(len(process.links) for process in processes) // 2,
+            "memberships": sum(len(process.groups) for process in processes),
+            "watches": sum(len(process.watching) for process in processes),
+            "executions": sum(len(process.executing) for process in processes),
         }
-
-    # --- spawn (S3, S4) -----------------------------------------------------------------------------------------------
-
-    def _make_pid(self, host: str) -> Pid:
-        self._last_serial += 1
-        return Pid.make(self._node, host, self._epoch, SUPERVISOR_OWNER, self._last_serial)
-
-    def _start_worker(self, host: str, pid: Pid | None, entry: tuple[str, str, str], arguments: bytes) -> Worker:
-        self._last_worker += 1
-        worker = Worker(self._last_worker, host, is_function=pid is None, pid=pid)
-        self._workers[worker.number] = worker
-        mailbox = self._application.hosts[host].limits.mailbox
-        start = m.Start(worker.number, pid or "", host, *entry, arguments, mailbox)
-        self._population.effects.append(StartWorker(worker.number, host, start))
-        return worker
-
-    def _start_function_worker(self, host: str) -> int:
-        return self._start_worker(host, None, ("", "", ""), b"").number
-
-    def _spawn(self, parent: Process, request: m.Spawn) -> None:
-        entry = self._application.processes.get(request.entry)
-        if entry is None:
-            raise NotFound(f"no process.python entry {request.entry!r}: expected the id of one, namespace:name")
-        host = self._application.hosts.get(request.host)
-        if host is None:
-            raise NotFound(f"no process.host entry {request.host!r}: expected the id of one, namespace:name")
-        if self._actors[host.id] >= host.max_processes:
-            raise LimitExceeded(f"{host.id} is full: it runs {host.max_processes} processes (max_processes)")
-        if request.link:
-            self._population.check_room(parent.links, "links")
-        if request.monitor:
-            self._population.check_room(parent.monitoring, "monitors")
-            self._population.check_new_ref(parent, request.request)
-        pid = self._make_pid(host.id)
-        worker = self._start_worker(host.id, pid, (entry.id, entry.source, entry.method), request.arguments)
-        child = Process(pid, Kind.ACTOR, entry.id, worker.number, parent=parent.pid)
-        self._processes[pid] = child
-        self._actors[host.id] += 1
-        if request.link:
-            self._population.add_link(parent, child)
-        if request.monitor:
-            self._population.add_monitor(parent, request.request, child)
-        self._reply(parent, request.request, pid)
 
     # --- sending (S6, S8, S9) -----------------------------------------------------------------------------------------
 
@@ -291,30 +320,27 @@ class ProcessTable:
                 raise ProtocolViolation("a message to a connection on the control channel")
             self._population.effects.append(SendToWorker(process.worker, deliver))
 
-    def _reply(self, process: Process, request: int, value: str | int | None = None) -> None:
-        self._population.effects.append(SendToWorker(process.worker, m.Reply(request, value)))
-
     # --- monitors (S19 to S22) ----------------------------------------------------------------------------------------
 
     def _monitor(self, watcher: Process, request: m.Monitor) -> None:
         pid = Pid.parse(request.pid)
         self._population.check_room(watcher.monitoring, "monitors")
-        self._population.check_new_ref(watcher, request.request)
+        self._population.check_new_ref(watcher.monitoring, request.request)
         target = self._processes.get(pid)
         if target is not None:
             self._population.add_monitor(watcher, request.request, target)
-        self._reply(watcher, request.request)
+        self._population.reply(watcher, request.request)
         if target is None:
             self._population.effects.append(SendToWorker(watcher.worker, m.Exit(request.request, pid, noproc(), None)))
 
     def _unmonitor(self, watcher: Process, request: m.Unmonitor) -> None:
         self._population.remove_monitor(watcher, request.ref)
-        self._reply(watcher, request.request)
+        self._population.reply(watcher, request.request)
 
     def _unmonitor_all(self, watcher: Process, request: m.UnmonitorAll) -> None:
         for ref in [ref for ref, pid in watcher.monitoring.items() if pid == request.pid]:
             self._population.remove_monitor(watcher, ref)
-        self._reply(watcher, request.request)
+        self._population.reply(watcher, request.request)
 
     # --- links (S23 to S28) -------------------------------------------------------------------------------------------
 
@@ -326,17 +352,17 @@ class ProcessTable:
             self._population.add_link(caller, peer)
         elif not caller.trap_links:
             raise NoProc(f"{pid} has ended or never was: nothing to link to (set trap_links to get LINK_DOWN instead)")
-        self._reply(caller, request.request)
+        self._population.reply(caller, request.request)
         if peer is None:
             self._population.effects.append(SendToWorker(caller.worker, m.LinkDown(pid, noproc(), None)))
 
     def _unlink(self, caller: Process, request: m.Unlink) -> None:
         self._population.remove_link(caller, request.pid)
-        self._reply(caller, request.request)
+        self._population.reply(caller, request.request)
 
     def _set_options(self, process: Process, request: m.SetOptions) -> None:
         process.trap_links = request.trap_links
-        self._reply(process, request.request)
+        self._population.reply(process, request.request)
 
     # --- cancel, terminate (S29 to S31) -------------------------------------------------------------------------------
 
@@ -363,36 +389,6 @@ class ProcessTable:
         if process := self._processes.get(request.pid):
             self._population.kill(process, make_reason(KILLED, f"terminated by {sender.pid}"))
 
-    # --- names (S32) --------------------------------------------------------------------------------------------------
-
-    def _register(self, registrar: Process, request: m.Register) -> None:
-        name = check_name(request.name)
-        process = self._processes.get(Pid.parse(request.pid))
-        if process is None:
-            raise NoProc(f"{request.pid} has ended or never was: it cannot be named {name!r}")
-        holder = self._population.names.get(name)
-        if holder is not None and holder[0] != process.pid:
-            raise AlreadyExists(f"the name {name!r} belongs to {holder[0]}", pid=holder[0])
-        if holder is None:
-            self._population.check_room(process.names, "names")
-            self._population.names[name] = (process.pid, registrar.pid)
-            process.names[name] = None
-        self._reply(registrar, request.request)
-
-    def _unregister(self, caller: Process, request: m.Unregister) -> None:
-        holder = self._population.names.get(request.name)
-        if holder is None:
-            raise NotFound(f"no process has the name {request.name!r:.200}")
-        if caller.pid not in holder:
-            raise NotPermitted(f"the name {request.name!r} belongs to {holder[0]}: only it, or who registered it, may")
-        del self._population.names[request.name]
-        del self._processes[holder[0]].names[request.name]
-        self._reply(caller, request.request)
-
-    def _lookup(self, caller: Process, request: m.Lookup) -> None:
-        holder = self._population.names.get(request.name)
-        self._reply(caller, request.request, holder[0] if holder else None)
-
     # --- the ends of workers ------------------------------------------------------------------------------------------
 
     def _invocation_ended(self, process: Process, notice: m.InvocationEnded) -> None:
@@ -405,7 +401,9 @@ class ProcessTable:
         self._limits.removed(worker)
         self._cancels_waiting.pop(worker.number, None)
         process = self._processes.get(worker.pid) if worker.pid is not None else None
-        ended = m.WorkerEnded(worker.number, worker.pid or "", reason, restarting=False)
+        verdict = self._services.judge(process, reason, now) if process is not None else None
+        restarting = verdict is not None and verdict.comeback is not None
+        ended = m.WorkerEnded(worker.number, worker.pid or "", reason, restarting)
         if process is not None:
             self._population.commit(process, reason, ended, {})
         else:
@@ -413,7 +411,9 @@ class ProcessTable:
         if worker.is_function:
             self._invocations.worker_removed(worker, process, now)
         else:
-            self._actors[worker.host] -= 1
+            self._spawning.actor_removed(worker)
+        if process is not None and verdict is not None:
+            self._services.settle(process.service, verdict, now)
 
     def _report_violation(self, report: m.ReportViolation) -> None:
         if worker := self._workers.get(report.worker):
@@ -423,9 +423,8 @@ class ProcessTable:
 
     def check_invariants(self) -> None:
         """Raise AssertionError if the tables disagree with each other."""
-        self._population.check_invariants()
-        for host, count in self._actors.items():
-            actors = sum(worker.host == host and not worker.is_function for worker in self._workers.values())
-            require(count == actors, "the count of a host's actors is right")
-        self._invocations.check_invariants()
-        self._limits.check_invariants()
+        for room in (
+            self._population, self._names, self._spawning, self._groups, self._executions, self._invocations, self._services,
+            self._limits,
+        ):  # fmt: skip
+            room.check_invariants()

@@ -12,6 +12,9 @@ from typing import Any
 
 from ..wire.channel import Channel
 
+EOF_GRACE = 0.1
+"""Seconds between the end of a channel and the fence of who held the other end: that may come before its wait status (S13)."""
+
 
 class Turn:
     """The channels that were sent to in this turn of the loop."""
@@ -42,16 +45,20 @@ class Attachment:
         *,
         on_drained: Callable[[], None] | None = None,
         on_relieved: Callable[[], None] | None = None,
+        on_broken: Callable[[], None] | None = None,
         held: bool = False,
     ) -> None:
         """`on_readable` is called when the channel can be read or has ended, `on_drained` when all that was queued is
-        written, `on_relieved` when the socket was full and the peer has read. While `held` nothing is read or written."""
+        written, `on_relieved` when the socket was full and the peer has read, `on_broken` when nothing can be written any
+        more, `EOF_GRACE` seconds later and so after an ordinary death. While `held` nothing is read or written."""
         self.channel = channel
         self._loop = loop
         self._turn = turn
         self._on_readable = on_readable
         self._on_drained = on_drained
         self._on_relieved = on_relieved
+        self._on_broken = on_broken
+        self._telling: asyncio.TimerHandle | None = None
         self._held = True
         self._writing = False
         if not held:
@@ -74,6 +81,9 @@ class Attachment:
         if self._held or self.channel.fileno() < 0:
             return
         done = self.channel.flush()
+        if self.channel.broken and self._on_broken is not None:
+            self._telling = self._loop.call_later(EOF_GRACE, self._on_broken)
+            self._on_broken = None
         if done and self._on_drained is not None:
             self._on_drained()
         if done and self._writing:
@@ -99,3 +109,11 @@ class Attachment:
             self._loop.remove_reader(self.channel.fileno())
             self._loop.remove_writer(self.channel.fileno())
             self.channel.close()
+        if self._telling is not None:
+            self._telling.cancel()
+        self._on_readable = _nothing  # they refer to the owner, who refers to us
+        self._on_drained = self._on_relieved = self._on_broken = None
+
+
+def _nothing() -> None:
+    """Nobody is told."""

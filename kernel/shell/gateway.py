@@ -1,30 +1,52 @@
-"""The supervisor's handle on the gateway: its listening sockets, its control channel, its OS process."""
+"""The supervisor's handle on the gateway: its listening sockets, its control channel, its OS process.
+
+Executes it, watches that it lives and answers, and executes it again when it has died (S41). The listening sockets stay open
+here all the while: whoever connects meanwhile waits in their queue, and nobody is refused.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from ..core.endings import reason_of_death
+from ..core.gateway_restarts import GatewayRestarts
 from ..wire import messages as m
 from ..wire.channel import Channel, channel_pair
 from ..wire.configuration import GatewayConfiguration, pack
 from .attachment import Attachment, Turn
 from .children import Child, start_python
 from .listeners import describe, listen
+from .watchdog import Watchdog
+
+logger = logging.getLogger("wsrelay")
+
+HANG_LIMIT = 10.0
+"""Seconds without an answer after which the gateway is taken to hang, unless the environment says otherwise; 0 is for ever."""
+HANG_LIMIT_VARIABLE = "WSRELAY_GATEWAY_HANG_LIMIT"
+START_LIMIT = 30.0
+"""The same while it starts: importing takes a while on a busy machine."""
 
 
 class GatewayListener(Protocol):
     """Who is told what the gateway does."""
 
+    def gateway_started(self) -> None:
+        """It has been executed: every live worker is to have a data channel to it. What is sent now it reads before it serves."""
+
     def gateway_ready(self) -> None:
         """It accepts connections."""
 
-    def gateway_lost(self, why: str) -> None:
-        """It is dead, or of no use."""
+    def gateway_lost(self) -> None:
+        """It is dead, and all that it wrote was handed on. It is executed again, unless `gateway_failed` is called next."""
+
+    def gateway_failed(self, why: str) -> None:
+        """It cannot serve, and never could."""
 
     def from_gateway(self, record: tuple[Any, ...]) -> None:
         """It wrote a record for the process table."""
@@ -33,8 +55,18 @@ class GatewayListener(Protocol):
         """A callback of the loop is done."""
 
 
+def hang_limit() -> float:
+    """The limit that the environment sets, in seconds, or else `HANG_LIMIT`."""
+    text = os.environ.get(HANG_LIMIT_VARIABLE, "")
+    try:
+        return max(0.0, float(text)) if text else HANG_LIMIT
+    except ValueError:
+        logger.warning("%s=%s is not a number of seconds: ignored", HANG_LIMIT_VARIABLE, text)
+        return HANG_LIMIT
+
+
 class Gateway:
-    """The gateway process."""
+    """The gateway process, through all its incarnations."""
 
     def __init__(
         self,
@@ -42,17 +74,27 @@ class Gateway:
         turn: Turn,
         configuration: GatewayConfiguration,
         listener: GatewayListener,
-        configure: Callable[[int, bytes], m.Configure],
+        configure: Callable[[bytes], m.Configure],
     ) -> None:
-        """Binds all addresses: raises ListenError. `configure(incarnation, packed)` makes the record that starts it."""
-        self.incarnation = 1
+        """Binds all addresses: raises ListenError. `configure(packed)` makes the record that has it serve."""
         self.ready = False
-        self.shut_down = False
         self.child: Child | None = None
         self._loop = loop
+        self._turn = turn
         self._listener = listener
         self._configuration = configuration
         self._configure = configure
+        self._attachment: Attachment | None = None
+        self._restarts = GatewayRestarts()
+        self._watchdog = Watchdog(loop, self._ping, self._hangs)
+        self._hang_limit = hang_limit()
+        self._ready_at: float | None = None
+        self._lost_at: float | None = None
+        self._ever_ready = False
+        self._refused = False
+        self._why = ""
+        self._shut_down = False
+        self._stopping = False
         self._sockets: list[tuple[str, socket.socket, bool]] = []
         try:
             for server in configuration.servers:
@@ -61,68 +103,154 @@ class Gateway:
         except BaseException:
             self.close_sockets()
             raise
-        ours, self._theirs = channel_pair()
-        channel = Channel(ours, m.GATEWAY_TO_SUPERVISOR)
-        self._attachment = Attachment(loop, turn, channel, self._readable, held=True)
 
     def places(self) -> Iterator[tuple[str, str]]:
         """Yield (http.service id, where it listens) for people."""
         for server, listening, tls in self._sockets:
             yield server, describe(listening, tls=tls)
 
+    # --- its life -----------------------------------------------------------------------------------------------------
+
     def start(self) -> None:
-        """Execute it and hand it the sockets."""
-        with self._theirs:
-            self.child = Child(start_python("wsrelay.gateway.shell.main", self._theirs.fileno()))
-        self._loop.add_reader(self.child.pidfd, self._died)
+        """Execute it, hand it the sockets and, through the listener, the data channels; then it may serve."""
+        if self._stopping:
+            return
+        try:
+            ours, child = self._execute()
+        except OSError as problem:  # too many processes or files, or no memory: that may pass
+            logger.error("the gateway cannot be started: %s", problem)
+            self._restart("")
+            return
+        self.child = child
+        self._why, self._refused, self._ready_at = "", False, None
+        self._loop.add_reader(child.pidfd, self._died)
+        channel = Channel(ours, m.GATEWAY_TO_SUPERVISOR)
+        self._attachment = Attachment(self._loop, self._turn, channel, self._readable, on_broken=self._broken)
         for server, listening, _ in self._sockets:
-            self._attachment.send(m.Listener(server), listening.fileno())
-        self._attachment.send(self._configure(self.incarnation, pack(self._configuration)))
-        self._attachment.release()
-
-    def send(self, record: tuple[Any, ...], descriptor: int | None = None) -> None:
-        """Queue a record for the end of the turn."""
-        self._attachment.send(record, descriptor)
-
-    def _readable(self) -> None:
-        channel = self._attachment.channel
-        for record in channel.receive():
-            self._take(record)
-        if channel.violation is not None or channel.ended:
-            self._attachment.stop_reading()
-            self.kill()
-        if channel.violation is not None:
-            self._listener.gateway_lost(f"the gateway wrote garbage: {channel.violation}")
+            self.send(m.Listener(server), listening.fileno())
+        self._listener.gateway_started()
+        self.send(self._configure(pack(self._configuration)))
+        self._watchdog.watch(max(START_LIMIT, self._hang_limit) if self._hang_limit else 0.0)
         self._listener.end_turn()
 
-    def _take(self, record: tuple[Any, ...]) -> None:
-        if isinstance(record, m.GatewayReady):
-            self.ready = True
-            self._listener.gateway_ready()
-        elif isinstance(record, m.GatewayFailed):
-            self._listener.gateway_lost(f"the gateway cannot serve: {record.message}")
-        elif isinstance(record, m.ShutdownComplete):
-            self.shut_down = True
-        else:
-            self._listener.from_gateway(record)
+    @staticmethod
+    def _execute() -> tuple[socket.socket, Child]:
+        ours, theirs = channel_pair()
+        with theirs:
+            try:
+                return ours, Child(start_python("wsrelay.gateway.shell.main", theirs.fileno()))
+            except BaseException:
+                ours.close()
+                raise
 
-    def kill(self) -> None:
-        """SIGKILL."""
+    def _restart(self, why: str) -> None:
+        """Execute it again, at once or a little later."""
+        served = 0.0 if self._ready_at is None else self._loop.time() - self._ready_at
+        delay = self._restarts.next_delay(served)
+        if why:
+            logger.error("%s: restarting it%s", why, f" in {delay:g} s" if delay else "")
+        self._loop.call_later(delay, self.start)
+
+    def _died(self) -> None:
+        child, attachment = self.child, self._attachment
+        if child is None or attachment is None or (status := child.status()) is None:
+            return
+        self._loop.remove_reader(child.pidfd)
+        self._watchdog.stop()
+        child.kill_group()
+        for record in attachment.channel.drain():
+            self._take(record)
+        attachment.close()
+        self.child, self._attachment, self.ready, self._lost_at = None, None, False, self._loop.time()
+        child.reap()
+        self._listener.gateway_lost()
+        why = self._why or f"the gateway ended: {reason_of_death(None, None, status)}"
+        if not self._ever_ready and (self._refused or status.signal is None):
+            self._listener.gateway_failed(why)
+        elif not self._stopping:
+            self._restart(why)
+        self._listener.end_turn()
+
+    @property
+    def shut_down(self) -> bool:
+        """It has closed its connections, or there is none."""
+        return self._shut_down or self.child is None
+
+    def shut_down_clients(self) -> None:
+        """Have it close every connection. It is not restarted from here on."""
+        self._stopping = True
+        self._watchdog.stop()
+        self.send(m.Shutdown())
+
+    def stop(self) -> None:
+        """SIGKILL, for good."""
+        self._stopping = True
+        self._watchdog.stop()
+        self._kill("")
+
+    def _kill(self, why: str) -> None:
+        self._why = self._why or why
         if self.child is not None:
             self.child.kill()
 
-    def _died(self) -> None:
-        child = self.child
-        if child is None or (status := child.status()) is None:
+    # --- its channel --------------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a gateway to send to."""
+        return self._attachment is not None
+
+    def send(self, record: tuple[Any, ...], descriptor: int | None = None) -> None:
+        """Queue a record for the end of the turn. Without a gateway there is nobody to tell."""
+        if self._attachment is not None:
+            self._attachment.send(record, descriptor)
+
+    def _readable(self) -> None:
+        attachment = self._attachment
+        if attachment is None:
             return
-        self._loop.remove_reader(child.pidfd)
-        child.kill_group()
-        self._readable()
-        self._attachment.close()
-        self.child, self.ready, self.shut_down = None, False, True
-        child.reap()
-        self._listener.gateway_lost(f"the gateway ended: {status}")
+        channel = attachment.channel
+        for record in channel.receive():
+            self._take(record)
+        if channel.violation is not None or channel.ended:
+            attachment.stop_reading()
+            self._kill("" if channel.violation is None else f"the gateway wrote garbage ({channel.violation})")
         self._listener.end_turn()
+
+    def _broken(self) -> None:
+        """It reads no more: fence it (S43)."""
+        self._kill("")
+
+    def _take(self, record: tuple[Any, ...]) -> None:
+        if isinstance(record, m.Pong):
+            self._watchdog.answered(record.number)
+        elif isinstance(record, m.GatewayReady):
+            self._serves()
+        elif isinstance(record, m.GatewayFailed):
+            self._refused = True
+            self._kill(f"the gateway cannot serve: {record.message}")
+        elif isinstance(record, m.ShutdownComplete):
+            self._shut_down = True
+        else:
+            self._listener.from_gateway(record)
+
+    def _serves(self) -> None:
+        self._ready_at = self._loop.time()
+        if self._lost_at is not None:
+            logger.info("the gateway serves again after %.0f ms", (self._ready_at - self._lost_at) * 1000)
+        self.ready = self._ever_ready = True
+        if not self._stopping:
+            self._watchdog.watch(self._hang_limit)
+        self._listener.gateway_ready()
+
+    def _ping(self, number: int) -> None:
+        self.send(m.Ping(number))
+        self._listener.end_turn()
+
+    def _hangs(self, limit: float) -> None:
+        self._kill(f"the gateway has not answered for {limit:g} s")
+
+    # --- its sockets --------------------------------------------------------------------------------------------------
 
     def close_sockets(self) -> None:
         """Stop listening, and remove the socket files."""

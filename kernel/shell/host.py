@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import os
+import pwd
 import socket
 from typing import Protocol
 
+from ..core.endings import reason_of_death
 from ..wire import messages as m
 from ..wire.channel import Channel, channel_pair
 from ..wire.configuration import HostConfiguration, pack
 from ..wire.errors import ProtocolViolation
 from .attachment import Attachment, Turn
 from .children import Child, start_python
+from .errors import StartError
 
 logger = logging.getLogger("wsrelay")
 
@@ -55,7 +59,12 @@ class Host:
         open_files: int,
         listener: HostListener,
     ) -> None:
-        """`open_files` is the soft limit on descriptors that workers get unless the configuration says otherwise."""
+        """`open_files` is the soft limit on descriptors that workers get unless the configuration says otherwise.
+
+        Raises StartError if the configured user cannot be had.
+        """
+        if configuration.user is not None:
+            _check_user(configuration.id, configuration.user)
         limits = configuration.limits
         if limits.open_files is None:
             limits = dataclasses.replace(limits, open_files=open_files)
@@ -87,7 +96,7 @@ class Host:
         self.child = child
         self._loop.add_reader(child.pidfd, self._died)
         channel = Channel(ours, m.HOST_TO_SUPERVISOR)
-        self._attachment = Attachment(self._loop, self._turn, channel, self._readable)
+        self._attachment = Attachment(self._loop, self._turn, channel, self._readable, on_broken=self.kill)
         self._attachment.send(m.ConfigureHost(pack(self._configuration)))
 
     @staticmethod
@@ -186,6 +195,16 @@ class Host:
         child.reap()
         self._listener.host_changed()
         if not self._stopped:
-            logger.error("%s: its fork server ended (%s): restarting", self.id, status)
+            why = reason_of_death(None, None, status)
+            logger.error("%s: its fork server ended (%s): restarting", self.id, why)
             self._loop.call_at(max(self._loop.time(), self._last_start + RESTART_DELAY), self.start)
         self._listener.end_turn()
+
+
+def _check_user(host: str, name: str) -> None:
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        raise StartError(f"{host}: user: there is no user {name!r}") from None
+    if os.geteuid() not in (0, user.pw_uid):
+        raise StartError(f"{host}: user: only root can run workers as another user, here {name!r}")

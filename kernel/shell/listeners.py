@@ -7,10 +7,12 @@ import os
 import socket
 import stat
 
+from .errors import StartError
+
 BACKLOG = 2048
 
 
-class ListenError(Exception):
+class ListenError(StartError):
     """An address cannot be listened on: what, and why."""
 
 

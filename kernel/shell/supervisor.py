@@ -12,130 +12,141 @@ import contextlib
 import errno
 import logging
 import os
+import random
 import resource
 import secrets
 import signal
-import socket
 from collections.abc import Callable
 from typing import Any
 
 from ..core.effects import (
     Effect,
-    GraceExpired,
     KillWorker,
-    ProbeDue,
     ProcessEnded,
     SendToGateway,
     SendToWorker,
+    ServiceChanged,
     SetTimer,
     StartWorker,
     Timer,
 )
+from ..core.endings import WaitStatus
 from ..core.table import ProcessTable
 from ..wire import messages as m
 from ..wire.channel import channel_pair
 from ..wire.configuration import Application
 from ..wire.errors import ProtocolViolation
-from .attachment import Turn
+from .attachment import EOF_GRACE, Turn
 from .children import Child, Orphans, become_subreaper, own_children
+from .errors import StartError
 from .gateway import Gateway
+from .guardian import Guarded, stand_guard
 from .host import Host
-from .listeners import ListenError
+from .log import log_end, log_service
+from .machine import node_name, raise_descriptor_limit
 from .memory import MemoryWatch
+from .timers import Timers
 from .worker import WorkerHandle
 
 logger = logging.getLogger("wsrelay")
 
-EOF_GRACE = 0.1
-"""Seconds between the end of a worker's control channel and its fence: EOF may come before the wait status (S13)."""
 CANCEL_GRACE = 0.5
 """Seconds that actors have to end after CANCEL when the runtime shuts down."""
+STOP_MARGIN = 1.0
+"""Seconds beyond the grace and the stop timeouts: the dead have to be waited for."""
 SHUTDOWN_MARGIN = 1.0
 """Seconds that the gateway has beyond its close timeout."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAME_SIGNAL = 0.2
+"""Seconds within which a second signal to stop is the first one, told twice."""
 KILL_TIMEOUT = 10.0
 """Seconds that a killed process has to be dead: freeing much memory takes a while."""
 
 SPARE_DESCRIPTORS = 32
 """Descriptors that no new worker gets: deaths, sweeps and restarts must always be possible."""
 
-_BOUNDED = frozenset({m.Deliver, m.Reply, m.Failed})
+_BOUNDED = frozenset({m.Deliver, m.Reply, m.Failed, m.Members, m.GroupChanged, m.Executed})
 """What counts against a worker's mailbox; EXIT, LINK_DOWN and CANCEL are exempt (S10)."""
 
 
 def serve(application: Application, *, log_level: str = "info") -> int:
-    """Run until SIGINT or SIGTERM, or until the runtime fails. Returns the exit code."""
+    """Run until SIGINT or SIGTERM, or until the runtime fails. Returns the exit code: in the guardian, which this process
+    becomes, when nothing is left (S40); and in its child, the supervisor."""
+    guarded = stand_guard()
+    if isinstance(guarded, int):
+        return guarded
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s")
+    os.environ["WSRELAY_LOG_LEVEL"] = log_level  # for the gateway, which writes to the same place
     open_files = raise_descriptor_limit()
     become_subreaper()
     loop = asyncio.new_event_loop()
     try:
-        supervisor = Supervisor(application, loop, open_files=open_files)
+        supervisor = Supervisor(application, loop, guarded, open_files=open_files)
         return supervisor.run()
-    except ListenError as problem:
+    except StartError as problem:
         logger.error("%s", problem)
         return 1
     finally:
         loop.close()
 
 
-def raise_descriptor_limit() -> int:
-    """Raise the soft limit on descriptors to the hard one; return what it was, which is what workers get."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return soft
-
-
-def node_name() -> str:
-    """This machine's name, as it stands in PIDs."""
-    name = "".join(
-        letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "-" for letter in socket.gethostname()
-    )
-    return name[:64] or "localhost"
-
-
 class Supervisor:
     """One boot of the runtime."""
 
-    def __init__(self, application: Application, loop: asyncio.AbstractEventLoop, *, open_files: int) -> None:
-        """Binds the listening sockets: raises ListenError. `open_files` is the soft limit that workers get."""
+    def __init__(
+        self, application: Application, loop: asyncio.AbstractEventLoop, guarded: Guarded, *, open_files: int
+    ) -> None:
+        """Binds the listening sockets: raises StartError. `open_files` is the soft limit that workers get."""
         self.loop = loop
         self.turn = Turn()
         self.application = application
         self.exit_code = 0
         self.stopping = False
+        self._guardian = guarded.guardian
+        self._asked_to_stop = float("-inf")
         self.workers: dict[int, WorkerHandle] = {}
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._announced = False
         self._shutdown: asyncio.Task[None] | None = None
         node, epoch = node_name(), secrets.token_hex(8)
-        self.table = ProcessTable(application, node=node, epoch=epoch)
+        self.table = ProcessTable(application, node=node, epoch=epoch, random=random.random)
         self.gateway = Gateway(
-            loop, self.turn, application.gateway, self, lambda number, packed: m.Configure(number, node, epoch, packed)
+            loop,
+            self.turn,
+            application.gateway,
+            self,
+            lambda packed: m.Configure(self.table.gateway, node, epoch, packed),
         )
         self.hosts = {host.id: Host(loop, self.turn, host, open_files, self) for host in application.hosts.values()}
         self.orphans = Orphans(self._known_children, self._is_newborn_group)
+        self._dead: list[tuple[WorkerHandle, Child, WaitStatus]] = []
+        """Workers that are dead and not yet buried."""
+        self._sweeping = False
         self.memory = MemoryWatch(loop, application.hosts, self.workers, self._worker_measured)
-        self._timers: dict[Timer, asyncio.TimerHandle] = {}
+        self._timers = Timers(loop, self._timer_fired)
         self._perform_one: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
             SendToWorker: self._send_to_worker,
             SendToGateway: lambda effect: self.gateway.send(effect.record),
             KillWorker: self._kill_worker,
-            SetTimer: self._set_timer,
+            SetTimer: self._timers.set,
             ProcessEnded: self._process_ended,
+            ServiceChanged: self._service_changed,
         }
 
     def run(self) -> int:
         """Start everything, serve, and stop everything. Returns the exit code."""
         self.loop.set_exception_handler(self._failed)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.loop.add_signal_handler(number, self.stop)
+        self.loop.add_reader(self._guardian, self._guardian_died)
+        for number in STOP_SIGNALS:
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                self.loop.add_signal_handler(number, self.stop)
         try:
             self.gateway.start()
             for host in self.hosts.values():
                 host.start()
             self.memory.start()
-            self.perform(self.table.start())
+            self.perform(self.table.start(self.loop.time()))
             self.end_turn()
             self.loop.run_forever()
         finally:
@@ -148,6 +159,13 @@ class Supervisor:
         logger.critical("internal error: %s", context.get("message"), exc_info=context.get("exception"))
         self.exit_code = 70  # EX_SOFTWARE, sysexits.h
         loop.stop()
+
+    def _guardian_died(self) -> None:
+        """Nobody would sweep after us (S40), nor hand on a signal to us: end, and leave nothing."""
+        logger.critical("the parent of the supervisor, which guards it, is gone: stopping at once")
+        self.exit_code = 1
+        self.loop.remove_reader(self._guardian)
+        self.loop.stop()
 
     # --- turns --------------------------------------------------------------------------------------------------------
 
@@ -182,15 +200,31 @@ class Supervisor:
     # --- the gateway and the hosts ------------------------------------------------------------------------------------
 
     def from_gateway(self, record: tuple[Any, ...]) -> None:
-        """The gateway wrote a record for the process table."""
-        self.perform(self.table.from_gateway(record))
+        """The gateway wrote a record for the process table, or about a worker's channel."""
+        if isinstance(record, m.ReportLost):
+            self._fence(record.worker, record.detail)
+        else:
+            self.perform(self.table.from_gateway(record))
+
+    def gateway_started(self) -> None:
+        """There is a gateway, which does not serve yet: every worker that lives gets its data channel first (S41)."""
+        for handle in list(self.workers.values()):
+            try:
+                self._open_data(handle, self.table.worker_pid(handle.number))
+            except OSError as problem:
+                self.perform(self.table.worker_lost(handle.number, f"no data channel to the gateway: {problem}"))
 
     def gateway_ready(self) -> None:
         """The gateway accepts connections."""
         self._announce_if_ready()
 
-    def gateway_lost(self, why: str) -> None:
-        """The gateway is dead, or of no use: without it there is nothing to supervise for."""
+    def gateway_lost(self) -> None:
+        """The gateway is dead, and its connections with it (S41)."""
+        self.perform(self.table.gateway_lost())
+        self.sweep()
+
+    def gateway_failed(self, why: str) -> None:
+        """The gateway cannot serve: there is nothing to supervise for."""
         if not self.stopping:
             logger.critical("%s", why)
             self.exit_code = 1
@@ -213,7 +247,12 @@ class Supervisor:
     # --- stopping -----------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Stop in good order; called again, at once."""
+        """Stop in good order; called again, at once. A signal to all processes of a service comes twice: to us, and handed on
+        by the guardian; that is one call."""
+        now = self.loop.time()
+        if now - self._asked_to_stop < SAME_SIGNAL:
+            return
+        self._asked_to_stop = now
         if self._shutdown is None:
             logger.info("stopping")
             self.stopping = True
@@ -224,14 +263,17 @@ class Supervisor:
             self.loop.stop()
 
     async def _stop(self) -> None:
-        """Close the clients, ask the actors to end, then let `run` kill what is left."""
-        self.gateway.send(m.Shutdown())
+        """Close the clients, stop the services in order and ask the other actors to end (S39), then let `run` kill what is
+        left."""
+        self.perform(self.table.end_restarts())
+        self.gateway.shut_down_clients()
         self.end_turn()
         close = max((server.timeouts.close for server in self.application.gateway.servers), default=0.0)
         await self.wait_for(lambda: self.gateway.shut_down, close + SHUTDOWN_MARGIN)
+        patience = max(CANCEL_GRACE, self.table.stop_time()) + STOP_MARGIN
         self.perform(self.table.cancel_all(self.loop.time(), CANCEL_GRACE))
         self.end_turn()
-        await self.wait_for(lambda: self.table.actors() == 0, CANCEL_GRACE)
+        await self.wait_for(lambda: self.table.actors() == 0, patience)
 
     def _stopped(self, shutdown: asyncio.Task[None]) -> None:
         if not shutdown.cancelled():  # by `_kill_everything`, which needs the loop
@@ -240,7 +282,8 @@ class Supervisor:
     def _kill_everything(self) -> None:
         """SIGKILL all that is ours, and reap it: nothing outlives the supervisor. It takes a moment, whatever comes."""
         self.stopping = True
-        for number in (signal.SIGINT, signal.SIGTERM):
+        self.loop.remove_reader(self._guardian)
+        for number in STOP_SIGNALS:
             self.loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
         if self._shutdown is not None:
@@ -249,7 +292,7 @@ class Supervisor:
         self.perform(self.table.kill_all())
         for host in self.hosts.values():
             host.stop()
-        self.gateway.kill()
+        self.gateway.stop()
         try:
             self.loop.run_until_complete(self._all_dead())
         except RuntimeError:  # the loop is broken: the children die with us
@@ -288,11 +331,9 @@ class Supervisor:
     def _fork_worker(self, effect: StartWorker) -> None:
         """Make a worker's channels and have its host fork it. Raises OSError if the descriptors do not suffice."""
         with contextlib.ExitStack() as stack:
-            control_here, control_there, data_gateway, data_worker = [
-                stack.enter_context(end) for _ in range(2) for end in channel_pair()
-            ]
+            control_here, control_there = map(stack.enter_context, channel_pair())
             limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            if data_worker.fileno() > limit - SPARE_DESCRIPTORS:  # the lowest free number is what one gets
+            if control_there.fileno() + 2 > limit - SPARE_DESCRIPTORS:  # the lowest free number is what one gets
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             mailbox = self.application.hosts[effect.host].limits.mailbox
             handle = WorkerHandle(
@@ -305,13 +346,22 @@ class Supervisor:
                 self._worker_readable,
                 self.table.mail_written,
                 self.table.worker_has_read,
+                self._fence,
                 self._worker_died,
             )
             self.workers[effect.worker] = handle
             handle.send(effect.start)
-            handle.attachment.send(m.OpenData(self.gateway.incarnation), data_worker.fileno())
-            self.gateway.send(m.OpenWorker(effect.worker, effect.start.pid), data_gateway.fileno())
+            self._open_data(handle, effect.start.pid)
             self.hosts[effect.host].fork(effect.worker, control_there.fileno())
+
+    def _open_data(self, handle: WorkerHandle, pid: str) -> None:
+        """Make a worker's data channel, if there is a gateway; otherwise it gets one with the gateway. Raises OSError."""
+        if not self.gateway.running:
+            return
+        data_gateway, data_worker = channel_pair()
+        with data_gateway, data_worker:
+            handle.attachment.send(m.OpenData(self.table.gateway), data_worker.fileno())
+            self.gateway.send(m.OpenWorker(handle.number, pid), data_gateway.fileno())
 
     def _send_to_worker(self, effect: SendToWorker) -> None:
         handle = self.workers.get(effect.worker)
@@ -330,18 +380,8 @@ class Supervisor:
         else:
             handle.child.kill()
 
-    def _set_timer(self, effect: SetTimer) -> None:
-        self._cancel_timer(effect.event)
-        self._timers[effect.event] = self.loop.call_at(effect.deadline, self._timer_fired, effect)
-
-    def _cancel_timer(self, event: Timer) -> None:
-        timer = self._timers.pop(event, None)
-        if timer is not None:
-            timer.cancel()
-
-    def _timer_fired(self, timer: SetTimer) -> None:
-        del self._timers[timer.event]
-        self.perform(self.table.timer_fired(timer.event, max(timer.deadline, self.loop.time())))
+    def _timer_fired(self, event: Timer, now: float) -> None:
+        self.perform(self.table.timer_fired(event, now))
         self.end_turn()
 
     def _worker_readable(self, handle: WorkerHandle) -> None:
@@ -364,9 +404,12 @@ class Supervisor:
         self.perform(self.table.worker_measured(number, resident))
         self.end_turn()
 
-    def _fence(self, number: int) -> None:
-        self.perform(self.table.worker_lost(number))
-        self.end_turn()
+    def _fence(self, number: int, detail: str = "its control channel ended") -> None:
+        """A worker's channel has ended. If it lives on it is of no use; if it is dead, its wait status says why (S13)."""
+        handle = self.workers.get(number)
+        if handle is not None and (handle.child is None or handle.child.status() is None):
+            self.perform(self.table.worker_lost(number, detail))
+            self.end_turn()
 
     def worker_born(self, number: int, os_pid: int) -> None:
         """A host has forked a worker. Raises ProtocolViolation if that cannot be."""
@@ -397,26 +440,50 @@ class Supervisor:
             raise ProtocolViolation(f"it names an OS process that is no child of ours: {problem}") from None
 
     def _worker_died(self, handle: WorkerHandle) -> None:
-        """A worker's pidfd is readable. The order of these steps is S2, S14 and S16."""
+        """A worker's pidfd is readable. Those that die together are buried together."""
         child = handle.child
         if child is None or (status := child.status()) is None:
             return
         self.loop.remove_reader(child.pidfd)
-        self._cancel_timer(ProbeDue(handle.number))
-        child.kill_group()
+        self._timers.worker_ended(handle.number)
+        if not self._dead:
+            self.loop.call_soon(self._bury_the_dead)
+        self._dead.append((handle, child, status))
+
+    def _bury_the_dead(self) -> None:
+        """The order of these steps is S2, S14 and S16. One sweep does for all: it reads all of /proc."""
+        dead, self._dead = self._dead, []
+        for _, child, _ in dead:
+            child.kill_group()
         self.sweep()
-        self._take_from_worker(handle, handle.channel.drain())
-        self.perform(self.table.worker_exited(handle.number, status, self.loop.time()))
-        del self.workers[handle.number]
-        handle.attachment.close()
+        for handle, child, status in dead:
+            self._take_from_worker(handle, handle.channel.drain())
+            self.perform(self.table.worker_exited(handle.number, status, self.loop.time()))
+            del self.workers[handle.number]
+            handle.attachment.close()
+            child.reap()
         self.end_turn()
-        child.reap()
 
     def _process_ended(self, effect: ProcessEnded) -> None:
-        self._cancel_timer(GraceExpired(effect.pid))
-        _log_end(effect)
+        self._timers.process_ended(effect)
+        log_end(effect)
+
+    def _service_changed(self, effect: ServiceChanged) -> None:
+        self._timers.service_changed(effect)
+        log_service(effect)
 
     # --- orphans ------------------------------------------------------------------------------------------------------
+
+    def _sweep_soon(self) -> None:
+        """Sweep once, however many orphans have died just now: theirs are ours from then on."""
+        if not self._sweeping:
+            self._sweeping = True
+            self.loop.call_soon(self._sweep_again)
+
+    def _sweep_again(self) -> None:
+        self._sweeping = False
+        self.sweep()
+        self.end_turn()
 
     def sweep(self) -> None:
         """Kill what dead workers have left behind, and reap it when it is dead."""
@@ -436,8 +503,7 @@ class Supervisor:
         if orphan.status() is not None:
             self.loop.remove_reader(orphan.pidfd)
             self.orphans.reap(orphan)
-            self.sweep()
-            self.end_turn()
+            self._sweep_soon()
 
     def _known_children(self) -> set[int]:
         """The os_pids of all children that we have started."""
@@ -448,13 +514,3 @@ class Supervisor:
 
     def _is_newborn_group(self, group: int) -> bool:
         return any(host.child is not None and host.child.os_pid == group for host in self.hosts.values())
-
-
-def _log_end(effect: ProcessEnded) -> None:
-    reason = effect.reason
-    if reason.clean or reason.kind.startswith("ws_closed"):
-        logger.debug("%s %s ended: %s", effect.entry, effect.pid, reason)
-    elif reason.kind == "exception":
-        logger.warning("%s %s ended: %s\n%s", effect.entry, effect.pid, reason, (reason.error or "").rstrip())
-    else:
-        logger.warning("%s %s ended: %s", effect.entry, effect.pid, reason)

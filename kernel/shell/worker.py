@@ -31,6 +31,7 @@ class WorkerHandle:
         on_readable: Callable[[WorkerHandle], None],
         on_drained: Callable[[int], None],
         on_relieved: Callable[[int], None],
+        on_broken: Callable[[int], None],
         on_death: Callable[[WorkerHandle], None],
     ) -> None:
         """`host` forks it; `end` is our end of its control channel; `mailbox` the bound of its unread mail, in bytes."""
@@ -46,6 +47,7 @@ class WorkerHandle:
             lambda: on_readable(self),
             on_drained=lambda: on_drained(number),
             on_relieved=lambda: on_relieved(number),
+            on_broken=lambda: on_broken(number),
             held=True,
         )
         self._loop = loop

@@ -163,6 +163,48 @@ class HostConfiguration:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """`lifecycle.restart` of a `process.service`; delays in seconds (S36 to S38)."""
+
+    type: str = "transient"
+    """`permanent`, `transient` or `temporary`."""
+    initial_delay: float = 1.0
+    max_delay: float = 90.0
+    backoff_factor: float = 2.0
+    jitter: float = 0.1
+    """Share of the delay, from 0 to 1."""
+    intensity: int = 10
+    period: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """`lifecycle` of a `process.service`, in seconds."""
+
+    auto_start: bool = True
+    requires: tuple[str, ...] = ()
+    """Ids of services."""
+    start_timeout: float = 10.0
+    stop_timeout: float = 10.0
+    stable_threshold: float = 5.0
+    restart: Restart = Restart()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A `process.service`."""
+
+    id: str
+    process: str
+    """The id of the `process.python` entry."""
+    host: str
+    arguments: bytes = b"\x90"
+    """The packed list of arguments."""
+    register: str | None = None
+    lifecycle: Lifecycle = Lifecycle()
+
+
+@dataclass(frozen=True, slots=True)
 class Application:
     """A whole configuration that has passed the check."""
 
@@ -172,6 +214,7 @@ class Application:
     functions: dict[str, Entry] = field(default_factory=dict)
     function_hosts: dict[str, str] = field(default_factory=dict)
     """Function id to host id."""
+    services: dict[str, Service] = field(default_factory=dict)
 
 
 Configuration = TypeVar("Configuration")

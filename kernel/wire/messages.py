@@ -21,7 +21,11 @@ class Mark(NamedTuple):
     gateway: int
     """The gateway's incarnation, which names the channel."""
     frame: int
-    """How many frames the gateway had written to this worker on that channel."""
+    """How many frames the gateway had written to this worker on that channel; `END_OF_CHANNEL` if that incarnation died."""
+
+
+END_OF_CHANNEL: Final = (1 << 63) - 1
+"""A frame that no channel reaches: a notice with this mark waits for the channel's end (S41)."""
 
 
 # --- worker → supervisor, control channel -----------------------------------------------------------------------------
@@ -121,6 +125,73 @@ class Lookup(NamedTuple):
 
     request: int
     name: str
+
+
+class SpawnNamed(NamedTuple):
+    """Spawn, and the child has the name `name` before it can run (S5). A taken name is answered by Failed(AlreadyExists)
+    with its holder's PID, and nothing is spawned."""
+
+    request: int
+    entry: str
+    host: str
+    arguments: bytes
+    link: bool
+    monitor: bool
+    name: str
+
+
+class Execute(NamedTuple):
+    """Run `entry` to its end (S34). Answered once: by Executed; by Failed(Timeout) after `timeout` milliseconds (None
+    waits for ever) or after GiveUp, and then the child is killed; or by Failed where Spawn would be."""
+
+    request: int
+    entry: str
+    host: str
+    arguments: bytes
+    timeout: int | None
+
+
+class GiveUp(NamedTuple):
+    """The caller does not wait for the Execute of this request number any more (S34). Nothing happens if it was answered."""
+
+    execution: int
+
+
+class JoinGroup(NamedTuple):
+    """Make `pid`, any live process, a member (S33). Answered by Reply(how often it has now joined) or Failed(NoProc)."""
+
+    request: int
+    group: str
+    pid: str
+
+
+class LeaveGroup(NamedTuple):
+    """Take back one join of `pid` (S33). Answered by Reply(how often it is still joined); 0 if it was no member."""
+
+    request: int
+    group: str
+    pid: str
+
+
+class ListMembers(NamedTuple):
+    """Resolve a group (S33). Answered by Members. A broadcast is this, and then a message to each."""
+
+    request: int
+    group: str
+
+
+class WatchGroup(NamedTuple):
+    """Watch a group (S33). Answered by Members, then a GroupChanged for every change; the watch's ref is `request`."""
+
+    request: int
+    group: str
+
+
+class UnwatchGroup(NamedTuple):
+    """Remove the watch `ref`. Answered by Reply; no GroupChanged of that ref comes after it."""
+
+    request: int
+    ref: int
 
 
 class ExitReport(NamedTuple):
@@ -228,6 +299,29 @@ class Probe(NamedTuple):
     number: int
 
 
+class Members(NamedTuple):
+    """The distinct members of a group, in the order in which they joined (S33); none if there is no such group."""
+
+    request: int
+    pids: tuple[str, ...]
+
+
+class GroupChanged(NamedTuple):
+    """A watched group has a new member, or has lost one (S33). Counts against the mailbox like a message (S10)."""
+
+    ref: int
+    pid: str
+    joined: bool
+
+
+class Executed(NamedTuple):
+    """The child of an Execute ended by itself: `reason` has its value, or why there is none (S34)."""
+
+    request: int
+    pid: str
+    reason: WireReason
+
+
 # --- gateway → supervisor, control channel ----------------------------------------------------------------------------
 
 
@@ -309,6 +403,20 @@ class ShutdownComplete(NamedTuple):
     """All connections are closed, or have run out of time."""
 
 
+class ReportLost(NamedTuple):
+    """A worker's data channel has ended at its end, or never came to be. If the worker lives it is fenced: `noconnection`
+    (S13, S43)."""
+
+    worker: int
+    detail: str
+
+
+class Pong(NamedTuple):
+    """The answer to the Ping with this number: the event loop turns."""
+
+    number: int
+
+
 # --- supervisor → gateway, control channel ----------------------------------------------------------------------------
 
 
@@ -328,7 +436,8 @@ class Configure(NamedTuple):
 
 
 class OpenWorker(NamedTuple):
-    """Carries one descriptor: the data channel of a new worker. `pid` is empty for a function worker."""
+    """Carries one descriptor: the data channel of a worker that is new, to this incarnation at least. `pid` is the process
+    that it is; empty for an idle function worker."""
 
     worker: int
     pid: str
@@ -385,6 +494,12 @@ class EndConnection(NamedTuple):
 
 class Shutdown(NamedTuple):
     """Stop accepting, close every connection with 1001, answer ShutdownComplete."""
+
+
+class Ping(NamedTuple):
+    """A sign of life is wanted: Pong. A gateway that gives none for some seconds is killed and restarted (S41)."""
+
+    number: int
 
 
 # --- worker → gateway, data channel -----------------------------------------------------------------------------------
@@ -538,19 +653,21 @@ MAX_FRAME: Final = 16 << 20
 WORKER_TO_SUPERVISOR: Final[dict[int, type]] = {
     1: Spawn, 2: Send, 3: Monitor, 4: Unmonitor, 5: UnmonitorAll, 6: Link, 7: Unlink, 8: Cancel, 9: Terminate,
     10: SetOptions, 11: Register, 12: Unregister, 13: Lookup, 14: ExitReport, 15: InvocationEnded,
-    19: Alive,
+    16: SpawnNamed, 17: Execute, 18: GiveUp, 19: Alive,
+    140: JoinGroup, 141: LeaveGroup, 142: ListMembers, 143: WatchGroup, 144: UnwatchGroup,
 }  # fmt: skip
 SUPERVISOR_TO_WORKER: Final[dict[int, type]] = {
     20: Start, 21: OpenData, 22: Deliver, 23: Exit, 24: LinkDown, 25: CancelSignal, 26: Reply, 27: Failed, 28: Invoke,
-    39: Probe,
+    29: Members, 30: GroupChanged, 31: Executed, 39: Probe,
 }  # fmt: skip
 GATEWAY_TO_SUPERVISOR: Final[dict[int, type]] = {
     40: GatewayReady, 41: GatewayFailed, 42: Admit, 43: Retarget, 44: Abandon, 45: ConnectionEnded,
     46: RequestInvocation, 47: WithdrawInvocation, 48: TerminateInvocation, 49: ReportViolation, 50: ShutdownComplete,
+    51: ReportLost, 52: Pong,
 }  # fmt: skip
 SUPERVISOR_TO_GATEWAY: Final[dict[int, type]] = {
     60: Listener, 61: Configure, 62: OpenWorker, 63: WorkerEnded, 64: InvocationFinished, 65: Admitted, 66: Granted,
-    67: Refused, 68: EndConnection, 69: Shutdown,
+    67: Refused, 68: EndConnection, 69: Shutdown, 70: Ping,
 }  # fmt: skip
 WORKER_TO_GATEWAY: Final[dict[int, type]] = {
     80: ClientSend, 81: ClientClose, 82: ClientControl, 83: ClientCancel, 84: ClientTerminate, 85: Response,

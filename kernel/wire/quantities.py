@@ -24,18 +24,18 @@ def parse_duration(value: object) -> float:
     Raises ValueError when the text is no duration, is negative or is longer than `MAX_DURATION`.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError(f"expected a duration such as 200ms, 30s or 1m30s, got {value!r}")
+        raise ValueError(f"expected a duration such as 200ms, 30s or 1m30s, got {value!r:.80}")
     if isinstance(value, str):
         if value == "0":
             return 0.0
         match = _DURATION.fullmatch(value)
         if match is None or not any(match.groups()):
-            raise ValueError(f"expected a duration such as 200ms, 30s or 1m30s, got {value!r}")
+            raise ValueError(f"expected a duration such as 200ms, 30s or 1m30s, got {value!r:.80}")
         seconds = sum(float(part) * unit for part, unit in zip(match.groups(), _DURATION_UNITS, strict=True) if part)
     else:
         seconds = float(value) if 0 <= value <= MAX_DURATION else -1.0  # an int may be too large for a float
     if not 0.0 <= seconds <= MAX_DURATION:
-        raise ValueError(f"expected a duration between 0 and {MAX_DURATION:.0f}s, got {value!r}")
+        raise ValueError(f"expected a duration between 0 and {MAX_DURATION:.0f}s, got {value!r:.80}")
     return seconds
 
 

@@ -9,13 +9,14 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wsrelay.gateway.core.answers import clean_answer, framing_headers
+from wsrelay.gateway.core.answers import answer_for_end, clean_answer, framing_headers
 from wsrelay.gateway.core.forwarded import Client, TrustedProxies
 from wsrelay.gateway.core.origin import AllowedOrigins
 from wsrelay.gateway.core.relay_header import MalformedHeader, RelayHeader, find_relay_header, parse_relay_header
 from wsrelay.gateway.core.routing import NoMatch, RouteMatch, Router, StaticMatch, decode_path
 from wsrelay.gateway.core.slots import Slots
 from wsrelay.kernel.wire.configuration import Route, Static
+from wsrelay.kernel.wire.reason import make_reason
 
 PID = "{node@app:processes|00000000000000aa.s.7}"
 
@@ -113,13 +114,16 @@ def test_any_relay_header_is_a_value_or_malformed(text: str) -> None:
         (("https://*.*.example:8443",), "https://a.b.example:8443", "http", "b", True),
         (("null",), "null", "http", "b", True),
         (("null",), "http://b", "http", "b", False),
+        (("*",), "http://b", "http", "a", True),
+        (("*",), "null", "http", "a", True),
+        (("*",), "chrome-extension://abc", "http", "a", True),
     ],
 )
 def test_origins(listed: tuple[str, ...], origin: str | None, scheme: str, host: str, allowed: bool) -> None:  # S44
     assert AllowedOrigins(listed).allow(origin, scheme=scheme, host=host) is allowed
 
 
-@pytest.mark.parametrize("text", ["*", "https://a*.example", "a.example", "https://a.example/path", "https://", ""])
+@pytest.mark.parametrize("text", ["**", "https://a*.example", "a.example", "https://a.example/path", "https://", ""])
 def test_malformed_patterns(text: str) -> None:
     with pytest.raises(ValueError, match="expected an origin"):
         AllowedOrigins([text])
@@ -239,3 +243,10 @@ def test_a_handlers_headers_are_cleaned() -> None:
     )
     assert framing_headers(answer) == [(b"x-a", b"b"), (b"content-length", b"4")]
     assert framing_headers(clean_answer(204, [], b"body")) == []
+
+
+def test_a_handler_killed_by_a_link_did_not_raise() -> None:
+    # S25, S58: it dies with the other's reason, which is not its own answer
+    raised = make_reason("exception", "ValueError: boom")
+    assert answer_for_end(raised).status == 500
+    assert answer_for_end(raised._replace(origin="{node@host|0123456789abcdef.s.1}")).status == 502

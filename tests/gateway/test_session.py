@@ -72,6 +72,15 @@ def test_each_close_has_its_code_its_leave_and_its_reason(
         assert session.handle(e.ConnectionLost()) == []
 
 
+def test_nonsense_for_the_clients_close_ends_the_line_soon() -> (
+    None
+):  # S46: what can be decoded no more is not waited for
+    session = opened()
+    session.handle(e.CloseRequested(1014, ""))
+    assert session.handle(e.ProtocolFailed(1002, "")) == [e.AwaitClose()]
+    assert ends(session.handle(e.ConnectionLost())) == ["ws_closed:1014"]
+
+
 @pytest.mark.parametrize(
     ("reason", "restarting", "code", "kind"),
     [

@@ -490,6 +490,26 @@ def test_a_channel_that_ends_waits_for_the_notice(pair: Pair) -> None:  # S13
     assert pair.closed() == (1011, "signal:SIGKILL")
 
 
+def test_a_worker_that_lives_without_its_channel_is_reported(pair: Pair) -> None:  # S13, S43
+    pair.target.close()
+    assert pair.supervisor.expect(m.ReportLost).worker == pair.target.number
+    pair.target.end("noconnection", close=False)
+    assert pair.closed() == (1011, "noconnection")
+
+
+def test_a_channel_that_takes_nothing_any_more_is_reported(pair: Pair) -> None:  # S43
+    pair.target.channel._socket.shutdown(socket.SHUT_RD)
+    pair.client.send("to nobody")
+    assert pair.supervisor.expect(m.ReportLost).worker == pair.target.number
+    pair.target.end("noconnection")
+    assert pair.closed() == (1011, "noconnection")
+
+
+def test_a_sign_of_life(supervisor: Any) -> None:  # S41
+    supervisor.send(m.Ping(7), m.Ping(8))
+    assert [supervisor.expect(m.Pong).number for _ in range(2)] == [7, 8]
+
+
 def send_until_blocked(raw: socket.socket, data: memoryview) -> memoryview:
     """Send until the gateway reads no more; return what is left."""
     while data and select.select([], [raw], [], 0.3)[1]:

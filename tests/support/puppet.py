@@ -27,7 +27,8 @@ PUPPET_SOURCE = '''
     HOST = "app:processes"
 
     def open_puppet():
-        http.response().relay_to(process.spawn("app:puppet", http.request().query("host") or HOST))
+        query = http.request().query
+        http.response().relay_to(query("to") or process.spawn("app:puppet", query("host") or HOST))
 
     def show(value):
         match value:
@@ -123,9 +124,11 @@ class PuppetError(Exception):
 class Puppet:
     """One actor and the client that moves it."""
 
-    def __init__(self, runtime: Runtime, host: str = "app:processes") -> None:
-        """Connect, which spawns the actor on `host`."""
-        self._context = connect(runtime.ws_url(f"/puppet?host={host}"), ping_interval=None)
+    def __init__(self, runtime: Runtime, host: str = "app:processes", to: str = "") -> None:
+        """Connect, which spawns the actor on `host`, or to the one with the name `to`."""
+        self._context = connect(
+            runtime.ws_url(f"/puppet?to={to}" if to else f"/puppet?host={host}"), ping_interval=None
+        )
         self.connection: ClientConnection = self._context.__enter__()
         born = json.loads(self.connection.recv(timeout=15))
         self.pid: str = born["pid"]

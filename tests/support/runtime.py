@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from .hygiene import tagged_processes
@@ -128,6 +129,21 @@ class Runtime:
     def port(self, service: str | None = None) -> int:
         """The TCP port of a service."""
         return int(self.address(service).rpartition(":")[2])
+
+    @property
+    def supervisor(self) -> int:
+        """The os_pid of the supervisor; that of `process` is the guardian's, its parent."""
+        guardian = psutil.Process(self.process.pid)
+        children = [child for child in guardian.children() if child.cmdline() == guardian.cmdline()]
+        assert len(children) == 1, f"expected one supervisor, found {children}"
+        os_pid: int = children[0].pid
+        return os_pid
+
+    @property
+    def gateway(self) -> int:
+        """The os_pid of the gateway."""
+        [os_pid] = [pid for pid, command in self.processes().items() if "wsrelay.gateway.shell.main" in command]
+        return os_pid
 
     def processes(self) -> dict[int, str]:
         """Every process of this runtime, wherever it moved: OS pid to command line."""

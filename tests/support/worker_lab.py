@@ -109,8 +109,12 @@ class Worker:
             self._read(0.05)
 
     def _more(self) -> bool:
+        """Read the last words of a dead worker, whose last record may take many reads. Returns whether it said something."""
         before = len(self.said)
-        self._read(0)
+        for channel in (self.control, self.data):
+            if channel.fileno() >= 0:
+                self.said += channel.drain()
+                assert channel.violation is None, channel.violation
         return len(self.said) > before
 
     def message(self, topic: str | None = None) -> Any:

@@ -242,7 +242,7 @@ MAILBOX = 256 << 10
 
 def resident(runtime: Runtime) -> int:
     """The supervisor's memory in bytes."""
-    return int(psutil.Process(runtime.process.pid).memory_info().rss)
+    return int(psutil.Process(runtime.supervisor).memory_info().rss)
 
 
 def test_a_stopped_receiver_is_bounded_and_holds_nobody_up(tmp_path: Path) -> None:

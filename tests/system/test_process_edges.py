@@ -18,14 +18,62 @@ from support.waiting import wait_until
 
 SPARE_DESCRIPTORS = 32
 EDGES = """
+    import ctypes, os, signal, sys, threading
+    from wsrelay.workers import process
+
     class Untrue(dict):
         def items(self):
             raise RuntimeError("no")
 
+    ENDINGS = {
+        "return": lambda: None,
+        "raise": lambda: 1 / 0,
+        "exit": lambda: sys.exit(3),
+        "os._exit": lambda: os._exit(5),
+        "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "segfault": lambda: ctypes.string_at(0),
+        "terminate": lambda: (process.terminate(process.pid()), signal.pause()),
+    }
+
+    def talk(listener, count, ending):
+        \"\"\"Three threads and a signal handler that all send; then the end.\"\"\"
+        beats = iter(range(1_000_000))
+        payload = bytes(3000)
+
+        def say(topic):
+            for number in range(count):
+                process.send(listener, topic, [number, payload])
+
+        def beat(*_):
+            process.send(listener, "beat", [next(beats), payload])
+
+        signal.signal(signal.SIGALRM, beat)
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        threads = [threading.Thread(target=say, args=(name,)) for name in "ab"]
+        for thread in threads:
+            thread.start()
+        say("c")
+        for thread in threads:
+            thread.join()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        process.send(listener, "beats", [next(beats), payload])
+        ENDINGS[ending]()
+
+    def listen(count, ending):
+        \"\"\"What came of it until the EXIT, and nothing after it.\"\"\"
+        pid, ref = process.spawn_monitored("app:talk", "app:processes", process.pid(), count, ending)
+        heard = {}
+        while not isinstance(item := process.receive(timeout=30), process.Exit):
+            heard.setdefault(item.topic, []).append(item.payload[0])
+        beats = heard.pop("beats")[0]
+        assert sorted(heard.pop("beat", [])) == list(range(beats)), "beats"  # one may interrupt another
+        assert heard == dict.fromkeys("abc", list(range(count))), "messages"
+        return item.reason.kind
+
     def untrue():
         return Untrue(a=1)
 """
-ENTRIES = [*PUPPET_ENTRIES, actor("untrue", source="file://edges.py")]
+ENTRIES = [*PUPPET_ENTRIES, *(actor(name, source="file://edges.py") for name in ("untrue", "talk"))]
 SOURCES = {**PUPPET_SOURCES, "edges.py": EDGES}
 
 
@@ -50,12 +98,12 @@ def status(os_pid: int) -> list[str]:
 
 def limit_descriptors(runtime: Runtime, soft: int | None) -> None:
     """Set the supervisor's soft limit on descriptors; None raises it to the hard one."""
-    _, hard = resource.prlimit(runtime.process.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(runtime.process.pid, resource.RLIMIT_NOFILE, (hard if soft is None else soft, hard))
+    _, hard = resource.prlimit(runtime.supervisor, resource.RLIMIT_NOFILE)
+    resource.prlimit(runtime.supervisor, resource.RLIMIT_NOFILE, (hard if soft is None else soft, hard))
 
 
 def highest_descriptor(runtime: Runtime) -> int:
-    return max(int(name) for name in os.listdir(f"/proc/{runtime.process.pid}/fd"))
+    return max(int(name) for name in os.listdir(f"/proc/{runtime.supervisor}/fd"))
 
 
 # --- how it is started and stopped ------------------------------------------------------------------------------------
@@ -181,7 +229,7 @@ def test_a_host_that_is_killed_in_the_midst_of_spawning(runtime: Runtime) -> Non
 def test_without_descriptors_spawns_fail_and_nothing_else(runtime: Runtime) -> None:
     # S3, S42
     with Puppet(runtime) as one:
-        limit_descriptors(runtime, highest_descriptor(runtime) + SPARE_DESCRIPTORS)
+        limit_descriptors(runtime, highest_descriptor(runtime) + SPARE_DESCRIPTORS + 10)
         one.do("pids = [process.spawn_monitored('app:idle', HOST)[0] for _ in range(20)]")
         event = one.event()
         assert event["kind"] == "noconnection"
@@ -191,7 +239,7 @@ def test_without_descriptors_spawns_fail_and_nothing_else(runtime: Runtime) -> N
             pass
         assert (event["kind"], event["sender"]) == ("killed", one.do("pids[0]"))
         one.do("for pid in pids: process.terminate(pid)")
-        wait_until(lambda: len(runtime.processes()) == 6)
+        wait_until(lambda: len(runtime.processes()) == 7)
         one.events_now()
         # A host that cannot be restarted is restarted later.
         host = host_of(runtime)
@@ -199,7 +247,7 @@ def test_without_descriptors_spawns_fail_and_nothing_else(runtime: Runtime) -> N
         os.kill(host, signal.SIGKILL)
         wait_until(lambda: "cannot be started" in runtime.log().partition("restarting")[2])
         limit_descriptors(runtime, None)
-        wait_until(lambda: host_of(runtime) != host and len(runtime.processes()) == 6)
+        wait_until(lambda: host_of(runtime) != host and len(runtime.processes()) == 7)
         one.do("pid, ref = process.spawn_monitored('app:idle', HOST)\nprocess.terminate(pid)")
         assert one.event()["kind"] == "killed"
         assert "Traceback" not in runtime.log()
@@ -248,3 +296,77 @@ def test_a_value_that_fails_while_it_is_packed(runtime: Runtime) -> None:
         one.do("pid, ref = process.spawn_monitored('app:untrue', HOST)")
         assert (event := one.event())["kind"] == "exception"
         assert "RuntimeError" in event["text"]
+
+
+def test_an_exit_comes_behind_every_message(runtime: Runtime) -> None:
+    # S6, S11, S14: three threads and a signal handler send; whatever the end, all of it is there before the EXIT
+    with Puppet(runtime) as one:
+        one.do("sys.path.insert(0, os.path.dirname(__file__))\nimport edges")
+        kinds = {
+            "return": "normal",
+            "raise": "exception",
+            "exit": "exit:3",
+            "os._exit": "exit:5",
+            "kill": "signal:SIGKILL",
+            "segfault": "signal:SIGSEGV",
+            "terminate": "killed",
+        }
+        for ending, kind in kinds.items():
+            for count in (1, 150):
+                assert one.do(f"edges.listen({count}, {ending!r})") == kind
+
+
+def test_a_worker_that_leaves_many_children(runtime: Runtime) -> None:
+    # S16: more of them than are watched at a time
+    with Puppet(runtime) as watcher, Puppet(runtime) as one:
+        before = len(runtime.processes())
+        watcher.do("process.monitor(other)", other=one.pid)
+        one.order(
+            "for _ in range(300):\n    if os.fork() == 0:\n        os.setsid()\n        signal.pause()\nos._exit(2)"
+        )
+        assert watcher.event()["kind"] == "exit:2"
+        wait_until(lambda: len(runtime.processes()) == before - 1)
+
+
+def test_arguments_and_notices_are_no_mail(tmp_path: Path) -> None:
+    # S10: what is exempt does not make what counts overflow
+    limited = [
+        {**entry, "limits": {"mailbox": "100KiB"}} if entry["kind"] == "process.host" else entry for entry in ENTRIES
+    ]
+    with running_runtime(tmp_path, limited, SOURCES) as runtime, Puppet(runtime) as one:
+        one.do(
+            "pid, ref = process.spawn_monitored('app:finish', HOST, 'x' * 500_000)\n"
+            "for number in range(10): process.send(pid, 'topic', number)"
+        )
+        assert one.event()["kind"] == "normal"
+        with Puppet(runtime) as other:
+            one.do("process.monitor(other)", other=other.pid)
+            other.order("signal.signal(signal.SIGALRM, signal.SIG_IGN)\nwhile True: signal.pause()")
+            one.do("for _ in range(150): process.send(other, 'topic', 'x' * 10_000)")
+            assert one.event()["kind"] == "limit:mailbox"
+
+
+# --- what keeps the runtime from starting -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kind": "process.host", "user": "no-such-user"}, "app:host: user: there is no user 'no-such-user'"),
+        (
+            {"kind": "http.service", "addr": "127.0.0.1:0", "tls": {"certificate": "junk.pem", "key": "junk.pem"}},
+            "app:host: tls: certificate ",
+        ),
+    ],
+)
+def test_what_cannot_be_had_is_one_clear_error(tmp_path: Path, change: dict[str, object], words: str) -> None:
+    entries = [{"name": "host", **change}]
+    write_application(tmp_path / "application", entries, {"junk.pem": "junk"})
+    runtime = Runtime(tmp_path / "application")
+    try:
+        wait_until(lambda: runtime.process.poll() is not None, message=runtime.log)
+        assert runtime.process.returncode == 1
+        assert words in runtime.log()
+        assert "Traceback" not in runtime.log()
+    finally:
+        runtime.kill()

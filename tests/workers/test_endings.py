@@ -104,7 +104,7 @@ def test_the_value_goes_along(lab: Lab, source: str, method: str) -> None:
 @pytest.mark.parametrize(
     ("method", "kind", "text"),
     [
-        ("unpackable", "Invalid", "the returned value['a'][0] is a object"),
+        ("unpackable", "Invalid", "the returned value['a'][0] is of type object"),
         ("too_big", "LimitExceeded", str(MAX_VALUE)),
         ("recursion", "RecursionError", ""),
         ("missing", "ImportError", "has no 'missing'"),

@@ -112,7 +112,7 @@ def test_bad_bodies() -> None:
     for bad in (1, None, {"a": 1}, "\ud800"):
         with pytest.raises(Invalid):
             response.write(bad)  # type: ignore[arg-type]
-    with pytest.raises(Invalid, match="is a bytes"):
+    with pytest.raises(Invalid, match="is of type bytes"):
         response.write_json({"a": b""})
     response.write(bytes(MAX_BODY))
     with pytest.raises(LimitExceeded):

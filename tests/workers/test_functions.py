@@ -159,6 +159,28 @@ def test_cancelled(lab: Lab, source: str) -> None:
         assert worker.expect(wire.InvocationEnded) == wire.InvocationEnded(pid, WireReason("cancelled"))
 
 
+def test_an_invocation_whose_request_never_comes(lab: Lab, source: str) -> None:
+    # S41: its gateway died after it was granted. The worker waits no longer, and serves the next gateway
+    with lab.function_worker() as worker:
+        for serial, gateway in ((1000, 2), (1001, 3)):
+            pid = lab.pid(serial)
+            worker.tell(wire.Invoke(pid, "app:hello", source, "hello"))
+            if gateway == 2:
+                worker.data.close()
+                ended = worker.expect(wire.InvocationEnded)
+                worker.replace_gateway(gateway).close()
+            else:
+                worker.replace_gateway(gateway).close()
+                ended = worker.expect(wire.InvocationEnded)
+            assert (ended.pid, ended.reason.kind, ended.reason.clean) == (pid, "cancelled", True)
+        # What the dead gateway had written counts: the handler runs, and answers nobody.
+        pid = invoke(worker, lab, source, "hello", 1002)
+        worker.replace_gateway(4).close()
+        assert worker.expect(wire.InvocationEnded) == wire.InvocationEnded(pid, WireReason(NORMAL))
+        assert call(worker, lab, source, "hello", 1003).pid == lab.pid(1003)
+        assert worker.said == []
+
+
 def test_the_response_goes_to_the_gateway_that_asked(lab: Lab, source: str) -> None:
     # S41
     with lab.function_worker() as worker:

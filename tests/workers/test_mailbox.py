@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from wsrelay.kernel.wire import messages as wire
 from wsrelay.kernel.wire.pid import Pid
 from wsrelay.kernel.wire.reason import WireReason
-from wsrelay.workers.core.items import Cancel, Exit, LinkDown, Message
+from wsrelay.workers.core.items import Cancel, Exit, GroupJoined, GroupLeft, LinkDown, Message
 from wsrelay.workers.core.mailbox import MAIL_OVERHEAD, MAX_OBSERVED_DEAD, Mailbox, Removal, Stream
 
 EPOCH = "0123456789abcdef"
@@ -201,6 +201,31 @@ def test_a_held_notice_comes_after_the_last_message() -> None:
     assert taken[1].payload == {"client_pid": pid, "reason": "client_closed", "code": 1001, "metadata": {"a": 1}}
 
 
+def test_the_leaves_of_a_dead_gateway_come_before_the_exits() -> None:
+    # S41, S45: the supervisor's word may be read long before the end of the channel
+    mailbox = Mailbox()
+    mailbox.open_data(1)
+    for serial in (1, 2):
+        mailbox.read_data(wire.Join(serial, client(1, serial), "ws.message", b"", False))
+    for ref, serial in ((1, 1), (2, 2), (3, 3)):  # the third one's Join is still on its way
+        mailbox.notify(exit_of(client(1, serial), ref, wire.Mark(1, wire.END_OF_CHANNEL)))
+    mailbox.read_data(wire.Leave(2, "client_closed", 1000))
+    mailbox.read_data(wire.Join(3, client(1, 3), "ws.message", b"", False))
+    assert mailbox.take(Stream.EVENTS) is None
+    assert mailbox.wants_data
+    mailbox.open_data(2)
+    taken = []
+    while (item := mailbox.take(Stream.BOTH)) is not None:
+        reason = item.payload.get("reason") if isinstance(item, Message) else "exit"
+        taken.append((item.sender, reason))
+    one, two, three = (client(1, serial) for serial in (1, 2, 3))
+    assert taken == [
+        (one, None), (two, None), (two, "client_closed"), (three, None),
+        (one, "gateway_lost"), (three, "gateway_lost"), (one, "exit"), (two, "exit"), (three, "exit"),
+    ]  # fmt: skip
+    mailbox.check_invariants()
+
+
 def test_payloads_of_the_contract() -> None:
     mailbox = Mailbox()
     mailbox.open_data(1)
@@ -316,3 +341,45 @@ def test_reset_forgets_the_process_and_not_the_channel() -> None:
     mailbox.end_data()
     assert mailbox.take(Stream.BOTH) is None
     mailbox.check_invariants()
+
+
+def test_at_most_one_heartbeat_of_a_connection_waits() -> None:
+    # S55
+    mailbox = Mailbox()
+    mailbox.open_data(1)
+    for serial in (1, 2):
+        mailbox.read_data(wire.Join(serial, client(1, serial), "ws.message", b"", False))
+    for count in range(5):
+        mailbox.read_data(wire.Heartbeat(1, 1.0, count))
+        mailbox.read_data(wire.Heartbeat(2, 1.0, count))
+    assert mailbox.frames == 12  # those that are not shown count all the same (S14)
+    assert [item.topic for _ in range(4) if isinstance(item := mailbox.take(Stream.INBOX), Message)] == [
+        "ws.join",
+        "ws.join",
+        "ws.heartbeat",
+        "ws.heartbeat",
+    ]
+    assert mailbox.take(Stream.INBOX) is None
+    mailbox.read_data(wire.Heartbeat(1, 2.0, 9))
+    assert mailbox.take(Stream.INBOX) is not None
+
+
+def test_changes_of_a_watched_group() -> None:  # S10, S33
+    mailbox = Mailbox(limit=3 * MAIL_OVERHEAD)
+    mailbox.begin_watch(7, "red")
+    mailbox.begin_watch(8, "blue")
+    mailbox.group_changed(wire.GroupChanged(7, WORKERS[0], True))
+    mailbox.group_changed(wire.GroupChanged(8, WORKERS[0], True))
+    mailbox.group_changed(wire.GroupChanged(7, WORKERS[0], False))
+    mailbox.check_invariants()
+    assert not mailbox.overflown
+    assert mailbox.take(Stream.INBOX) is None
+    assert mailbox.take(Stream.BOTH) == GroupJoined("red", WORKERS[0], 7)
+    mailbox.end_watch(8)  # what waits of it is never received
+    assert mailbox.take(Stream.EVENTS) == GroupLeft("red", WORKERS[0], 7)
+    assert mailbox.take(Stream.EVENTS) is None
+    assert mailbox.unread == 0
+    mailbox.check_invariants()
+    for _ in range(4):
+        mailbox.group_changed(wire.GroupChanged(7, WORKERS[0], True))
+    assert mailbox.overflown

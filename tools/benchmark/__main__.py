@@ -37,16 +37,20 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="tools/bench", description="Measure this runtime beside its peers.")
+    parser = argparse.ArgumentParser(
+        prog="tools/bench",
+        description="Measure this runtime beside its peers.",
+        epilog="`tools/bench echo --help` and `tools/bench crash --help` say what can be changed.",
+    )
     measurements = parser.add_subparsers(dest="measurement", required=True)
     one = measurements.add_parser("echo", help="messages per second and CPU per message")
     one.add_argument("--case", type=case, default="64x16x8", help="BYTESxCONNECTIONSxIN_FLIGHT (default %(default)s)")
-    one.add_argument("--rounds", type=int, default=5, help="default %(default)s")
-    one.add_argument("--seconds", type=float, default=2.0, help="of each server in each round (default %(default)s)")
+    one.add_argument("--rounds", type=count, default=5, help="default %(default)s")
+    one.add_argument("--seconds", type=duration, default=2.0, help="of each server in each round (default %(default)s)")
     one.add_argument("--peer", action="append", choices=echo.PEERS, help="may be repeated (default uvicorn-wsproto)")
     one.add_argument("--own", action="store_true", help="a worker for each connection, instead of one for all")
     other = measurements.add_parser("crash", help="from SIGKILL of a worker to the close frame at its client")
-    other.add_argument("--kills", type=int, default=200, help="default %(default)s")
+    other.add_argument("--kills", type=count, default=200, help="default %(default)s")
     for measurement in (one, other):
         measurement.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser.parse_args()
@@ -60,6 +64,24 @@ def case(text: str) -> echo.Case:
         raise argparse.ArgumentTypeError(
             f"expected BYTESxCONNECTIONSxIN_FLIGHT such as 64x16x8, got {text!r}"
         ) from None
+
+
+def count(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def duration(text: str) -> float:
+    """Seconds, more than none."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < 86400:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, got {text!r}")
+    return seconds
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class Round:
     cpu: float
     """Microseconds of CPU that the server's tree used for a message."""
     p50: float | None
-    """Seconds, with one message in flight."""
+    """Seconds, with one message in flight; None with several."""
 
 
 def measure(server: servers.Server, case: Case, seconds: float) -> Round:
@@ -100,7 +100,9 @@ def run(case: Case, rounds: int, seconds: float, peers: list[str], path: str) ->
 def table(result: dict[str, Any]) -> str:
     """The result as people read it."""
     case = Case(**result["case"])
-    made = Table(["", "messages/s", "spread", "CPU µs/message", "p50 µs", "rate: wsrelay ÷ it", "CPU: wsrelay ÷ it"])
+    alone = case.in_flight == 1  # otherwise a message waits for others, and its latency says nothing
+    head = ["", "messages/s", "spread", "CPU µs/message", "p50 µs", "rate: wsrelay ÷ it", "CPU: wsrelay ÷ it"]
+    made = Table(head if alone else [title for title in head if title != "p50 µs"])
     own = result["servers"]["wsrelay"]
     for name, measured in result["servers"].items():
         rates, cpus = [one["rate"] for one in measured], [one["cpu"] for one in measured]
@@ -112,7 +114,7 @@ def table(result: dict[str, Any]) -> str:
             f"{statistics.median(rates):,.0f}",
             spread(rates),
             f"{statistics.median(cpus):.1f}",
-            f"{statistics.median(latencies):.0f}" if latencies else "",
+            *([f"{statistics.median(latencies):.0f}" if latencies else ""] if alone else []),
             "" if measured is own else f"{rate_ratio:.2f}",
             "" if measured is own else f"{cpu_ratio:.2f}",
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ...kernel.wire.errors import ProcessError
 from ...kernel.wire.pid import Pid
 from ...kernel.wire.reason import CANCELLED, NORMAL, WireReason
 from .packing import unpack
@@ -71,7 +72,36 @@ class Cancel:
     reason: Reason
 
 
-Item = Message | Exit | LinkDown | Cancel
+@dataclass(frozen=True, slots=True)
+class GroupJoined:
+    """A watched group has a new member (S33); `ref` is what `groups.watch` returned."""
+
+    group: str
+    member: Pid
+    ref: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLeft:
+    """A watched group has lost a member: it left, or ended (S33)."""
+
+    group: str
+    member: Pid
+    ref: int
+
+
+Event = Exit | LinkDown | Cancel | GroupJoined | GroupLeft
+Item = Message | Event
+
+
+class ExitError(ProcessError):
+    """What `exec` ran did not return: it ended for another `reason` (S34)."""
+
+    code = "ExitError"
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def reason_from_wire(wire: WireReason) -> Reason:

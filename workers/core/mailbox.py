@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ...kernel.wire import messages as wire
 from ...kernel.wire.pid import Pid
 from .connections import Connection, Connections, message_of
-from .items import Cancel, Exit, Item, LinkDown, Message, cancel_reason, reason_from_wire
+from .items import Cancel, Exit, GroupJoined, GroupLeft, Item, LinkDown, Message, cancel_reason, reason_from_wire
 from .packing import unpack
 
 DATA_BOUND = 1 << 20
@@ -28,6 +28,7 @@ MAX_OBSERVED_DEAD = 65_536
 """PIDs of the dead that are remembered, the latest: sends to them raise NotFound (S8)."""
 
 Notice = wire.Exit | wire.LinkDown
+EventRecord = Notice | wire.CancelSignal | wire.GroupChanged
 
 
 class Stream(Enum):
@@ -44,9 +45,9 @@ class Removal(NamedTuple):
     kind: type[Notice]
     key: int | str
 
-    def matches(self, notice: Notice | wire.CancelSignal) -> bool:
+    def matches(self, notice: EventRecord) -> bool:
         """Whether the notice is one of them."""
-        if isinstance(notice, wire.CancelSignal) or not isinstance(notice, self.kind):
+        if not isinstance(notice, wire.Exit | wire.LinkDown) or not isinstance(notice, self.kind):
             return False
         if isinstance(self.key, int):
             return isinstance(notice, wire.Exit) and notice.ref == self.key
@@ -63,7 +64,7 @@ class _Mail(NamedTuple):
 
 class _Event(NamedTuple):
     arrival: int
-    record: Notice | wire.CancelSignal
+    record: EventRecord
 
 
 class Mailbox:
@@ -89,6 +90,10 @@ class Mailbox:
         self._held: deque[Notice] = deque()
         self._removals: list[Removal] = []
         self._cancels: set[str] = set()
+        self._watches: dict[int, str] = {}
+        """The groups that are watched, by ref."""
+        self._heartbeats: set[str] = set()
+        """The connections of which a heartbeat is unread (S55)."""
         self._connections = Connections()
         self.unread = 0
         """Bytes of unread mail from other workers."""
@@ -126,6 +131,11 @@ class Mailbox:
             self._cancels.add(signal.sender)
             self._push_event(signal)
 
+    def group_changed(self, change: wire.GroupChanged) -> None:
+        """A watched group has changed (S33). It counts like mail (S10)."""
+        self.unread += MAIL_OVERHEAD
+        self._push_event(change)
+
     def open_data(self, gateway: int) -> None:
         """There is a new data channel. The earlier one, if there was one, has been read to its end."""
         self.end_data()
@@ -136,13 +146,21 @@ class Mailbox:
         """A frame of the data channel."""
         self.frames += 1
         connection = self._connections.find(record)
-        if connection is not None:
+        if connection is not None and not self._repeats_heartbeat(connection, record):
             size = MAIL_OVERHEAD
             if isinstance(record, wire.ClientMessage):
                 size += len(record.data)
             self.unread_data += size
             self._push(size, connection, record)
         self._release()
+
+    def _repeats_heartbeat(self, connection: Connection, record: tuple[Any, ...]) -> bool:
+        """At most one heartbeat of a connection waits (S55): the gateway sees only its own queue."""
+        if not isinstance(record, wire.Heartbeat):
+            return False
+        repeated = connection.pid in self._heartbeats
+        self._heartbeats.add(connection.pid)
+        return repeated
 
     def skip_data(self) -> None:
         """A frame of the data channel that is not for this process: it counts, and no more."""
@@ -174,7 +192,7 @@ class Mailbox:
         self._arrivals += 1
         self._inbox.append(_Mail(self._arrivals, size, connection, record))
 
-    def _push_event(self, record: Notice | wire.CancelSignal) -> None:
+    def _push_event(self, record: EventRecord) -> None:
         self._arrivals += 1
         self._events.append(_Event(self._arrivals, record))
 
@@ -211,6 +229,14 @@ class Mailbox:
         if flush:
             self._events = deque(event for event in self._events if not removal.matches(event.record))
 
+    def begin_watch(self, ref: int, group: str) -> None:
+        """A watch was asked for: its changes may come from now on."""
+        self._watches[ref] = group
+
+    def end_watch(self, ref: int) -> None:
+        """A watch is gone: none of its changes is received any more, not even those that wait."""
+        self._watches.pop(ref, None)
+
     # --- taking -------------------------------------------------------------------------------------------------------
 
     def take(self, stream: Stream) -> Item | None:
@@ -237,6 +263,8 @@ class Mailbox:
         record = mail.record
         if mail.connection is not None:
             self.unread_data -= mail.size
+            if isinstance(record, wire.Heartbeat):
+                self._heartbeats.discard(mail.connection.pid)
             return message_of(mail.connection, record)
         self.unread -= mail.size
         if not isinstance(record, wire.Deliver):
@@ -246,7 +274,13 @@ class Mailbox:
         except ValueError:  # no library packs such bytes: whoever wrote them by hand has sent nothing
             return None
 
-    def _open_event(self, record: Notice | wire.CancelSignal) -> Item:
+    def _open_event(self, record: EventRecord) -> Item | None:
+        if isinstance(record, wire.GroupChanged):
+            self.unread -= MAIL_OVERHEAD
+            group = self._watches.get(record.ref)
+            if group is None:
+                return None
+            return (GroupJoined if record.joined else GroupLeft)(group, Pid(record.pid), record.ref)
         if isinstance(record, wire.CancelSignal):
             self._cancels.discard(record.sender)
             self.cancel_received = True
@@ -268,6 +302,7 @@ class Mailbox:
         """Raise ValueError if the counts and the queues disagree, or a notice is held that is due."""
         mail = sum(entry.size for entry in self._inbox if entry.connection is None)
         data = sum(entry.size for entry in self._inbox if entry.connection is not None)
+        mail += sum(MAIL_OVERHEAD for event in self._events if isinstance(event.record, wire.GroupChanged))
         if (mail, data) != (self.unread, self.unread_data):
             raise ValueError(f"counted {self.unread} and {self.unread_data} bytes, there are {mail} and {data}")
         if self._held and self._is_due(self._held[0].mark):

@@ -65,6 +65,13 @@ def check_pid(value: object) -> Pid:
     return pid
 
 
+def check_ids(entry: object, host: object) -> None:
+    """Raise Invalid for what cannot be the id of an entry, or of a host."""
+    for what, value in (("entry", entry), ("host", host)):
+        if not isinstance(value, str):
+            raise Invalid(f"expected the id of the {what}, namespace:name, got {type(value).__name__}")
+
+
 def check_topic(topic: object) -> str:
     """Return `topic` if a process may send on it. Raises Invalid otherwise (S9)."""
     if not isinstance(topic, str):

@@ -63,7 +63,7 @@ def _refusal(
     shown = f" {culprit!r}" if type(culprit) in (int, float) else ""
     if isinstance(culprit, str):
         shown = " that is no UTF-8 (it holds lone surrogates)"
-    return Invalid(f"{place} is a {_type_name(culprit)}{shown:.80}: {carrier} carries {carries}")
+    return Invalid(f"{place} is of type {_type_name(culprit)}{shown:.80}: {carrier} carries {carries}")
 
 
 def _find_culprit(value: Any, attempt: Callable[[Any], object], place: str, depth: int) -> tuple[str, Any] | None:

@@ -9,8 +9,11 @@ from collections.abc import Callable
 
 from ...kernel.wire import messages as wire
 from ...kernel.wire.errors import BY_CODE, AlreadyExists, ProcessError
+from ...kernel.wire.pid import Pid
+from ...kernel.wire.reason import WireReason
 
-Answer = wire.Reply | wire.Failed
+Answer = wire.Reply | wire.Failed | wire.Members | wire.Executed
+Value = str | int | tuple[Pid, ...] | WireReason | None
 
 
 class Requests:
@@ -38,10 +41,15 @@ class Requests:
             on_answer(answer)
 
 
-def value_of(answer: Answer) -> str | int | None:
-    """Return the value of a Reply; raise the error of a Failed."""
-    if isinstance(answer, wire.Reply):
-        return answer.value
+def value_of(answer: Answer) -> Value:
+    """Return what a request was answered with; raise the error of a Failed."""
+    match answer:
+        case wire.Reply():
+            return answer.value
+        case wire.Members():
+            return tuple(map(Pid, answer.pids))
+        case wire.Executed():
+            return answer.reason
     if answer.error == AlreadyExists.code:
         raise AlreadyExists(answer.message, answer.pid)
     raise BY_CODE.get(answer.error, ProcessError)(answer.message)

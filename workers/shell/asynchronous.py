@@ -181,7 +181,7 @@ class AsyncPort:
     async def request(
         self,
         make: Callable[[int], tuple[Any, ...]],
-        finish: Callable[[int, str | int | None], Any],
+        finish: Callable[[int, Any], Any],
         settle: Callable[[], None] | None,
     ) -> Any:
         """Ask the supervisor; the answer's value, finished, or the error it raises."""

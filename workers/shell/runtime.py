@@ -41,7 +41,7 @@ _LONGEST_POLL = 86400.0
 """Seconds: poll(2) takes 31 bits of milliseconds. Who waits longer looks again."""
 
 Make = Callable[[int], tuple[Any, ...]]
-Finish = Callable[[int, str | int | None], Any]
+Finish = Callable[[int, Any], Any]
 
 
 class Runtime:
@@ -65,6 +65,8 @@ class Runtime:
         self.port: AsyncPort | None = None
         """Set while an async handler runs."""
         self.forked = False
+        self._invoked_by = 0
+        """The incarnation of the gateway that Invoke was for."""
         self._shield = Shield()
         self._thread = threading.get_ident()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -79,6 +81,9 @@ class Runtime:
             wire.CancelSignal: self._handle_signal,
             wire.Reply: self.requests.answered,
             wire.Failed: self.requests.answered,
+            wire.Members: self.requests.answered,
+            wire.Executed: self.requests.answered,
+            wire.GroupChanged: self._handle_signal,
             wire.Invoke: self._handle_invoke,
             wire.Probe: self._handle_probe,
         }
@@ -133,13 +138,17 @@ class Runtime:
         self.pid = Pid(start.pid)
         self.mailbox.limit = start.mailbox
 
-    def _handle_signal(self, signal: wire.Deliver | wire.Exit | wire.LinkDown | wire.CancelSignal) -> None:
+    def _handle_signal(
+        self, signal: wire.Deliver | wire.Exit | wire.LinkDown | wire.CancelSignal | wire.GroupChanged
+    ) -> None:
         if not self.pid:
             return  # for an invocation that has ended
         if isinstance(signal, wire.Deliver):
             self.mailbox.deliver(signal)
         elif isinstance(signal, wire.CancelSignal):
             self.mailbox.cancel(signal)
+        elif isinstance(signal, wire.GroupChanged):
+            self.mailbox.group_changed(signal)
         else:
             self.mailbox.notify(signal)
 
@@ -147,6 +156,12 @@ class Runtime:
         self.mailbox.reset()
         self.invoke = invoke
         self.pid = Pid(invoke.pid)
+        self._invoked_by = self.mailbox.gateway
+
+    @property
+    def request_is_lost(self) -> bool:
+        """Whether the Request of the invocation will never come: its gateway is dead, and what it wrote has been read (S41)."""
+        return self.invoke is not None and (self.mailbox.data_ended or self.mailbox.gateway > self._invoked_by)
 
     def _handle_probe(self, probe: wire.Probe) -> None:
         with contextlib.suppress(ProcessError):  # too much is unsent, or this is the end

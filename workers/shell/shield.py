@@ -25,6 +25,7 @@ _libc = ctypes.PyDLL(None)
 _sigmask = _libc.pthread_sigmask
 _sigmask.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _sigmask.restype = ctypes.c_int
+_run_handlers = ctypes.pythonapi.PyErr_CheckSignals
 
 
 def _all_but_faults() -> ctypes.Array[ctypes.c_char]:
@@ -41,8 +42,9 @@ _blocked_address = ctypes.addressof(_blocked)
 class Shield:
     """A context without signal handlers. `torn` says that one was left by an exception.
 
-    The handler of a signal that came just before may run when the mask is set already, and enter in its turn. So each entry
-    keeps the mask that it found: what a handler finds is the blocked one, and must not be what is put back in the end.
+    The handler of a signal that came just before may still be waiting to run: the interpreter can leave that for much later.
+    So it is run here, when the mask is set already, and may enter in its turn. So each entry keeps the mask that it found:
+    what a handler finds is the blocked one, and must not be what is put back in the end.
     """
 
     __slots__ = ("_saved", "active", "torn")
@@ -56,6 +58,7 @@ class Shield:
         saved = ctypes.byref(ctypes.create_string_buffer(_SIGSET_SIZE))
         try:
             _sigmask(signal.SIG_BLOCK, _blocked_address, saved)
+            _run_handlers()
             self._saved.append(saved)
             self.active = True
         except BaseException:  # the handler of a signal that came just before

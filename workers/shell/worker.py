@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 from ...kernel.wire import messages as wire
 from ...kernel.wire.configuration import HostLimits
-from ...kernel.wire.reason import CANCELLED, NORMAL, make_reason
+from ...kernel.wire.reason import CANCELLED, NORMAL, WireReason, make_reason
 from ..core.exchange import Request, Response
 from ..core.outgoing import Frames, frame
 from ..core.packing import unpack
@@ -136,7 +136,10 @@ def _wait_for_invocation(runtime: Runtime) -> tuple[wire.Invoke, wire.Request]:
             if request.pid == invoke.pid:
                 return invoke, request
             runtime.http_request = None
-        runtime.wait()
+        elif invoke is not None and runtime.request_is_lost:
+            _end_invocation(runtime, invoke, make_reason(CANCELLED, "gateway_lost: its request never came"))
+        else:
+            runtime.wait()
 
 
 def _run_invocation(runtime: Runtime, invoke: wire.Invoke, request: wire.Request) -> None:
@@ -157,11 +160,18 @@ def _run_invocation(runtime: Runtime, invoke: wire.Invoke, request: wire.Request
     finally:
         invocation.end()
     flush_output()
+    if runtime.forked:  # a child of the handler's that came back: the response is its parent's
+        _finish(runtime, ending)
     _respond(runtime, response.to_wire(invoke.pid))
     if not reusable or ending.report is None:
         _finish(runtime, ending)
+    _end_invocation(runtime, invoke, ending.report)
+
+
+def _end_invocation(runtime: Runtime, invoke: wire.Invoke, reason: WireReason) -> None:
+    """The process is no more, and the worker is free for the next invocation."""
     runtime.end_invocation()
-    runtime.post(Frames(control=frame(wire.InvocationEnded(invoke.pid, ending.report))), None)
+    runtime.post(Frames(control=frame(wire.InvocationEnded(invoke.pid, reason))), None)
 
 
 def _respond(runtime: Runtime, response: wire.Response) -> None:

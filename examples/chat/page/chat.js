@@ -5,6 +5,7 @@ const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 5000;
 const STABLE_AFTER = 3000;
 const MAX_LINES = 500;
+const MAX_ROWS = 50;
 
 const element = (id) => document.getElementById(id);
 const crashButtons = [...document.querySelectorAll("[data-crash]")];
@@ -17,8 +18,9 @@ let pause = FIRST_PAUSE;
 function setStatus(state, text) {
   element("status").dataset.state = state;
   element("status").textContent = text;
+  // Not `disabled`: that would take the focus away from whoever pressed the button.
   for (const button of [...crashButtons, element("say").querySelector("button")]) {
-    button.disabled = state !== "open";
+    button.setAttribute("aria-disabled", String(state !== "open"));
   }
 }
 
@@ -46,7 +48,7 @@ function addLine(text, name) {
 }
 
 function showGuests(names) {
-  element("guests").textContent = names.length ? `Here: ${names.join(", ")}` : "Nobody is here.";
+  element("guests").textContent = names.length ? `Here: ${names.join(", ")}` : "You are not in the room.";
 }
 
 function showClose(event, wait) {
@@ -57,7 +59,11 @@ function showClose(event, wait) {
     cell.textContent = text;
     row.append(cell);
   }
+  row.cells[2].className = "reason";
   element("closed").prepend(row);
+  if (element("closed").childElementCount > MAX_ROWS) {
+    element("closed").lastElementChild.remove();
+  }
 }
 
 function receive(event) {
@@ -104,16 +110,20 @@ function connect() {
   });
 }
 
+// Returns whether there was a connection to send it on.
 function send(message) {
-  if (socket && socket.readyState === WebSocket.OPEN) {
+  const open = socket !== null && socket.readyState === WebSocket.OPEN;
+  if (open) {
     socket.send(JSON.stringify(message));
   }
+  return open;
 }
 
 element("say").addEventListener("submit", (event) => {
   event.preventDefault();
-  send({ kind: "say", text: element("text").value });
-  element("text").value = "";
+  if (send({ kind: "say", text: element("text").value })) {
+    element("text").value = "";
+  }
 });
 
 element("name").addEventListener("change", () => {

@@ -30,6 +30,8 @@ from . import syntax
 from .entries import Entries, Entry
 from .problems import Mistake, Place, Problems, suggestion
 from .python_source import Bindings, Unparsable, read_bindings
+from .services import assemble_services
+from .types import Reference
 
 Group = TypeVar("Group", Timeouts, Ping, Limits, HostLimits, Proxy)
 
@@ -60,12 +62,14 @@ class Assembly:
         functions = self._runnable("function.python")
         processes = self._runnable("process.python")
         function_hosts = self._function_hosts()
+        services = assemble_services(self._entries.of("process.service"), self._refer, self._refer_all, self._problems)
         return Application(
             gateway=GatewayConfiguration(self._servers()),
             hosts=self._hosts(functions, processes, function_hosts),
             processes=processes,
             functions=functions,
             function_hosts=function_hosts,
+            services=services,
         )
 
     # References
@@ -73,10 +77,16 @@ class Assembly:
     def _refer(self, entry: Entry, name: str, kind: str) -> str | None:
         """Return the id that a field refers to, if it is an entry of that kind."""
         reference = entry.values.get(name)
-        if reference is None:
-            return None
-        id = reference if ":" in reference else f"{entry.namespace}:{reference}"
-        place = entry.place_of(name)
+        return None if reference is None else self._find(entry, name, Reference(reference, entry.place_of(name)), kind)
+
+    def _refer_all(self, entry: Entry, name: str, kind: str) -> dict[str, Reference]:
+        """Return the ids that a field with several references refers to."""
+        found = {self._find(entry, name, reference, kind): reference for reference in entry.values[name]}
+        return {id: reference for id, reference in found.items() if id is not None}
+
+    def _find(self, entry: Entry, name: str, reference: Reference, kind: str) -> str | None:
+        id = reference.text if ":" in reference.text else f"{entry.namespace}:{reference.text}"
+        place = reference.place
         found = self._entries.by_id.get(id)
         if found is not None and found.kind != kind:
             self._problems.add(place, f"{name}: {id} is of kind {found.kind}, expected {kind}")

@@ -13,7 +13,7 @@ from typing import Any
 from . import syntax
 from .document import Mapping, Scalar, Sequence, Value, described
 from .problems import Mistake, Place, Problems, Unavailable, closest, shown, suggestion
-from .schema import KINDS, LATER_KINDS, REQUIRED, REQUIRED_IN_GROUP, Field, Kind
+from .schema import KINDS, REQUIRED, REQUIRED_IN_GROUP, Field, Kind
 
 _TOP = ("version", "namespace", "entries")
 
@@ -163,8 +163,6 @@ class FileReader:
         name = value.value if isinstance(value, Scalar) else None
         if not isinstance(name, str):
             self._problems.add(value.place, f"kind: expected text, got {described(value)}")
-        elif name in LATER_KINDS:
-            self._problems.add(value.place, f"kind {name} is not available in this version")
         elif name not in KINDS:
             hint = suggestion(name, KINDS) or f"; expected {', '.join(KINDS)}"
             self._problems.add(value.place, f"unknown kind {shown(name)}{hint}")
@@ -189,19 +187,23 @@ class EntryReader:
         top = [each.path[0] for each in self._kind.fields]
         known = [*dict.fromkeys(["name", "kind", *top, "meta"])]
         report_unknown(self._problems, self._entry, known, self._kind.name)
-        groups = {group: self._group(group, names) for group, names in self._kind.groups.items()}
+        groups: dict[str, Mapping | None] = {"": self._entry}
+        for group, names in self._kind.groups.items():
+            groups[group] = self._group(group, names, groups)
         for each in self._kind.fields:
-            if len(each.path) == 1:
-                self._read_field(each, self._entry)
-            elif (mapping := groups[each.path[0]]) is not None:
+            if (mapping := groups[".".join(each.path[:-1])]) is not None:
                 self._read_field(each, mapping)
         return self._values, self._places, frozenset(self._bad)
 
-    def _group(self, group: str, names: list[str]) -> Mapping | None:
-        """Return the group's mapping, an empty one if it is not given, None if it is bad."""
-        if group not in self._entry.keys:
-            return Mapping(self._entry.place)
-        value = self._entry.values.get(group)
+    def _group(self, group: str, names: list[str], groups: dict[str, Mapping | None]) -> Mapping | None:
+        """Return the group's mapping, an empty one if it is not given, None if it is bad. `groups` has the outer ones."""
+        outer, _, key = group.rpartition(".")
+        holder = groups[outer]
+        if holder is None:
+            return None
+        if key not in holder.keys:
+            return Mapping(holder.place)
+        value = holder.values.get(key)
         if isinstance(value, Mapping):
             if group != "meta":  # which may hold keys of the user's own
                 report_unknown(self._problems, value, names, self._kind.name, f"{group}.")
@@ -209,7 +211,7 @@ class EntryReader:
         if value is not None:
             self._problems.add(value.place, f"{group}: expected a mapping, got {described(value)}")
         for each in self._kind.fields:
-            if each.path[0] == group and not isinstance(each.default, type(REQUIRED)):
+            if each.name.startswith(f"{group}.") and not isinstance(each.default, type(REQUIRED)):
                 self._values[each.name] = each.default
         return None
 

@@ -28,7 +28,7 @@ def _default(field: Field) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, float):
-        return f"`{value:g}s`"
+        return f"`{value:g}s`" if field.type.name.startswith("a duration") else f"`{value}`"
     return f"`{_size(value)}`" if field.type.name == "a size" else f"`{value}`"
 
 

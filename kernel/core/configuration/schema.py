@@ -11,20 +11,34 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ...wire.configuration import HostConfiguration, HostLimits, Limits, Ping, Proxy, Static, Timeouts
+from ...wire.configuration import (
+    HostConfiguration,
+    HostLimits,
+    Lifecycle,
+    Limits,
+    Ping,
+    Proxy,
+    Restart,
+    Static,
+    Timeouts,
+)
 from ...wire.messages import MAX_FRAME
 from . import syntax
 from .problems import Mistake, shown
 from .types import (
+    ARGUMENTS,
     EMPTY_MAPPING,
     FLAG,
     ORIGINS,
+    REFERENCES,
+    REGISTERED_NAME,
     UNAVAILABLE,
     Type,
     choice,
     count,
     duration,
     items,
+    number,
     optional,
     size,
     text,
@@ -43,9 +57,6 @@ class _Required:
 REQUIRED: Final = _Required("required")
 REQUIRED_IN_GROUP: Final = _Required("required if the group is given")
 
-LATER_KINDS: Final = frozenset({"process.service"})
-"""Known, but not built yet."""
-
 _CARRIED = MAX_FRAME - (1 << 20)
 """What fits into a frame beside its envelope and a request's head."""
 _MAX_BUFFER = 1 << 40
@@ -57,7 +68,7 @@ _LEAST_LIVENESS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """`path` has one name, or a group's and the field's."""
+    """`path` has the names of the groups that the field is in, and its own."""
 
     path: tuple[str, ...]
     type: Type
@@ -80,18 +91,18 @@ class Kind:
 
     @property
     def groups(self) -> dict[str, list[str]]:
-        """Group to the names of its fields; every kind has `meta`."""
-        groups: dict[str, list[str]] = {"meta": []}
+        """Group, by its path with dots, to the names in it; outer ones come first, and every kind has `meta`."""
+        groups: dict[str, dict[str, None]] = {"meta": {}}
         for field in self.fields:
-            if len(field.path) == 2:
-                groups.setdefault(field.path[0], []).append(field.path[1])
-        return groups
+            for depth in range(1, len(field.path)):
+                groups.setdefault(".".join(field.path[:depth]), {})[field.path[depth]] = None
+        return {group: list(names) for group, names in groups.items()}
 
 
 def _of(dataclass: type, group: str | None, name: str, type: Type, about: str) -> Field:
     """A field whose default is that of the dataclass's field of the same name."""
     (default,) = (each.default for each in dataclasses.fields(dataclass) if each.name == name)
-    return Field((group, name) if group else (name,), type, default, about)
+    return Field((*group.split("."), name) if group else (name,), type, default, about)
 
 
 def _parse_user(user: str) -> str:
@@ -220,4 +231,30 @@ _HOST = Kind(
     ),
 )  # fmt: skip
 
-KINDS: Final = {kind.name: kind for kind in (_SERVICE, _ROUTER, _ENDPOINT, _STATIC, _FUNCTION, _PROCESS, _HOST)}
+_SUPERVISED = Kind(
+    "process.service",
+    "A process that the runtime starts, restarts and stops (S36 to S39).",
+    (
+        Field(("process",), _REFERENCE, REQUIRED, "a `process.python`"),
+        Field(("host",), _REFERENCE, REQUIRED, "a `process.host`"),
+        Field(("args",), ARGUMENTS, (), "arguments of the function: text, numbers, true, false, nothing, lists, mappings"),
+        Field(("register",), REGISTERED_NAME, None, "a name that its process has from the start; kept for this service alone"),
+        _of(Lifecycle, "lifecycle", "auto_start", FLAG, "whether it starts with the runtime; one that is required does anyway"),
+        _of(Lifecycle, "lifecycle", "requires", REFERENCES, "each a `process.service`, started before it and stopped after it"),
+        _of(Lifecycle, "lifecycle", "start_timeout", duration(zero=False), "for the host to fork it; then it is killed"),
+        _of(Lifecycle, "lifecycle", "stop_timeout", duration(zero=False), "between CANCEL and SIGKILL"),
+        _of(Lifecycle, "lifecycle", "stable_threshold", duration(zero=True), "of running, after which the delay is the first again (S38)"),
+        _of(Restart, "lifecycle.restart", "type", choice("a restart type", "permanent", "transient", "temporary"),
+            "after which ends: `permanent` all, `transient` abnormal ones, `temporary` none (S36)"),
+        _of(Restart, "lifecycle.restart", "initial_delay", duration(zero=True), "before the first restart (S38)"),
+        _of(Restart, "lifecycle.restart", "max_delay", duration(zero=True), "that the delay grows to"),
+        _of(Restart, "lifecycle.restart", "backoff_factor", number(1, 100), "from one delay to the next"),
+        _of(Restart, "lifecycle.restart", "jitter", number(0, 1), "share of the delay, 0 to 1, by which it may be longer or shorter"),
+        _of(Restart, "lifecycle.restart", "intensity", count(0), "restarts within `period`; one more, and it is given up (S37)"),
+        _of(Restart, "lifecycle.restart", "period", duration(zero=False), "in which restarts are counted"),
+    ),
+)  # fmt: skip
+
+KINDS: Final = {
+    kind.name: kind for kind in (_SERVICE, _ROUTER, _ENDPOINT, _STATIC, _FUNCTION, _PROCESS, _HOST, _SUPERVISED)
+}

@@ -7,9 +7,11 @@ about the items of a list it reports, so that each is told.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from ...wire.errors import Invalid
+from ...wire.pid import check_name
 from ...wire.quantities import parse_duration, parse_size
 from . import syntax
 from .document import Mapping, Scalar, Sequence, Value, described
@@ -109,6 +111,18 @@ def count(least: int, most: int = 1_000_000) -> Type:
     return Type("a whole number", read)
 
 
+def number(least: float, most: float) -> Type:
+    """A number, as a float."""
+
+    def read(value: Value, _: Report) -> float:
+        given = value.value if isinstance(value, Scalar) else None
+        if not isinstance(given, int | float) or isinstance(given, bool) or not least <= given <= most:
+            raise _expected(f"a number from {least:g} to {most:g}", value)
+        return float(given)
+
+    return Type("a number", read)
+
+
 def _read_flag(value: Value, _: Report) -> bool:
     if isinstance(value, Scalar) and isinstance(value.value, bool):
         return value.value
@@ -185,6 +199,68 @@ def _read_unavailable(value: Value, _: Report) -> None:
 
 
 UNAVAILABLE = Type("not available in this version", _read_unavailable)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One of several references; equal to another to the same entry."""
+
+    text: str
+    place: Place = field(compare=False)
+
+
+def _read_reference(value: Value, _: Report) -> Reference:
+    return Reference(syntax.parse_reference(_text(value, "the name of an entry")), value.place)
+
+
+REFERENCES = items(Type("the name of an entry", _read_reference), "a list")
+
+
+def _parse_registered_name(name: str) -> str:
+    try:
+        return check_name(name)
+    except Invalid as problem:
+        raise Mistake(str(problem)) from None
+
+
+REGISTERED_NAME = text("a name", _parse_registered_name)
+
+MAX_ARGUMENTS = 1 << 20
+"""Characters and values of `args` together, aliases followed."""
+
+
+def _read_arguments(value: Value, _: Report) -> list[Any]:
+    if not isinstance(value, Sequence):
+        raise _expected("a list", value)
+    if _weight(value) > MAX_ARGUMENTS:
+        raise Mistake(f"expected at most {MAX_ARGUMENTS} characters in all")
+    arguments: list[Any] = _plain(value)
+    return arguments
+
+
+def _weight(value: Value) -> int:
+    """The size of what `_plain` gives, without making it: an alias may stand for much."""
+    if isinstance(value, Mapping):
+        return sum(len(key) + _weight(item) for key, item in value.values.items()) + 1
+    if isinstance(value, Sequence):
+        return sum(map(_weight, value.items)) + 1
+    return len(value.text) + 1
+
+
+def _plain(value: Value) -> Any:
+    if isinstance(value, Mapping):
+        return {_carried(key): _plain(item) for key, item in value.values.items()}
+    return [_plain(item) for item in value.items] if isinstance(value, Sequence) else _carried(value.value)
+
+
+def _carried(value: Any) -> Any:
+    """`value`, which msgpack must be able to carry: an escape such as "\\ud800" gives half a character."""
+    if isinstance(value, str) and not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise Mistake(f"expected text in whole characters, got {shown(value)}")
+    return value
+
+
+ARGUMENTS = Type("a list of plain values", _read_arguments)
 
 
 def _origins(value: Value, report: Report) -> tuple[str, ...]:

@@ -51,10 +51,11 @@ class Comparison(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.table = ProcessTable(application(), node="n", epoch=EPOCH, gateway=GATEWAY)
+        self.table = ProcessTable(application(), node="n", epoch=EPOCH, gateway=GATEWAY, random=lambda: 0.5)
         self.model = Model(FUNCTION_HOSTS, POOL_SIZES)
         self.now = 1000.0
         self.requests = 0
+        self.incarnation = GATEWAY
         self.connections = 0
         self.timers: list[SetTimer] = []
         self.pids: set[str] = set()

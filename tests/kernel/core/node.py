@@ -9,6 +9,7 @@ from wsrelay.kernel.core.effects import (
     Effect,
     KillWorker,
     ProcessEnded,
+    RestartDue,
     SendToGateway,
     SendToWorker,
     SetTimer,
@@ -17,7 +18,7 @@ from wsrelay.kernel.core.effects import (
 from wsrelay.kernel.core.endings import WaitStatus
 from wsrelay.kernel.core.table import ProcessTable
 from wsrelay.kernel.wire import messages as m
-from wsrelay.kernel.wire.configuration import Application, Entry, HostConfiguration, HostLimits
+from wsrelay.kernel.wire.configuration import Application, Entry, HostConfiguration, HostLimits, Service
 from wsrelay.kernel.wire.reason import WireReason, make_reason
 
 EPOCH = "00112233445566ff"
@@ -29,20 +30,24 @@ SIGKILL = WaitStatus(None, signal.SIGKILL)
 class Node:
     """One host with two function workers and room for three actors; a root actor's parent is an invocation."""
 
-    def __init__(self, limits: HostLimits = HostLimits()) -> None:  # noqa: B008
+    def __init__(self, *services: Service, max_processes: int = 3, limits: HostLimits = HostLimits()) -> None:  # noqa: B008
+        self.random = 0.5
+        host = HostConfiguration("t:host", max_processes=max_processes, functions=2, limits=limits)
         self.table = ProcessTable(
             Application(
                 hosts={
-                    "t:host": HostConfiguration("t:host", max_processes=3, functions=2, limits=limits),
+                    "t:host": host,
                     "t:none": HostConfiguration("t:none", functions=0),
                 },
                 processes={"t:actor": Entry("t:actor", "file:///actor.py", "main")},
                 functions={"t:f": Entry("t:f", "file:///f.py", "f"), "t:never": Entry("t:never", "file:///f.py", "g")},
                 function_hosts={"t:f": "t:host", "t:never": "t:none"},
+                services={service.id: service for service in services},
             ),
             node="n",
             epoch=EPOCH,
             gateway=GATEWAY,
+            random=lambda: self.random,
         )
         self.now = 100.0
         self.requests = 0
@@ -50,7 +55,7 @@ class Node:
         """Of every process that ever was."""
         self.log: list[Effect] = []
         """The effects of the last call."""
-        self.done(self.table.start())
+        self.done(self.table.start(self.now))
 
     def done(self, effects: list[Effect]) -> list[Effect]:
         self.table.check_invariants()
@@ -117,6 +122,39 @@ class Node:
 
     def returns(self, pid: str) -> None:
         self.says(pid, m.InvocationEnded(pid, make_reason("normal")))
+
+    # --- services -----------------------------------------------------------------------------------------------------
+
+    def state(self, service: str) -> str:
+        return self.table.services()[service][0].value
+
+    def states(self) -> str:
+        return " ".join(state.value for state, _ in self.table.services().values())
+
+    def pid(self, service: str) -> str:
+        pid = self.table.services()[service][1]
+        assert pid, f"{service} has no process"
+        return pid
+
+    def born(self, service: str) -> str:
+        """Its process has been forked. Returns the process's PID."""
+        pid = self.pid(service)
+        self.done(self.table.worker_born(self.worker[pid], self.now))
+        return pid
+
+    def fires(self, timer: SetTimer) -> None:
+        self.now = max(self.now, timer.deadline)
+        self.done(self.table.timer_fired(timer.event, self.now))
+
+    def crashes(self, service: str) -> SetTimer | None:
+        """Its process dies of SIGSEGV. Returns the timer of its restart, if there is one."""
+        self.dies(self.pid(service), WaitStatus(None, signal.SIGSEGV))
+        return next((timer for timer in self.timers() if isinstance(timer.event, RestartDue)), None)
+
+    def restarting(self) -> bool:
+        """What the gateway was told of the worker that ended."""
+        [ended] = [record for record in self.to_gateway() if isinstance(record, m.WorkerEnded)]
+        return ended.restarting
 
     # --- what came of it ----------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ class Watched:
     """One actor on a host with `limits.liveness`."""
 
     def __init__(self) -> None:
-        self.node = Node(HostLimits(liveness=LIVENESS))
+        self.node = Node(limits=HostLimits(liveness=LIVENESS))
         self.pid = self.node.spawn(self.node.invoke())
         self.number = self.node.worker[self.pid]
         self.born = self.node.now
@@ -108,7 +108,7 @@ def test_a_look_that_comes_late_says_nothing() -> None:  # S17: it was the super
 
 
 def test_a_function_worker_answers_between_invocations() -> None:  # S17, S57
-    node = Node(HostLimits(liveness=LIVENESS))
+    node = Node(limits=HostLimits(liveness=LIVENESS))
     invocation = node.invoke()
     number = node.worker[invocation]
     node.returns(invocation)
@@ -119,7 +119,7 @@ def test_a_function_worker_answers_between_invocations() -> None:  # S17, S57
 
 @pytest.mark.parametrize("limits", [HostLimits(), HostLimits(liveness=LIVENESS)], ids=["not watched", "watched"])
 def test_an_answer_to_nothing_is_a_violation(limits: HostLimits) -> None:  # S11
-    node = Node(limits)
+    node = Node(limits=limits)
     pid = node.spawn(node.invoke())
     node.done(node.table.worker_born(node.worker[pid], node.now))
     node.says(pid, m.Alive(2))
@@ -151,7 +151,7 @@ def test_the_dead_are_not_looked_at() -> None:
 
 
 def test_memory() -> None:  # S12, S18
-    node = Node(HostLimits(memory=64 << 20))
+    node = Node(limits=HostLimits(memory=64 << 20))
     pid = node.spawn(node.invoke())
     assert node.done(node.table.worker_measured(node.worker[pid], 64 << 20)) == []
     node.done(node.table.worker_measured(node.worker[pid], 80 << 20))
@@ -193,20 +193,20 @@ XCPU = signal.SIGXCPU
     ],
 )
 def test_cpu_time_of_an_actor(limit: float | None, status: WaitStatus, kind: str) -> None:  # S18
-    node = Node(HostLimits(cpu=limit))
+    node = Node(limits=HostLimits(cpu=limit))
     pid = node.spawn(node.invoke())
     assert node.dies(pid, status).kind == kind
 
 
 def test_the_runtimes_own_reason_stands_before_the_cpu_limit() -> None:  # S12
-    node = Node(HostLimits(cpu=2.0))
+    node = Node(limits=HostLimits(cpu=2.0))
     pid = node.spawn(node.invoke())
     node.says(pid, m.Terminate(pid))
     assert node.dies(pid, SIGKILL._replace(cpu_limit=3)).kind == "killed"
 
 
 def test_an_exit_report_stands_before_the_cpu_limit() -> None:  # S12: a handler that handles SIGXCPU
-    node = Node(HostLimits(cpu=2.0))
+    node = Node(limits=HostLimits(cpu=2.0))
     pid = node.spawn(node.invoke())
     report = make_reason("exception", "TimeoutError")
     assert node.dies(pid, WaitStatus(1), report).kind == "exception"
@@ -216,5 +216,5 @@ def test_cpu_time_of_an_invocation() -> (
     None
 ):  # S18, S57: the kernel keeps no hard limit, which could not be raised again
     for status, kind in ((WaitStatus(None, XCPU, 70), "limit:cpu"), (SIGKILL._replace(cpu_limit=70), "signal:SIGKILL")):
-        node = Node(HostLimits(cpu=2.0))
+        node = Node(limits=HostLimits(cpu=2.0))
         assert node.dies(node.invoke(), status).kind == kind

@@ -12,7 +12,7 @@ from wsrelay.kernel.core.endings import WaitStatus
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.reason import WireReason, make_reason
 
-from .comparison import EPOCH, GATEWAY, MAX_PROCESSES, NAMES, POOL_SIZES, STRANGERS, Comparison
+from .comparison import EPOCH, MAX_PROCESSES, NAMES, POOL_SIZES, STRANGERS, Comparison
 from .model import Being, bare
 
 STATUSES = st.sampled_from([
@@ -37,7 +37,7 @@ class TableMachine(Comparison):
 
     @initialize()
     def start(self) -> None:
-        self.settle(self.table.start())
+        self.settle(self.table.start(self.now))
         for function in ("t:f", "t:f", "t:g"):
             self.request_invocation(function)
         first = self.programs()[0]
@@ -83,7 +83,7 @@ class TableMachine(Comparison):
     def finish_invocation(self, data: st.DataObject, reason: WireReason) -> None:
         pid = self.program(data, "invocation")
         if self.model.workers[self.model.beings[pid].worker].report is None:
-            self.ask(pid, m.InvocationEnded(pid, reason), self.model.finish_invocation(pid, reason, GATEWAY))
+            self.ask(pid, m.InvocationEnded(pid, reason), self.model.finish_invocation(pid, reason, self.incarnation))
 
     @precondition(lambda self: self.programs())
     @rule(data=st.data(), host=st.sampled_from(sorted(POOL_SIZES)), link=st.booleans(), monitor=st.booleans())
@@ -270,7 +270,7 @@ class TableMachine(Comparison):
 
     def end_worker(self, number: int, status: WaitStatus) -> None:
         name = signal.Signals(status.signal).name if status.signal else None
-        expected = self.model.end_worker(number, status.exit_code, name, GATEWAY)
+        expected = self.model.end_worker(number, status.exit_code, name, self.incarnation)
         self.settle(self.table.worker_exited(number, status, self.now), expected)
         assert self.table.worker_exited(number, status, self.now) == [], "a death is committed once (S12)"
 
@@ -291,7 +291,7 @@ class TableMachine(Comparison):
         number = data.draw(st.sampled_from(list(self.model.workers)))
         reason = self.model.workers[number].doom or bare("noconnection")
         effects = self.table.worker_failed(number, "host_lost", self.now)
-        self.settle(effects, self.model.lose_worker(number, reason, GATEWAY))
+        self.settle(effects, self.model.lose_worker(number, reason, self.incarnation))
 
     @precondition(lambda self: self.model.workers)
     @rule(data=st.data(), how=st.sampled_from(["garbage", "data", "fence", "mailbox", "killed", "origin", "topic"]))
@@ -334,7 +334,7 @@ class TableMachine(Comparison):
     def do_admit(self, target: str, invocation: str) -> None:
         request = self.number()
         self.connections += 1
-        pid = f"{{n@t:http|{EPOCH}.g{GATEWAY}.{self.connections}}}"
+        pid = f"{{n@t:http|{EPOCH}.g{self.incarnation}.{self.connections}}}"
         expected = self.admission(request, pid, target)
         if isinstance(expected.record, m.Admitted):
             self.new_pid(pid)
@@ -364,9 +364,25 @@ class TableMachine(Comparison):
         numbers = data.draw(st.lists(st.sampled_from([99999, *self.model.workers]), unique=True))
         marks = {number: 7 * number for number in numbers}
         reason = make_reason(kind)
-        expected = self.model.die(pid, reason, marks, GATEWAY)
+        expected = self.model.die(pid, reason, marks, self.incarnation)
         self.gateway(m.ConnectionEnded(pid, reason, tuple(marks.items())), expected)
         self.gateway(m.ConnectionEnded(pid, make_reason("normal"), ()))
+
+    @rule()
+    def gateway_dies(self) -> None:
+        """S41: its connections die, each once; nobody waits for what it had asked; the next incarnation begins."""
+        self.model.waiting.clear()
+        for being in self.model.beings.values():
+            being.request = None
+        lost = make_reason("noconnection", "gateway_lost")
+        marks = dict.fromkeys(self.model.workers, m.END_OF_CHANNEL)
+        connections = self.open_connections()
+        expected = [e for pid in connections for e in self.model.die(pid, lost, marks, self.incarnation)]
+        self.settle(self.table.gateway_lost(), expected)
+        assert [self.reasons[pid] for pid in connections] == [lost] * len(connections)
+        self.incarnation += 1
+        self.connections = 0
+        assert self.table.gateway == self.incarnation
 
     # --- after every step ---------------------------------------------------------------------------------------------
 
@@ -379,6 +395,9 @@ class TableMachine(Comparison):
             "names": len(self.model.names),
             "monitors": len(self.model.monitors),
             "links": len(self.model.links),
+            "memberships": 0,
+            "watches": 0,
+            "executions": 0,
         }
         assert self.table.workers() == list(self.model.workers)
         assert self.table.actors() == sum(not worker.is_function for worker in self.model.workers.values())
@@ -404,7 +423,7 @@ class TableMachine(Comparison):
             self.end_worker(next(iter(self.model.workers)), WaitStatus(None, signal.SIGKILL))
         for pid in self.open_connections():
             reason = make_reason("normal")
-            self.gateway(m.ConnectionEnded(pid, reason, ()), self.model.die(pid, reason, {}, GATEWAY))
+            self.gateway(m.ConnectionEnded(pid, reason, ()), self.model.die(pid, reason, {}, self.incarnation))
         self.table.check_invariants()
         assert set(self.table.statistics().values()) == {0}
         assert not self.table._cancels_waiting

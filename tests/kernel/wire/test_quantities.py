@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -87,3 +88,11 @@ def test_sizes_multiply(number: int, unit: tuple[str, int]) -> None:
 def test_what_is_no_size(value: object) -> None:
     with pytest.raises(ValueError, match="size"):
         parse_size(value)
+
+
+@pytest.mark.parametrize("parse", [parse_duration, parse_size])
+def test_what_was_wrong_is_cut(parse: Callable[[object], object]) -> None:
+    """The message goes to the log, and the value may come from a client."""
+    with pytest.raises(ValueError, match="expected a") as caught:
+        parse("x" * 100_000)
+    assert len(str(caught.value)) < 200

@@ -1,0 +1,144 @@
+"""One connection on a transport and a worker of the test's own: what one client may take of a turn (S10)."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import Any
+
+from wsrelay.gateway.core.frames import MessageReader, MessageWriter
+from wsrelay.gateway.core.session import Session, Stream
+from wsrelay.gateway.core.session_events import Target
+from wsrelay.gateway.shell.connection import RelayConnection
+from wsrelay.gateway.shell.service import Service
+from wsrelay.gateway.shell.stalls import StallWatch
+from wsrelay.gateway.shell.turn import Turn
+from wsrelay.kernel.wire import messages as m
+from wsrelay.kernel.wire.configuration import Server
+
+PID = "{node@app:gateway|00000000000000aa.g1.1}"
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    return struct.pack("!BB", 0x80 | opcode, 0x80 | len(payload)) + b"\0\0\0\0" + payload
+
+
+class Line(asyncio.Transport):
+    """A client that takes everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = bytearray()
+        self.reading = True
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Link:
+    """The channel of a worker that reads at once."""
+
+    number, congested, pending, drains = 1, False, 0, 0
+
+    def __init__(self) -> None:
+        self.members: dict[int, Any] = {}
+        self.records: list[Any] = []
+
+    def send(self, record: Any) -> None:
+        self.records.append(record)
+
+    send_reply = send
+
+
+class Around:
+    """A gateway with one worker."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.turn = Turn(self.loop)
+        self.stalls = StallWatch(self.loop)
+        self.link = Link()
+        self.workers: Any = self
+        self.ended: list[Any] = []
+
+    def get(self, number: int) -> Any:
+        return self.link if number == 1 else None
+
+    def retarget(self, connection: RelayConnection, target: str) -> None: ...
+
+    def end(self, connection: RelayConnection, effect: Any) -> None:
+        self.ended.append(effect)
+
+
+def open_connection() -> tuple[RelayConnection, Line, Around]:
+    line, around = Line(), Around()
+    session = Session(1, PID, Target("target", 1), Stream("ws.message", b"\x80", 0.0))
+    service = Service(Server("app:gateway", "127.0.0.1:0"))
+    connection = RelayConnection(
+        around, service, line, session, MessageReader(1000, []), MessageWriter([]), lambda: None
+    )
+    connection.open(b"", b"")
+    return connection, line, around
+
+
+async def turn_of_the_loop() -> None:
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
+    loop.call_soon(over.set_result, None)
+    await over
+
+
+def test_a_flood_of_tiny_frames_takes_its_turn() -> None:  # S10, S46
+    async def scenario() -> None:
+        connection, line, around = open_connection()
+        sent = [str(number) for number in range(2000)]
+        flood = b"".join(frame(9, b"") + frame(1, text.encode()) for text in sent)
+        connection.data_received(flood + frame(8, b"\x03\xe8"))
+        most, before = len(around.link.records), 0
+        while not around.ended:
+            assert not line.reading, "it reads on while it has more than it may decode"
+            most = max(most, len(around.link.records) - before)
+            before = len(around.link.records)
+            await turn_of_the_loop()
+        assert most < 200, "one turn decoded too much"
+        join, *messages, leave = around.link.records
+        assert isinstance(join, m.Join)
+        assert messages == [m.ClientMessage(1, text) for text in sent]
+        assert leave == m.Leave(1, "client_closed", 1000)
+        await turn_of_the_loop()
+        assert line.written == b"\x8a\0" * len(sent) + b"\x88\x02\x03\xe8"
+        connection.connection_lost(None)
+
+    asyncio.run(scenario())
+
+
+def test_a_line_that_is_cut_in_a_flood() -> None:  # S45
+    async def scenario() -> None:
+        connection, _, around = open_connection()
+        connection.data_received(frame(1, b"x") * 1000)
+        connection.connection_lost(None)
+        for _ in range(20):
+            await turn_of_the_loop()
+        assert around.link.records[-1] == m.Leave(1, "connection_lost", None)
+        assert len(around.link.records) < 200
+        assert [effect.reason.kind for effect in around.ended] == ["ws_closed:1006"]
+
+    asyncio.run(scenario())

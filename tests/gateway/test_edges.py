@@ -1,0 +1,168 @@
+"""A real gateway process at its limits: targets that do not read, clients that take nothing, descriptors that run out."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.waiting import wait_until
+from wsrelay.kernel.wire import messages as m
+from wsrelay.kernel.wire.configuration import Limits, Static, Timeouts
+from wsrelay.kernel.wire.reason import make_reason
+
+HANDSHAKE = (
+    b"GET /ws/lobby HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+GET = b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+def raw(supervisor: Any, data: bytes, receive_buffer: int = 0) -> socket.socket:
+    connection = socket.socket()
+    connection.settimeout(10)
+    if receive_buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.connect(("127.0.0.1", supervisor.ports["app:gateway"]))
+    connection.sendall(data)
+    return connection
+
+
+def status(connection: socket.socket) -> int:
+    head = b""
+    while b"\r\n" not in head:
+        received = connection.recv(4096)
+        assert received, "no answer"
+        head += received
+    return int(head.split()[1])
+
+
+def descriptors(supervisor: Any) -> int:
+    return len(os.listdir(f"/proc/{supervisor.process.pid}/fd"))
+
+
+def ask(supervisor: Any, function: Any, target: str, **fields: Any) -> tuple[socket.socket, m.Admit]:
+    """A client whose handler names `target`, up to the question whether that lives."""
+    client = raw(supervisor, HANDSHAKE)
+    supervisor.grant(function)
+    supervisor.answer(function, headers=(("X-WS-Relay", json.dumps({"target_pid": target, **fields})),))
+    return client, supervisor.expect(m.Admit)
+
+
+def join(supervisor: Any, function: Any, target: Any, **fields: Any) -> tuple[socket.socket, int]:
+    """A client that joins `target`; its socket, and the status of its handshake."""
+    client, asked = ask(supervisor, function, target.pid, **fields)
+    supervisor.send(m.Admitted(asked.request, target.pid, target.number))
+    return client, status(client)
+
+
+def test_a_target_without_a_channel_is_503_and_its_pid_is_abandoned(supervisor: Any) -> None:  # S44
+    function = supervisor.function_worker()
+    pid = supervisor.new_pid()
+    client, asked = ask(supervisor, function, "room")
+    with client:
+        supervisor.send(m.Admitted(asked.request, pid, 99))
+        assert status(client) == 503
+    # By its PID: the name may be another's by now.
+    assert supervisor.expect(m.Abandon) == m.Abandon(pid, function.pid, asked.connection)
+    assert supervisor.ended()[:2] == (asked.connection, make_reason("ws_closed:1006"))
+
+
+def test_a_transfer_to_a_target_without_a_channel_fails(supervisor: Any) -> None:  # S48
+    function, target = supervisor.function_worker(), supervisor.actor()
+    client, answer = join(supervisor, function, target)
+    with client:
+        assert answer == 101
+        heir = supervisor.new_pid()
+        target.send(m.ClientControl((1,), heir, None, None, None))
+        supervisor.send(m.Admitted(supervisor.expect(m.Retarget).request, heir, 99))
+        assert target.expect(m.ControlError).target == heir
+    assert target.expect(m.Leave).reason == "connection_lost"
+
+
+def test_a_target_that_does_not_read_is_joined_by_a_few_and_lives(serve: Any) -> None:  # S10, S17, S53
+    supervisor = serve(limits=Limits(inbound=50_000))
+    function, target = supervisor.function_worker(), supervisor.actor()
+    metadata = {"much": "x" * 20_000}
+    joined = 0
+    while True:
+        client, answer = join(supervisor, function, target, metadata=metadata)
+        client.close()
+        if answer != 101:
+            break
+        joined += 1
+        assert joined < 1000, "the gateway's memory is not bounded"
+    assert answer == 503
+    for _ in range(20):  # a hung process is not dead, however many clients come
+        client, answer = join(supervisor, function, target, metadata=metadata)
+        client.close()
+        assert answer == 503
+    supervisor.pump(0)
+    assert not [record for record in supervisor.inbox if isinstance(record, m.ReportViolation)]
+    for _ in range(joined):  # S45: it missed nothing
+        serial = target.expect(m.Join).connection
+        assert target.expect(m.Leave) == m.Leave(serial, "connection_lost", None)
+    client, answer = join(supervisor, function, target)
+    client.close()
+    assert answer == 101
+
+
+def test_a_worker_whose_channel_is_lost_on_the_way_is_fenced_alone(supervisor: Any) -> None:  # S43
+    function, target = supervisor.function_worker(), supervisor.actor()
+    client, answer = join(supervisor, function, target)
+    with client:
+        assert answer == 101
+        _, hard = resource.prlimit(supervisor.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(supervisor.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+        deaf = supervisor.actor()
+        report = supervisor.expect(m.ReportLost)
+        assert report.worker == deaf.number
+        assert "open files" in report.detail
+        resource.prlimit(supervisor.process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+        deaf.end("noconnection")
+        target.send(m.ClientSend((1,), "still here"))
+        assert client.recv(100) == b"\x81\x0astill here"
+
+
+@pytest.fixture
+def endless(serve: Any, tmp_path: Path) -> Any:
+    """A server of a file that takes hours to read."""
+    (tmp_path / "endless").touch()
+    os.truncate(tmp_path / "endless", 1 << 40)
+    return serve(statics=(Static("/", str(tmp_path)),), timeouts=Timeouts(write=0.2))
+
+
+def test_a_client_that_takes_nothing_of_its_response_is_cut_off(endless: Any) -> None:
+    before = descriptors(endless)
+    with raw(endless, GET % b"/endless", receive_buffer=4096) as client:
+        assert status(client) == 200
+        wait_until(lambda: descriptors(endless) == before, message="the gateway to give the connection up")
+
+
+def test_a_client_that_takes_its_response_is_served(endless: Any) -> None:
+    with raw(endless, GET % b"/endless") as client:
+        left = 50 << 20
+        while left > 0:
+            received = client.recv(1 << 20)
+            assert received, "cut off"
+            left -= len(received)
+
+
+def test_a_file_is_not_read_for_a_client_that_has_left(endless: Any) -> None:
+    before = descriptors(endless)
+    with raw(endless, GET % b"/endless") as client:
+        assert status(client) == 200
+    wait_until(lambda: descriptors(endless) == before, message="the file to be closed")
+
+
+def test_a_request_in_absolute_form(supervisor: Any) -> None:  # RFC 9112 §3.2.2
+    worker = supervisor.function_worker()
+    with raw(supervisor, GET % b"http://h/plain/a%20b?q=1") as client:
+        request = supervisor.grant(worker)
+        supervisor.answer(worker, 200, (), b"")
+        assert status(client) == 200
+    assert (request.path, request.query, request.parameters) == ("/plain/a b", "q=1", (("name", "a b"),))

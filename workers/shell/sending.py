@@ -1,0 +1,53 @@
+"""Sending, in both colours of handlers: resolve what is named, then write each frame once.
+
+What `process.send` and `process.groups.broadcast` share. A name or a group is resolved for the sender by a request; then the
+message goes on the path that belongs to each PID (S6).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...kernel.wire import messages as wire
+from ...kernel.wire.errors import NotFound
+from ...kernel.wire.pid import Pid
+from ..core import outgoing
+from .runtime import Runtime
+
+
+def nothing(request: int, value: Any) -> None:
+    """What a request finishes with that has no value."""
+    return
+
+
+def lookup(runtime: Runtime, name: str) -> Any:
+    """Return the holder of a name, None if there is none."""
+
+    def finish(request: int, value: Any) -> Pid | None:
+        return None if value is None else Pid(value)
+
+    return runtime.request(lambda request: wire.Lookup(request, name), finish)
+
+
+async def send_to_names_async(runtime: Runtime, destinations: outgoing.Destinations, topic: str, payload: Any) -> None:
+    """Resolve the names, then send."""
+    found = tuple([await lookup(runtime, name) for name in destinations.names])
+    await send_to_pids(runtime, destinations, destinations.pids + known(destinations, found), topic, payload)
+
+
+def known(destinations: outgoing.Destinations, found: tuple[Pid | None, ...]) -> tuple[Pid, ...]:
+    """Return the holders of the names. Raises NotFound."""
+    for name, holder in zip(destinations.names, found, strict=True):
+        if holder is None:
+            raise NotFound(f"no process has the name {name!r}: process.registry.register gives it one")
+    return tuple(holder for holder in found if holder is not None)
+
+
+def send_to_pids(
+    runtime: Runtime, destinations: outgoing.Destinations, pids: tuple[Pid, ...], topic: str, payload: Any
+) -> Any:
+    """Write the message to those that are not known to be dead."""
+    live = outgoing.live_pids(pids, runtime.mailbox.observed_dead, several=destinations.several)
+    data = runtime.data
+    frames = outgoing.compose_message(live, topic, payload, 0 if data is None else data.gateway)
+    return runtime.post(frames, data)
