@@ -406,7 +406,7 @@ def state_of(os_pid: int) -> str:
         return ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
 def test_nothing_outlives_the_supervisor(runtime: Runtime, number: int) -> None:
     # S40: stopped ones and those that moved to another session included
     with Puppet(runtime) as one, Puppet(runtime) as stopped:
