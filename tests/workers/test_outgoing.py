@@ -100,7 +100,7 @@ def test_what_a_connection_gets(topic: str, payload: Any, record: Any) -> None:
         ("news", {"a": [b"x"]}, r"the message\['data'\]\['a'\]\[0\] is of type bytes"),
         ("news", math.nan, "float nan"),
         ("news", {"a": {1}}, "is of type set"),
-        ("news", {(1, 2): 3}, "a key of .* is a tuple"),
+        ("news", {(1, 2): 3}, "a key of .* is of type tuple"),
         ("news", "\udc80", "UTF-8"),
     ],
 )
@@ -217,10 +217,10 @@ def test_garbage_unpacks_to_a_value_or_a_value_error(garbage: bytes) -> None:
     [
         (object(), "the payload is of type object"),
         ({"a": [1, {2: {3}}]}, "the payload['a'][1][2] is of type set"),
-        ([2**64], "the payload[0] is a int 18446744073709551616"),
-        (["\ud800"], "the payload[0] is a str that is no UTF-8"),
-        ({frozenset(): 1}, "a key of the payload is a frozenset"),
-        ((1, (2, lambda: None)), "the payload[1][1] is a function"),
+        ([2**64], "the payload[0] is of type int 18446744073709551616"),
+        (["\ud800"], "the payload[0] is of type str that is no UTF-8"),
+        ({frozenset(): 1}, "a key of the payload is of type frozenset"),
+        ((1, (2, lambda: None)), "the payload[1][1] is of type function"),
     ],
 )
 def test_refusals_name_type_and_place(value: Any, place: str) -> None:
