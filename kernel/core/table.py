@@ -280,9 +280,27 @@ class ProcessTable:
         worker = self._workers.get(number)
         return (worker.pid or "") if worker is not None else ""
 
+    def worker_facts(self, number: int) -> dict[str, str | int]:
+        """What a worker runs: PID, entry and the sizes of its tables; an idle function worker has empty ones."""
+        process = self._processes.get(self.worker_pid(number))
+        if process is None:
+            return {"pid": "", "entry": ""}
+        return {
+            "pid": process.pid,
+            "entry": process.entry,
+            "monitors": len(process.monitoring),
+            "links": len(process.links),
+            "names": len(process.names),
+            "groups": len(process.groups),
+        }
+
     def actors(self) -> int:
         """How many actors live."""
         return self._spawning.actors()
+
+    def connections(self) -> int:
+        """How many WebSocket connections are admitted."""
+        return sum(process.kind is Kind.CONNECTION for process in self._processes.values())
 
     def services(self) -> dict[str, tuple[State, str]]:
         """Every service's state, and the PID of its process or an empty string."""

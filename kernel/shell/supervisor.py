@@ -16,7 +16,7 @@ import random
 import resource
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..core.effects import (
@@ -42,6 +42,8 @@ from .errors import StartError
 from .gateway import Gateway
 from .guardian import Guarded, stand_guard
 from .host import Host
+from .inspection import SIGNALS as INSPECTION_SIGNALS
+from .inspection import handlers as inspection_handlers
 from .log import log_end, log_service
 from .machine import node_name, raise_descriptor_limit
 from .memory import MemoryWatch
@@ -141,6 +143,8 @@ class Supervisor:
         for number in STOP_SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 self.loop.add_signal_handler(number, self.stop)
+        for asked, answer in inspection_handlers(self._sizes, self._listing).items():
+            self.loop.add_signal_handler(asked, answer)
         try:
             self.gateway.start()
             for host in self.hosts.values():
@@ -283,7 +287,7 @@ class Supervisor:
         """SIGKILL all that is ours, and reap it: nothing outlives the supervisor. It takes a moment, whatever comes."""
         self.stopping = True
         self.loop.remove_reader(self._guardian)
-        for number in STOP_SIGNALS:
+        for number in (*STOP_SIGNALS, *INSPECTION_SIGNALS):
             self.loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
         if self._shutdown is not None:
@@ -504,6 +508,29 @@ class Supervisor:
             self.loop.remove_reader(orphan.pidfd)
             self.orphans.reap(orphan)
             self._sweep_soon()
+
+    # --- views --------------------------------------------------------------------------------------------------------
+
+    def _sizes(self) -> dict[str, int]:
+        return {
+            **self.table.statistics(),
+            "connections": self.table.connections(),
+            "timers": self._timers.pending(),
+            "orphans": len(self.orphans.dying),
+            "gateway": self.table.gateway if self.gateway.ready else 0,
+        }
+
+    def _listing(self) -> Iterator[dict[str, Any]]:
+        """Every OS process that we have started, and the process that it runs."""
+        if self.gateway.child is not None:
+            yield {"kind": "gateway", "os_pid": self.gateway.child.os_pid, "entry": ""}
+        for host in self.hosts.values():
+            if host.child is not None:
+                yield {"kind": "host", "os_pid": host.child.os_pid, "entry": host.id}
+        for handle in self.workers.values():
+            if handle.child is not None:
+                facts = self.table.worker_facts(handle.number)
+                yield {"kind": "worker", "os_pid": handle.child.os_pid, "host": handle.host, **facts}
 
     def _known_children(self) -> set[int]:
         """The os_pids of all children that we have started."""

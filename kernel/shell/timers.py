@@ -50,6 +50,10 @@ class Timers:
         if effect.state is not State.BACKING_OFF:
             self._cancel(RestartDue(effect.service))
 
+    def pending(self) -> int:
+        """How many timers run."""
+        return len(self._pending)
+
     def _cancel(self, event: Timer) -> None:
         timer = self._pending.pop(event, None)
         if timer is not None:
