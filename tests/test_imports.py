@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("kernel", "gateway", "workers")
+PACKAGES = ("kernel", "gateway", "workers", "tools/faults")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 PURE = frozenset({
@@ -27,6 +27,9 @@ NAMES_ONLY = {"signal": re.compile(r"SIG[A-Z0-9]+|Signals")}
 PURE_LIBRARIES = frozenset({"wsproto", "h11", "msgpack", "yaml"})
 IMPURE_WIRE = frozenset({"wsrelay.kernel.wire.channel"})
 """Parts of the wire that perform: not for a core."""
+KIT = "wsrelay.tools.faults"
+FOR_USERS = frozenset({"wsrelay.workers.process", "wsrelay.workers.http"})
+"""What users import: all that the kit sees of the packages, beside the wire."""
 
 
 def module_name(path: Path) -> str:
@@ -92,6 +95,12 @@ def problem(importer: str, imported: str) -> str | None:
         return None
     if within(importer, "wsrelay.kernel.wire"):
         return "the wire imports nothing else of the project"
+    if within(importer, KIT):
+        return (
+            None
+            if within(imported, KIT) or imported in FOR_USERS
+            else "the kit imports what users import, and the wire"
+        )
     if not within(imported, package):
         return "kernel, gateway and workers import only kernel.wire of each other"
     if within(importer, f"{package}.core") and not within(imported, f"{package}.core"):
@@ -123,6 +132,10 @@ def test_imports_follow_the_architecture(path: Path) -> None:
         ("wsrelay.workers.process", "from wsrelay.kernel.core import configuration"),
         ("wsrelay.kernel.wire.codec", "import yaml"),
         ("wsrelay.kernel.wire.codec", "from ..core import table"),
+        ("wsrelay.tools.faults.runtime", "from ...kernel.shell import proc"),
+        ("wsrelay.tools.faults.inside", "from wsrelay.workers.shell import runtime"),
+        ("wsrelay.workers.shell.worker", "from ...tools.faults import points"),
+        ("wsrelay.kernel.shell.supervisor", "from wsrelay.tools import faults"),
     ],
 )
 def test_the_rules_catch(importer: str, source: str) -> None:
@@ -141,6 +154,11 @@ def test_the_rules_catch(importer: str, source: str) -> None:
             "import uvicorn\nfrom ..core import session\nfrom ...kernel.wire import channel",
         ),
         ("wsrelay.kernel.wire.channel", "import socket\nimport msgpack"),
+        (
+            "wsrelay.tools.faults.runtime",
+            "import psutil\nfrom ...kernel.wire import pid\nfrom ...workers import process",
+        ),
+        ("wsrelay.tools.faults.runtime", "from .waiting import wait_until"),
     ],
 )
 def test_the_rules_allow(importer: str, source: str) -> None:

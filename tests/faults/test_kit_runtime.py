@@ -1,0 +1,256 @@
+"""What the kit sees of a runtime, and that it fails whoever leaves something there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from wsrelay.tools import faults
+from wsrelay.tools.faults import ProcessView, Runtime, Snapshot, wait_until
+from wsrelay.tools.faults.applications import free_ports
+
+APP = """
+    import os, socket, subprocess, sys
+    from wsrelay.workers import http, process
+
+    def connect():
+        http.response().relay_to(process.spawn("app:does", "app:processes", http.request().param("what")))
+
+    def idle():
+        for _ in process.inbox():
+            pass
+
+    def does(what):
+        for message in process.inbox():
+            if message.topic == "ws.join":
+                globals()[what]()
+                process.send(message.sender, "ws.send", {"data": process.pid()})
+            elif message.topic == "ws.leave":
+                return
+
+    def nothing():
+        pass
+
+    def leave_a_process():
+        process.spawn("app:idle", "app:processes")
+
+    def leave_a_child():
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+
+    def leave_a_file():
+        open(os.environ["TMPDIR"] + "/left", "w").close()
+
+    def leave_a_socket():
+        socket.socket(socket.AF_UNIX).bind(os.environ["TMPDIR"] + "/socket")
+
+    def watch_the_service():
+        process.send("service", "watch", None)
+        process.inbox().receive(timeout=10)
+
+    def service():
+        while True:
+            match process.receive():
+                case process.Message(topic="watch", sender=asker):
+                    process.monitor(process.pid())
+                    process.registry.register("another.name", process.pid())
+                    process.groups.join("group", process.pid())
+                    process.send(asker, "done", None)
+                case process.Cancel():
+                    return
+"""
+SERVICE = [
+    faults.actor("service"),
+    {
+        "name": "service.run",
+        "kind": "process.service",
+        "process": "service",
+        "host": "processes",
+        "register": "service",
+    },
+]
+ENTRIES = faults.application(faults.endpoint("/{what}", "connect"), faults.actor("does"), faults.actor("idle"), SERVICE)
+
+
+@contextlib.contextmanager
+def running(**options: object) -> Iterator[Runtime]:
+    with faults.running_runtime(ENTRIES, {"app.py": APP}, **options) as runtime:  # type: ignore[arg-type]
+        yield runtime
+
+
+def run(runtime: Runtime, what: str) -> str:
+    """Have an actor do something, and end. Returns its PID."""
+    with runtime.connect(f"/{what}") as client:
+        return str(client.recv(timeout=15))
+
+
+def test_what_is_seen_of_a_runtime(tmp_path: Path) -> None:
+    with running() as runtime:
+        before = runtime.quiesce()
+        kinds = sorted(process.kind for process in before.processes)
+        assert kinds == ["gateway", "guardian", "host", "supervisor", "worker", "worker", "worker"]
+        [host] = [process for process in before.processes if process.kind == "host"]
+        assert host.entry == "app:processes"
+        with runtime.connect("/nothing") as client:
+            pid = client.recv(timeout=15)
+            worker = runtime.worker_of(str(pid))
+            assert worker.entry == "app:does"
+            assert worker.memory > 1_000_000
+            assert worker.descriptors >= 5
+            assert worker.state in {"sleeping", "running", "disk-sleep"}
+            assert runtime.statistics()["connections"] == 1
+        after = runtime.quiesce()
+        assert after.left_since(before) == []
+        with pytest.raises(LookupError, match="no worker runs"):
+            runtime.worker_of(str(pid))
+
+
+@pytest.mark.parametrize(
+    ("what", "complaint"),
+    [
+        ("leave_a_process", r"a process: worker app:idle \{"),
+        ("leave_a_file", r"temporary files are left: \['.*/left'\]"),
+        ("leave_a_socket", r"temporary files are left: \['.*/socket'\]"),
+        (
+            "watch_the_service",
+            r"names: 1 more than at the start\n  monitors: 1 more than at the start\n  memberships: 1 more",
+        ),
+    ],
+)
+def test_what_is_left_fails_the_test(what: str, complaint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsrelay.tools.faults.runtime.REST_TIMEOUT", 2.0)
+    with pytest.raises(AssertionError, match=complaint), running() as runtime:
+        run(runtime, what)
+
+
+def test_what_a_worker_leaves_is_swept(tmp_path: Path) -> None:  # S16
+    with running() as runtime:
+        run(runtime, "leave_a_child")
+
+
+def test_what_may_stay() -> None:
+    with running(keeps=["app:idle"]) as runtime:
+        run(runtime, "leave_a_process")
+
+
+def test_a_failure_comes_with_the_log() -> None:
+    with pytest.raises(ZeroDivisionError) as caught, running():
+        _ = 1 / 0
+    [note] = caught.value.__notes__
+    assert "serving app:gateway on" in note
+
+
+def test_a_stopped_supervisor_is_reported_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running() as runtime:
+        monkeypatch.setattr("wsrelay.tools.faults.observation.ANSWER_TIMEOUT", 0.3)
+        supervisor = runtime.supervisor
+        os.kill(supervisor, signal.SIGSTOP)
+        with pytest.raises(AssertionError, match="is it stopped"):
+            runtime.ps()
+        os.kill(supervisor, signal.SIGCONT)
+        monkeypatch.undo()
+        assert runtime.statistics()["workers"] == 3
+
+
+def test_signals_for_statistics_change_nothing() -> None:
+    with running() as runtime, faults.check_isolation(runtime, "/nothing", _hears_nothing):
+        size = runtime.log_size()
+        for _ in range(20):
+            runtime.process.send_signal(signal.SIGUSR1)
+            runtime.process.send_signal(signal.SIGUSR2)
+        wait_until(lambda: re.search(r"listed 6 of 6 processes", runtime.log_since(size)), message=runtime.log)
+        said = runtime.log_since(size)
+        assert "app.py" not in said
+        assert "127.0.0.1" not in said
+
+
+def _hears_nothing(client: object, number: int) -> None:
+    """The target says something once, and then it only has to be there."""
+    assert client.ping().wait(15)  # type: ignore[attr-defined]
+
+
+def test_a_signal_while_the_runtime_stops_does_no_harm() -> None:
+    with running() as runtime:
+        runtime.process.send_signal(signal.SIGTERM)
+        for _ in range(50):
+            if runtime.process.poll() is None:
+                runtime.process.send_signal(signal.SIGUSR1)
+                runtime.process.send_signal(signal.SIGUSR2)
+        assert runtime.stop() == 0
+
+
+# --- the application --------------------------------------------------------------------------------------------------
+
+
+def test_ports_are_freed_and_nothing_else_is_touched() -> None:
+    text = '# 8080\nentries:\n  - {name: g, kind: http.service, addr: ":8080"} # :8080\n  - name: h\n    kind: http.service\n    addr: unix:/run/x\n  - {name: x, kind: other, addr: ":8080"}\n'
+    freed = free_ports(text)
+    assert freed == text.replace('"} # :8080', '"} # :8080').replace(
+        'kind: http.service, addr: ":8080"', 'kind: http.service, addr: "127.0.0.1:0"'
+    ).replace("unix:/run/x", '"127.0.0.1:0"')
+    for odd in ("", "[", "entries: 3", "- a"):
+        assert free_ports(odd) == odd
+
+
+def test_a_folder_of_yours_is_run_on_a_free_port(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "app.yaml").write_text(
+        """
+version: "1.0"
+namespace: app
+entries:
+  - {name: gateway, kind: http.service, addr: "127.0.0.1:1"}   # nobody may listen there but root
+  - {name: processes, kind: process.host}
+"""
+    )
+    with faults.running_runtime(folder / "app.yaml") as runtime:
+        assert runtime.port() > 1
+    with pytest.raises(FileNotFoundError, match="no such file or folder"), faults.running_runtime(tmp_path / "gone"):
+        pass
+
+
+def test_entries_by_their_names() -> None:
+    with faults.running_runtime({"gateway": {"kind": "http.service", "addr": "127.0.0.1:0"}}) as runtime:
+        assert runtime.ps()
+
+
+# --- the arithmetic of what is left -----------------------------------------------------------------------------------
+
+
+def snapshot(*processes: ProcessView, **sizes: int) -> Snapshot:
+    names = ("processes", "workers", "connections", "monitors", "timers", "orphans", "executions", "gateway")
+    return Snapshot({**dict.fromkeys(names, 0), "gateway": 1, **sizes}, processes)
+
+
+def test_what_is_more_than_before_is_left() -> None:
+    supervisor = ProcessView("supervisor", 1, descriptors=10)
+    room = ProcessView("worker", 2, "{a@b|c}", "app:room", monitors=2, state="sleeping")
+    before = snapshot(supervisor)
+    assert before.left_since(before) == []
+    more = snapshot(supervisor, room, workers=1, processes=1, monitors=3, timers=1)
+    assert more.left_since(before) == [
+        "a process: worker app:room {a@b|c} (os process 2, sleeping)",
+        "monitors: 3 more than at the start",
+        "timers: 1 more than at the start",
+    ]
+    assert more.left_since(before, ["app:room"]) == ["monitors: 1 more than at the start"]
+    assert more.left_since(more) == []
+    assert before.left_since(more) == []
+    leaky = snapshot(ProcessView("supervisor", 1, descriptors=11))
+    assert leaky.left_since(before) == ["descriptors of the supervisor: 11, at the start 10"]
+    assert snapshot(connections=1).resting is False
+    assert snapshot(gateway=0).resting is False
+    assert snapshot(workers=1).resting is False
+
+
+def test_the_names_that_are_handed_on() -> None:
+    assert set(faults.__all__) == {*faults._HOME_OF, "strategies"}
+    for name in faults.__all__:
+        assert getattr(faults, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = faults.Nothing

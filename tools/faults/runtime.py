@@ -1,0 +1,322 @@
+"""A real runtime for a test: `wsrelay run` on a free port, stopped and searched for leftovers at the end.
+
+    with running_runtime("examples/echo") as runtime, runtime.connect("/ws/echo") as client:
+        client.send("hello")
+
+Owns the processes that it starts, their folder, and their log. They are marked with an environment variable, so that one that
+moved to another session or process group is found all the same. What is seen of them is made in `observation`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from .applications import Entries, copy_application, write_application
+from .hygiene import tagged_processes
+from .inside import VARIABLE
+from .kinds import Fault
+from .observation import look, read_statistics
+from .points import Points
+from .views import ProcessView, Snapshot
+from .waiting import wait_until
+
+if TYPE_CHECKING:  # an extra; those who open no client do without
+    from websockets.asyncio.client import connect as AsyncConnect
+    from websockets.sync.client import ClientConnection
+
+MARK = "WSRELAY_TEST_ID"
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 30.0
+REST_TIMEOUT = 15.0
+"""Seconds that a runtime has to come to rest when its clients are gone."""
+LOG_SHOWN = 8000
+"""Characters of the log's end that a failure shows."""
+_SERVING = re.compile(r"serving (?P<id>\S+) on (?P<address>(?:https?://|unix:)\S+)")
+
+
+class Runtime:
+    """One running `wsrelay run`. Use `running_runtime`, which stops it too."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        """Start what is configured below `folder`; `environment` is added to this process's own."""
+        self.folder = folder
+        self.identity = uuid.uuid4().hex
+        self._log = folder.parent / f"{folder.name}.log"
+        self.temporary = folder.parent / f"{folder.name}.tmp"
+        self.temporary.mkdir()
+        self.points = Points(folder.parent / f"{folder.name}.points")
+        self.strict = True
+        """Whether it is checked, before it is stopped, that all is as at the start."""
+        self._start: Snapshot | None = None
+        own = {
+            MARK: self.identity,
+            VARIABLE: str(self.points.folder),
+            "TMPDIR": str(self.temporary),
+            "XDG_RUNTIME_DIR": str(self.temporary),
+        }
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [_command(), "run", folder],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **own, **(environment or {})},
+                start_new_session=True,
+            )
+
+    def log(self) -> str:
+        """Everything that the runtime has written so far."""
+        return self._log.read_text(errors="replace")
+
+    def log_end(self) -> str:
+        """The end of the log, for a message."""
+        text = self.log()
+        return text if len(text) <= LOG_SHOWN else f"[…]{text[-LOG_SHOWN:]}"
+
+    def log_size(self) -> int:
+        """Bytes of the log so far: with `log_since`, what is written from here on."""
+        return self._log.stat().st_size
+
+    def log_since(self, size: int) -> str:
+        """What has been written since the log had this size."""
+        with self._log.open("rb") as log:
+            log.seek(size)
+            return log.read().decode(errors="replace")
+
+    def addresses(self) -> dict[str, str]:
+        """Where the runtime says that it serves, by the id of the service."""
+        return {match["id"]: match["address"] for match in _SERVING.finditer(self.log())}
+
+    def wait_ready(self, services: int = 1) -> None:
+        """Wait until `services` services are served. Raises AssertionError, with the log, if the runtime ends instead."""
+
+        def ready() -> bool:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the runtime ended with {self.process.returncode}:\n{self.log()}")
+            return len(self.addresses()) >= services
+
+        wait_until(ready, START_TIMEOUT, lambda: f"the runtime to serve; its log:\n{self.log()}")
+
+    def address(self, service: str | None = None) -> str:
+        """The base address of a service, by default of the first: `http://127.0.0.1:40123`."""
+        addresses = self.addresses()
+        return addresses[service] if service else next(iter(addresses.values()))
+
+    def url(self, path: str = "/", service: str | None = None) -> str:
+        """An HTTP URL."""
+        return self.address(service) + path
+
+    def ws_url(self, path: str = "/", service: str | None = None) -> str:
+        """A WebSocket URL."""
+        return "ws" + self.address(service).removeprefix("http") + path
+
+    def port(self, service: str | None = None) -> int:
+        """The TCP port of a service."""
+        return int(self.address(service).rpartition(":")[2])
+
+    @property
+    def supervisor(self) -> int:
+        """The os_pid of the supervisor; that of `process` is the guardian's, its parent."""
+        guardian = psutil.Process(self.process.pid)
+        children = [child for child in guardian.children() if child.cmdline() == guardian.cmdline()]
+        assert len(children) == 1, f"expected one supervisor, found {children}"
+        os_pid: int = children[0].pid
+        return os_pid
+
+    @property
+    def gateway(self) -> int:
+        """The os_pid of the gateway."""
+        [os_pid] = [pid for pid, command in self.processes().items() if "wsrelay.gateway.shell.main" in command]
+        return os_pid
+
+    def processes(self) -> dict[int, str]:
+        """Every process of this runtime, wherever it moved: OS pid to command line."""
+        return tagged_processes(MARK, self.identity)
+
+    def stop(self, signal_number: int = signal.SIGTERM, timeout: float = STOP_TIMEOUT) -> int:
+        """Ask the runtime to stop, wait for it and return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal_number)
+        wait_until(
+            lambda: self.process.poll() is not None, timeout, lambda: f"the runtime to stop; its log:\n{self.log()}"
+        )
+        status: int = self.process.returncode
+        return status
+
+    def kill(self) -> None:
+        """Leave nothing of it, whatever state it is in. For tests that failed."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+        for os_pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(os_pid, signal.SIGKILL)
+        wait_until(lambda: not self.processes(), message="killed processes to go")
+
+    def check_nothing_left(self) -> None:
+        """After the end: no process of the tree is left, and no temporary file or socket file."""
+        wait_until(
+            lambda: not self.processes(),
+            5.0,
+            lambda: f"every process to end; left are {self.processes()}\n{self.log_end()}",
+        )
+        files = [str(path) for path in self.temporary.rglob("*")]
+        assert not files, f"temporary files are left: {files}"
+
+    # --- clients ------------------------------------------------------------------------------------------------------
+
+    def connect(self, path: str = "/", **options: Any) -> ClientConnection:
+        """A WebSocket client (of `websockets`, blocking), to be used as a context manager. It answers pings when it reads, and
+        sends none. `options` are those of `websockets.sync.client.connect`."""
+        from websockets.sync.client import connect
+
+        client: ClientConnection = connect(
+            self.ws_url(path), **{"ping_interval": None, "open_timeout": START_TIMEOUT, **options}
+        )
+        return client
+
+    def connect_async(self, path: str = "/", **options: Any) -> AsyncConnect:
+        """The same for coroutines: `async with runtime.connect_async("/ws") as client`."""
+        from websockets.asyncio.client import connect
+
+        return connect(self.ws_url(path), **{"ping_interval": None, "open_timeout": START_TIMEOUT, **options})
+
+    # --- faults -------------------------------------------------------------------------------------------------------
+
+    def arm(self, point: str, fault: Fault, *, skip: int = 0) -> None:
+        """Have a handler perform the fault when it next reaches this `point`, or after `skip` times. Raises ValueError."""
+        self.points.arm(point, fault, skip=skip)
+
+    # --- views --------------------------------------------------------------------------------------------------------
+
+    def ps(self) -> tuple[ProcessView, ...]:
+        """Every OS process of the runtime, as it is now. Raises AssertionError if the supervisor does not answer."""
+        return look(self).processes
+
+    def statistics(self) -> dict[str, int]:
+        """The sizes of the supervisor's tables (`views.Snapshot.sizes`). Raises AssertionError if it does not answer."""
+        return read_statistics(self)
+
+    def worker_of(self, pid: str) -> ProcessView:
+        """The OS process that runs `pid`. Raises LookupError if there is none."""
+        for process in self.ps():
+            if process.pid == pid:
+                return process
+        raise LookupError(f"no worker runs {pid}")
+
+    def quiesce(self, timeout: float = REST_TIMEOUT) -> Snapshot:
+        """Wait until nothing changes any more: no connection is open, nothing is being started or swept, and two looks see
+        the same. Actors that wait for mail are at rest. Returns the last look. Raises AssertionError after `timeout` seconds."""
+        seen = [look(self)]
+
+        def at_rest() -> bool:
+            seen.append(look(self))
+            before, now = seen[-2:]
+            return now.resting and before.outline() == now.outline()
+
+        wait_until(at_rest, timeout, lambda: f"the runtime to come to rest; it has {_show(seen[-1])}\n{self.log_end()}")
+        return seen[-1]
+
+    def remember_start(self) -> None:
+        """From here on, `check_as_found` compares with what is now."""
+        self._start = self.quiesce(START_TIMEOUT)
+
+    def check_as_found(self, keeps: Collection[str] = (), timeout: float | None = None) -> None:
+        """Check that, when the clients are gone, nothing is left that was not there at the start: no process, monitor, link,
+        name, membership, timer or descriptor of the runtime. Processes of the entries `keeps` may stay, with what they hold.
+        Raises AssertionError that says what is left after `timeout` seconds, by default REST_TIMEOUT."""
+        assert self._start is not None, "remember_start was not called"
+        start, left = self._start, [""]
+
+        def clean() -> bool:
+            now = look(self)
+            left[:] = now.left_since(start, keeps)
+            return now.resting and not left
+
+        def complaint() -> str:
+            return "the runtime to be as it was at the start; left are:\n  " + "\n  ".join(left) + f"\n{self.log_end()}"
+
+        wait_until(clean, REST_TIMEOUT if timeout is None else timeout, complaint)
+
+
+@contextlib.contextmanager
+def running_runtime(
+    application: Path | Entries,
+    sources: Mapping[str, str] | None = None,
+    *,
+    folder: Path | None = None,
+    services: int = 1,
+    environment: Mapping[str, str] | None = None,
+    keeps: Collection[str] = (),
+    strict: bool = True,
+) -> Iterator[Runtime]:
+    """Run an application. At the end: everything is as it was at the start, then SIGTERM, exit status 0, and nothing left.
+
+    `application` is a Path of a YAML file or folder, which is copied; or entries, or the text of a file, with `sources` (file
+    name to text). `folder` is where the copies, the log and temporary files go; by default a temporary one, which is removed.
+    `services` is how many `http.service` to wait for, `environment` is added to this process's own, `keeps` as in
+    `Runtime.check_as_found`. Without `strict`, actors, monitors and clients may be there until the stop. A test may have stopped
+    the runtime before. Raises AssertionError; one that the block raises comes with the end of the log.
+    """
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wsrelay-faults-")))
+        place = folder / f"application-{len(list(folder.iterdir()))}"
+        if isinstance(application, Path):
+            copy_application(application, place)
+            for name, text in (sources or {}).items():
+                (place / name).write_text(text)
+        else:
+            write_application(place, application, sources or {})
+        yield stack.enter_context(_running(place, services, environment, keeps, strict))
+
+
+@contextlib.contextmanager
+def _running(
+    folder: Path, services: int, environment: Mapping[str, str] | None, keeps: Collection[str], strict: bool
+) -> Iterator[Runtime]:
+    runtime = Runtime(folder, environment)
+    runtime.strict = strict
+    try:
+        runtime.wait_ready(services)
+        if strict:
+            runtime.remember_start()
+        try:
+            yield runtime
+        except Exception as error:
+            error.add_note(f"the log of the runtime:\n{runtime.log_end()}")
+            raise
+        stopped_by_test = runtime.process.poll() is not None
+        if runtime.strict and not stopped_by_test:
+            runtime.check_as_found(keeps)
+        status = runtime.stop()
+        assert stopped_by_test or status == 0, f"the runtime ended with {status}:\n{runtime.log_end()}"
+        runtime.check_nothing_left()
+    finally:
+        runtime.kill()
+        shutil.rmtree(runtime.points.folder)
+
+
+def _command() -> Path:
+    """The command of the installation that runs this."""
+    beside = Path(sys.executable).with_name("wsrelay")
+    found = beside if beside.exists() else shutil.which("wsrelay")
+    assert found is not None, "the command wsrelay is neither beside this Python nor on PATH"
+    return Path(found)
+
+
+def _show(snapshot: Snapshot) -> str:
+    return f"{dict(snapshot.sizes)} and\n  " + "\n  ".join(map(str, snapshot.processes))

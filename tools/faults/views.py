@@ -1,0 +1,98 @@
+"""What there is of a runtime at one moment, and what one moment has more than another.
+
+Owns the records only: `runtime` makes them from what the supervisor and the operating system say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+_DESCRIPTORS_OF_A_WORKER = {"supervisor": 2, "gateway": 1}
+"""The supervisor has its control channel and its pidfd, the gateway its data channel."""
+
+
+@dataclass(frozen=True)
+class ProcessView:
+    """One OS process of a runtime."""
+
+    kind: str
+    """`guardian`, `supervisor`, `gateway`, `host`, `worker`, or `other`: newly forked, or started by user code."""
+    os_pid: int
+    pid: str = ""
+    """The actor or invocation that a worker runs; empty for an idle function worker, and for what is no worker."""
+    entry: str = ""
+    """The id of its entry; for a host its own."""
+    memory: int = 0
+    """Resident bytes; pages that it shares with others count."""
+    descriptors: int = 0
+    state: str = ""
+    """As psutil says it: `running`, `sleeping`, `stopped`, `zombie`, …"""
+    monitors: int = 0
+    links: int = 0
+    names: int = 0
+    groups: int = 0
+
+    def __str__(self) -> str:
+        what = " ".join(filter(None, (self.kind, self.entry, self.pid)))
+        return f"{what} (os process {self.os_pid}, {self.state})"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One moment: the supervisor's tables, and every OS process."""
+
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """`processes`, `workers`, `connections`, `names`, `monitors`, `links`, `memberships`, `watches`, `executions`, `timers`,
+    `orphans`, and `gateway`: its incarnation, 0 while there is none that serves."""
+    processes: tuple[ProcessView, ...] = ()
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is under way: no connection, no dying orphan, every process is known, and a gateway serves."""
+        sizes = self.sizes
+        busy = sizes["connections"] or sizes["orphans"] or sizes["executions"] or not sizes["gateway"]
+        return not busy and sizes["workers"] == sum(process.kind == "worker" for process in self.processes)
+
+    def outline(self) -> object:
+        """What stays equal while nothing happens."""
+        return dict(self.sizes), sorted((each.kind, each.os_pid, each.pid, each.descriptors) for each in self.processes)
+
+    def left_since(self, before: Snapshot, keeps: Collection[str] = ()) -> list[str]:
+        """What there is more than `before`, one line each. Processes of the entries `keeps`, and what they hold, may be."""
+        kept = [each for each in self.processes if each.entry in keeps and each.kind == "worker"]
+        kept = kept[: max(0, len(kept) - sum(each.entry in keeps for each in before.processes))]
+        lines = []
+        extra, known = list(self.processes), Counter((each.kind, each.entry) for each in before.processes)
+        for process in extra:
+            known[process.kind, process.entry] -= 1
+            if known[process.kind, process.entry] < 0 and process not in kept:
+                lines.append(f"a process: {process}")
+        allowed = {
+            "processes": len(kept),
+            "workers": len(kept),
+            "timers": len(kept),
+            "names": sum(each.names for each in kept),
+            "monitors": sum(each.monitors for each in kept),
+            "links": sum(each.links for each in kept),
+            "memberships": sum(each.groups for each in kept),
+        }
+        for name, size in self.sizes.items():
+            more = size - before.sizes[name] - allowed.get(name, 0)
+            if more > 0 and name not in {"gateway", "descriptors", "processes", "workers"}:
+                lines.append(f"{name}: {more} more than at the start")
+        return lines + self._descriptors_since(before)
+
+    def _descriptors_since(self, before: Snapshot) -> list[str]:
+        """Descriptors of the runtime's own processes beyond what its workers account for."""
+        workers = max(0, self.sizes["workers"] - before.sizes["workers"])
+        lines = []
+        for kind, each in _DESCRIPTORS_OF_A_WORKER.items():
+            now, then = self._descriptors(kind), before._descriptors(kind)
+            if now - then > each * workers:
+                lines.append(f"descriptors of the {kind}: {now}, at the start {then}")
+        return lines
+
+    def _descriptors(self, kind: str) -> int:
+        return sum(process.descriptors for process in self.processes if process.kind == kind)
