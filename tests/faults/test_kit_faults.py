@@ -94,9 +94,9 @@ def test_inside_a_handler(runtime: Runtime, fault: Fault) -> None:  # S11, S13, 
 @pytest.mark.parametrize("fault", [faults.BusyLoop(), faults.HoldGIL(), faults.Stop(None)], ids=repr)
 def test_hung_is_not_dead(runtime: Runtime, fault: Fault) -> None:  # S17
     with faults.check_isolation(runtime, "/calm"), runtime.connect("/echo/processes") as client:
-        [worker] = [each for each in runtime.ps() if each.entry == "app:echo"]
         client.send("one")
         assert client.recv(timeout=15) == "one"
+        [worker] = [each for each in runtime.ps() if each.entry == "app:echo"]
         if Where.INSIDE in fault.places:
             client.send(faults.order(fault))
         else:
@@ -112,6 +112,8 @@ def test_hung_is_not_dead(runtime: Runtime, fault: Fault) -> None:  # S17
 
 def test_a_stop_that_ends_loses_nothing(runtime: Runtime) -> None:  # S17
     with runtime.connect("/echo/processes") as client:
+        client.send("one")
+        assert client.recv(timeout=15) == "one"
         [worker] = [each for each in runtime.ps() if each.entry == "app:echo"]
         fault = faults.Stop(0.05)
         faults.perform(runtime, fault, os_pid=worker.os_pid)

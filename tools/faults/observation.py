@@ -22,6 +22,7 @@ ANSWER_TIMEOUT = 15.0
 _STATISTICS = re.compile(r"statistics (\{.*\})$", re.MULTILINE)
 _PROCESS = re.compile(r"process (\{.*\})$", re.MULTILINE)
 _LISTED = re.compile(r"listed \d+ of \d+ processes$", re.MULTILINE)
+_ANSWER = re.compile(r"^.* (?:statistics \{.*\}|process \{.*\}|listed \d+ of \d+ processes)\n", re.MULTILINE)
 
 
 class Observed(Protocol):
@@ -65,6 +66,11 @@ def read_statistics(runtime: Observed) -> dict[str, int]:
     answer = _ask(runtime, signal.SIGUSR1, _STATISTICS)
     sizes: dict[str, int] = json.loads(_STATISTICS.findall(answer)[-1])
     return sizes
+
+
+def without_answers(log: str) -> str:
+    """The log without what was asked for here."""
+    return _ANSWER.sub("", log)
 
 
 def _read_listing(runtime: Observed) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from .applications import Entries, copy_application, write_application
 from .hygiene import tagged_processes
 from .inside import VARIABLE
 from .kinds import Fault
-from .observation import look, read_statistics
+from .observation import look, read_statistics, without_answers
 from .points import Points
 from .views import ProcessView, Snapshot
 from .waiting import wait_until
@@ -42,6 +42,8 @@ START_TIMEOUT = 30.0
 STOP_TIMEOUT = 30.0
 REST_TIMEOUT = 15.0
 """Seconds that a runtime has to come to rest when its clients are gone."""
+LOOK_AGAIN = 0.03
+"""Seconds between two looks: each writes some lines of log."""
 LOG_SHOWN = 8000
 """Characters of the log's end that a failure shows."""
 _SERVING = re.compile(r"serving (?P<id>\S+) on (?P<address>(?:https?://|unix:)\S+)")
@@ -82,8 +84,8 @@ class Runtime:
         return self._log.read_text(errors="replace")
 
     def log_end(self) -> str:
-        """The end of the log, for a message."""
-        text = self.log()
+        """The end of the log, for a message, without what the kit has asked for."""
+        text = without_answers(self.log())
         return text if len(text) <= LOG_SHOWN else f"[…]{text[-LOG_SHOWN:]}"
 
     def log_size(self) -> int:
@@ -227,7 +229,10 @@ class Runtime:
             before, now = seen[-2:]
             return now.resting and before.outline() == now.outline()
 
-        wait_until(at_rest, timeout, lambda: f"the runtime to come to rest; it has {_show(seen[-1])}\n{self.log_end()}")
+        def complaint() -> str:
+            return f"the runtime to come to rest; it has {_show(seen[-1])}\n{self.log_end()}"
+
+        wait_until(at_rest, timeout, complaint, step=LOOK_AGAIN)
         return seen[-1]
 
     def remember_start(self) -> None:
@@ -249,7 +254,7 @@ class Runtime:
         def complaint() -> str:
             return "the runtime to be as it was at the start; left are:\n  " + "\n  ".join(left) + f"\n{self.log_end()}"
 
-        wait_until(clean, REST_TIMEOUT if timeout is None else timeout, complaint)
+        wait_until(clean, REST_TIMEOUT if timeout is None else timeout, complaint, step=LOOK_AGAIN)
 
 
 @contextlib.contextmanager

@@ -17,14 +17,19 @@ Value = TypeVar("Value")
 
 
 def wait_until(
-    predicate: Callable[[], Value], timeout: float = TIMEOUT, message: str | Callable[[], str] = "the condition"
+    predicate: Callable[[], Value],
+    timeout: float = TIMEOUT,
+    message: str | Callable[[], str] = "the condition",
+    *,
+    step: float = STEP,
 ) -> Value:
-    """Call `predicate` until it returns something true, and return that. Raises AssertionError after `timeout` seconds."""
+    """Call `predicate`, every `step` seconds, until it returns something true, and return that. Raises AssertionError after
+    `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (value := predicate()):
         if time.monotonic() > deadline:
             raise AssertionError(_complaint(timeout, message))
-        select.select([], [], [], STEP)
+        select.select([], [], [], step)
     return value
 
 
