@@ -15,7 +15,8 @@ import signal
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-logger = logging.getLogger("wsrelay")
+logger = logging.getLogger("wsrelay.inspection")
+logger.setLevel(logging.INFO)  # who asks is answered, however little the log says otherwise
 
 STATISTICS_SIGNAL: Final = signal.SIGUSR1
 LISTING_SIGNAL: Final = signal.SIGUSR2

@@ -114,7 +114,10 @@ def test_a_project_that_uses_the_kit(tmp_path: Path) -> None:
     passed = {name for name, outcome in outcomes.items() if outcome == "PASSED"}
     assert passed >= {"test_clean", "test_two_runtimes", "test_that_ends_the_runtime", "test_with_hypothesis"}, said
     assert passed >= {"test_for_coroutines"}, said
-    assert "ERROR test_project.py::test_leaves_an_actor - AssertionError: waited 1.5 s for the runtime to be as it was" in said
+    assert (
+        "ERROR test_project.py::test_leaves_an_actor - AssertionError: waited 1.5 s for the runtime to be as it was"
+        in said
+    )
     assert "a process: worker app:idle {" in said
     assert "ERROR test_project.py::test_leaves_a_client" in said
     assert "connections: 1 more than at the start" in said

@@ -6,13 +6,16 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from wsrelay.tools import faults
 from wsrelay.tools.faults import ProcessView, Runtime, Snapshot, wait_until
-from wsrelay.tools.faults.applications import free_ports
+from wsrelay.tools.faults.applications import free_ports, write_application
 
 APP = """
     import os, socket, subprocess, sys
@@ -212,6 +215,22 @@ entries:
         assert runtime.port() > 1
     with pytest.raises(FileNotFoundError, match="no such file or folder"), faults.running_runtime(tmp_path / "gone"):
         pass
+
+
+def test_a_quiet_runtime_answers_too(tmp_path: Path) -> None:
+    write_application(tmp_path / "app", [{"name": "gateway", "kind": "http.service", "addr": "127.0.0.1:0"}], {})
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        command = [Path(sys.executable).with_name("wsrelay"), "run", tmp_path / "app", "--log-level", "error"]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        guardian = psutil.Process(process.pid)
+        wait_until(lambda: len(guardian.children(recursive=True)) == 2)  # the supervisor, which has begun to serve
+        process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: '"workers": 0' in log.read_text())
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def test_entries_by_their_names() -> None:

@@ -86,7 +86,7 @@ def _ask(runtime: Observed, number: int, end: re.Pattern[str]) -> str:
     wait_until(
         lambda: runtime.process.poll() is not None or end.search(runtime.log_since(size)),
         ANSWER_TIMEOUT,
-        lambda: f"the supervisor to answer (is it stopped, or its log level above info?):\n{runtime.log_end()}",
+        lambda: f"the supervisor to answer (is it stopped?):\n{runtime.log_end()}",
     )
     answer = runtime.log_since(size)
     assert end.search(answer), f"the runtime has ended:\n{runtime.log_end()}"
