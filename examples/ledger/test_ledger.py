@@ -63,9 +63,7 @@ def test_each_deposit_counts_once(runtime: Runtime, keeper: str, deposits: list[
     path = f"/ws/{keeper}/account{next(ACCOUNTS)}"
     balance = 0
     for number, each in enumerate(deposits):
-        if each.fault is not None:
-            runtime.arm(each.point, each.fault)
         balance += each.amount
-        assert deposit(runtime, path, f"d{number}", each.amount) == balance
-        runtime.points.disarm()
+        with runtime.armed(each.point, each.fault):
+            assert deposit(runtime, path, f"d{number}", each.amount) == balance
     runtime.check_as_found()

@@ -189,9 +189,9 @@ def test_a_point_is_reached_as_often_as_it_says(runtime: Runtime) -> None:
         client.send("three")
         assert end_of(client) == (1011, "exit:7")
     assert runtime.points.armed() == []
-    runtime.arm("received", faults.Raise())
-    runtime.points.disarm()
-    with runtime.connect("/echo/processes") as client:
+    with runtime.armed("received", faults.Raise()):
+        pass
+    with runtime.armed("received", None), runtime.connect("/echo/processes") as client:
         client.send("unharmed")
         assert client.recv(timeout=15) == "unharmed"
 
@@ -200,8 +200,7 @@ def test_a_point_is_reached_as_often_as_it_says(runtime: Runtime) -> None:
 @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 def test_every_crash_at_every_point(runtime: Runtime, fault: Fault, point: str) -> None:  # S42, S49
     with faults.check_isolation(runtime, "/calm"), runtime.connect("/echo/processes") as client:
-        with runtime.connect("/echo/processes") as other:
-            runtime.arm(point, fault)
+        with runtime.connect("/echo/processes") as other, runtime.armed(point, fault):
             other.send("hello")
             faults.check_truth(other, fault)
         client.send("hello")

@@ -147,6 +147,15 @@ def test_a_failure_comes_with_the_log() -> None:
     assert "serving app:gateway on" in note
 
 
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_runtime_that_ends_by_itself_fails_the_test(strict: bool) -> None:
+    with (
+        pytest.raises(AssertionError, match=r"the runtime (has ended|ended with 137)"),
+        running(strict=strict) as runtime,
+    ):
+        os.kill(runtime.supervisor, signal.SIGKILL)
+
+
 def test_a_stopped_supervisor_is_reported_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with running() as runtime:
         monkeypatch.setattr("wsrelay.tools.faults.observation.ANSWER_TIMEOUT", 0.3)

@@ -202,6 +202,16 @@ class Runtime:
         """Have a handler perform the fault when it next reaches this `point`, or after `skip` times. Raises ValueError."""
         self.points.arm(point, fault, skip=skip)
 
+    @contextlib.contextmanager
+    def armed(self, point: str, fault: Fault | None, *, skip: int = 0) -> Iterator[None]:
+        """`arm` for the length of a block, after which nothing is armed, reached or not. None: no fault."""
+        if fault is not None:
+            self.arm(point, fault, skip=skip)
+        try:
+            yield
+        finally:
+            self.points.disarm()
+
     # --- views --------------------------------------------------------------------------------------------------------
 
     def ps(self) -> tuple[ProcessView, ...]:
@@ -274,7 +284,7 @@ def running_runtime(
     name to text). `folder` is where the copies, the log and temporary files go; by default a temporary one, which is removed.
     `services` is how many `http.service` to wait for, `environment` is added to this process's own, `keeps` as in
     `Runtime.check_as_found`. Without `strict`, actors, monitors and clients may be there until the stop. A test may have stopped
-    the runtime before. Raises AssertionError; one that the block raises comes with the end of the log.
+    the runtime, or waited for its end, before. Raises AssertionError; one that the block raises comes with the end of the log.
     """
     with contextlib.ExitStack() as stack:
         if folder is None:
@@ -304,7 +314,7 @@ def _running(
         except Exception as error:
             error.add_note(f"the log of the runtime:\n{runtime.log_end()}")
             raise
-        stopped_by_test = runtime.process.poll() is not None
+        stopped_by_test = runtime.process.returncode is not None
         if runtime.strict and not stopped_by_test:
             runtime.check_as_found(keeps)
         status = runtime.stop()

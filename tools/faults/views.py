@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-_DESCRIPTORS_OF_A_WORKER = {"supervisor": 2, "gateway": 1}
-"""The supervisor has its control channel and its pidfd, the gateway its data channel."""
+_DESCRIPTORS_OF_A_WORKER = {"supervisor": 2, "gateway": 1, "host": 0}
+"""The supervisor has its control channel and its pidfd, the gateway its data channel; a host keeps nothing."""
 
 
 @dataclass(frozen=True)
