@@ -28,6 +28,10 @@ APP = """
             elif message.topic == "ws.leave":
                 return
 
+    def answer():
+        point("asked")
+        http.response().write("fine")
+
     def connect_calm():
         http.response().relay_to(process.spawn("app:calm", "app:processes"))
 
@@ -48,6 +52,7 @@ ENTRIES = faults.application(
     faults.endpoint("/echo/{host}", "connect"),
     faults.actor("echo"),
     faults.endpoint("/calm", "connect_calm"),
+    faults.endpoint("/answer", "answer"),
     faults.actor("calm"),
 )
 ENTRIES = [
@@ -206,6 +211,54 @@ def test_every_crash_at_every_point(runtime: Runtime, fault: Fault, point: str) 
         client.send("hello")
         assert client.recv(timeout=15) == "hello"
     runtime.check_as_found()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        faults.Raise(),
+        faults.ExitCode(0),
+        faults.ExitCode(3),
+        faults.Signal(),
+        faults.Garbage("data"),
+        faults.TornFrame("data"),
+        faults.BusyLoop(0.1),
+    ],
+    ids=repr,
+)
+def test_an_http_handler(runtime: Runtime, fault: Fault) -> None:  # S57, S58
+    with faults.check_isolation(runtime, "/calm"), runtime.armed("asked", fault):
+        faults.check_answer(runtime, "/answer", fault)
+        faults.check_answer(runtime, "/answer", faults.BusyLoop(0.0))  # the next one finds another worker
+
+
+def test_a_lie_is_seen(runtime: Runtime) -> None:
+    with (
+        runtime.armed("asked", faults.Raise()),
+        pytest.raises(AssertionError, match="the answer must be 502, and is 500"),
+    ):
+        faults.check_answer(runtime, "/answer", faults.Signal())
+    for done, said, complaint in [
+        (faults.ExitCode(0), faults.Raise(), "must see 1011, and saw 1000"),
+        (faults.Segfault(), faults.Raise(), "the reason must be exception, and is 'signal:SIGSEGV'"),
+        (faults.BusyLoop(0.0), faults.Raise(), "the client must be closed, and nothing came for 0.2 s"),
+        (faults.Raise(), faults.BusyLoop(0.0), "must stay connected, and was closed: received 1011"),
+    ]:
+        with runtime.connect("/echo/processes") as client:
+            client.send(faults.order(done))
+            if not said.outcome.codes:
+                end_of(client)
+            with pytest.raises(AssertionError, match=complaint):
+                faults.check_truth(client, said, timeout=15 if done.outcome.ends else 0.2)
+
+
+def test_a_disturbed_bystander_is_seen(runtime: Runtime) -> None:
+    with (
+        pytest.raises(AssertionError, match=r"a bystander was disturbed after .* exchanges: ConnectionClosed"),
+        faults.check_isolation(runtime, "/echo/processes"),
+        runtime.armed("received", faults.Raise()),
+    ):
+        faults.wait_until(lambda: not runtime.points.armed())
 
 
 def test_in_production_nothing_obeys(monkeypatch: pytest.MonkeyPatch) -> None:

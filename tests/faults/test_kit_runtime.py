@@ -42,6 +42,13 @@ APP = """
     def leave_a_process():
         process.spawn("app:idle", "app:processes")
 
+    def leave_a_busy_process():
+        process.spawn("app:busy", "app:processes")
+
+    def busy():
+        while True:
+            pass
+
     def leave_a_child():
         subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
 
@@ -76,7 +83,9 @@ SERVICE = [
         "register": "service",
     },
 ]
-ENTRIES = faults.application(faults.endpoint("/{what}", "connect"), faults.actor("does"), faults.actor("idle"), SERVICE)
+ENTRIES = faults.application(
+    faults.endpoint("/{what}", "connect"), faults.actor("does"), faults.actor("idle"), faults.actor("busy"), SERVICE
+)
 
 
 @contextlib.contextmanager
@@ -133,6 +142,14 @@ def test_what_is_left_fails_the_test(what: str, complaint: str, monkeypatch: pyt
 def test_what_a_worker_leaves_is_swept(tmp_path: Path) -> None:  # S16
     with running() as runtime:
         run(runtime, "leave_a_child")
+
+
+def test_quiescence_is_more_than_no_connections() -> None:
+    with running(strict=False) as runtime:
+        run(runtime, "leave_a_busy_process")
+        with pytest.raises(AssertionError, match="the runtime to come to rest; it has"):
+            runtime.quiesce(0.5)
+        assert runtime.quiesce(idle=False).sizes["processes"] == 2
 
 
 def test_what_may_stay() -> None:
@@ -271,6 +288,8 @@ def test_what_is_more_than_before_is_left() -> None:
     assert before.left_since(more) == []
     leaky = snapshot(ProcessView("supervisor", 1, descriptors=11))
     assert leaky.left_since(before) == ["descriptors of the supervisor: 11, at the start 10"]
+    assert snapshot(ProcessView("worker", 2, state="running")).idle is False
+    assert snapshot(ProcessView("worker", 2, state="stopped")).idle is True
     assert snapshot(connections=1).resting is False
     assert snapshot(gateway=0).resting is False
     assert snapshot(workers=1).resting is False

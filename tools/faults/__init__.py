@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         parse,
     )
     from .outside import perform
-    from .properties import Bystander, check_isolation, check_truth
+    from .properties import Bystander, check_answer, check_isolation, check_truth
     from .runtime import Runtime, running_runtime
     from .views import ProcessView, Snapshot
     from .waiting import wait_until, wait_until_async
@@ -58,7 +58,7 @@ _HOMES = {
         "Signal", "SlowClient", "StackOverflow", "Stop", "TornFrame", "Where", "parse",
     ),
     "outside": ("perform",),
-    "properties": ("Bystander", "check_isolation", "check_truth"),
+    "properties": ("Bystander", "check_answer", "check_isolation", "check_truth"),
     "runtime": ("Runtime", "running_runtime"),
     "views": ("ProcessView", "Snapshot"),
     "waiting": ("wait_until", "wait_until_async"),
@@ -99,6 +99,7 @@ __all__ = [
     "Where",
     "actor",
     "application",
+    "check_answer",
     "check_isolation",
     "check_truth",
     "close_of",

@@ -58,6 +58,13 @@ class Outcome:
         """Whether the process that was hit ends by this fault alone."""
         return bool(self.reasons)
 
+    @property
+    def status(self) -> int | None:
+        """The HTTP status, if it was an HTTP handler that was hit (S58). None: what the handler says."""
+        if not self.reasons or "normal" in self.reasons:
+            return None
+        return 500 if "exception" in self.reasons else 502
+
 
 NOBODY_NOTICES: Final = Outcome(Scope.NOBODY)
 HANGS: Final = Outcome(Scope.TARGET, hangs=True)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +37,7 @@ def check_truth(client: ClientConnection, fault: Fault, *, restarts: bool = Fals
     """
     outcome = fault.outcome
     if not outcome.codes:
-        assert client.ping().wait(timeout), (
-            f"{fault!r}: the client must stay connected, and gets no pong for {timeout:g} s"
-        )
+        _check_connected(client, fault, timeout)
         return
     try:
         code, reason = end_of(client, timeout)
@@ -47,6 +47,30 @@ def check_truth(client: ClientConnection, fault: Fault, *, restarts: bool = Fals
     assert code in codes, f"{fault!r}: the client must see {_either(codes)}, and saw {code} ({reason!r})"
     if outcome.reasons and code != CUT:
         assert reason in outcome.reasons, f"{fault!r}: the reason must be {_either(outcome.reasons)}, and is {reason!r}"
+
+
+def _check_connected(client: ClientConnection, fault: Fault, timeout: float) -> None:
+    from websockets.exceptions import ConnectionClosed
+
+    try:
+        answered = client.ping().wait(timeout)
+    except ConnectionClosed as closed:
+        raise AssertionError(f"{fault!r}: the client must stay connected, and was closed: {closed}") from None
+    assert answered, f"{fault!r}: the client must stay connected, and got no pong for {timeout:g} s"
+
+
+def check_answer(runtime: Runtime, path: str, fault: Fault, *, timeout: float = TIMEOUT) -> None:
+    """GET `path`, whose handler the fault will hit, and check that the answer's status is what it must be (S58): 500, 502, or one
+    of its own below 500. Raises AssertionError."""
+    expected = fault.outcome.status
+    try:
+        with urllib.request.urlopen(runtime.url(path), timeout=timeout) as answer:
+            status = answer.status
+    except urllib.error.HTTPError as refused:
+        status = refused.code
+        refused.close()
+    right = status < 500 if expected is None else status == expected
+    assert right, f"{fault!r}: the answer must be {expected or 'one of the handler itself'}, and is {status}"
 
 
 class Bystander:

@@ -229,15 +229,16 @@ class Runtime:
                 return process
         raise LookupError(f"no worker runs {pid}")
 
-    def quiesce(self, timeout: float = REST_TIMEOUT) -> Snapshot:
-        """Wait until nothing changes any more: no connection is open, nothing is being started or swept, and two looks see
-        the same. Actors that wait for mail are at rest. Returns the last look. Raises AssertionError after `timeout` seconds."""
+    def quiesce(self, timeout: float = REST_TIMEOUT, *, idle: bool = True) -> Snapshot:
+        """Wait until nothing changes any more: no connection is open, nothing is being started or swept, every process waits, and
+        two looks see the same. Actors that wait for mail are at rest; those that always have something to do need `idle=False`,
+        or this raises. Returns the last look. Raises AssertionError after `timeout` seconds."""
         seen = [look(self)]
 
         def at_rest() -> bool:
             seen.append(look(self))
             before, now = seen[-2:]
-            return now.resting and before.outline() == now.outline()
+            return now.resting and (now.idle or not idle) and before.outline() == now.outline()
 
         def complaint() -> str:
             return f"the runtime to come to rest; it has {_show(seen[-1])}\n{self.log_end()}"
@@ -247,7 +248,7 @@ class Runtime:
 
     def remember_start(self) -> None:
         """From here on, `check_as_found` compares with what is now."""
-        self._start = self.quiesce(START_TIMEOUT)
+        self._start = self.quiesce(START_TIMEOUT, idle=False)
 
     def check_as_found(self, keeps: Collection[str] = (), timeout: float | None = None) -> None:
         """Check that, when the clients are gone, nothing is left that was not there at the start: no process, monitor, link,

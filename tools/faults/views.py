@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 _DESCRIPTORS_OF_A_WORKER = {"supervisor": 2, "gateway": 1, "host": 0}
 """The supervisor has its control channel and its pidfd, the gateway its data channel; a host keeps nothing."""
 
+_BUSY = frozenset({"running", "disk-sleep", "zombie", "dead"})
+
 
 @dataclass(frozen=True)
 class ProcessView:
@@ -54,6 +56,11 @@ class Snapshot:
         sizes = self.sizes
         busy = sizes["connections"] or sizes["orphans"] or sizes["executions"] or not sizes["gateway"]
         return not busy and sizes["workers"] == sum(process.kind == "worker" for process in self.processes)
+
+    @property
+    def idle(self) -> bool:
+        """Whether every process waits for something, or is stopped: what is about to handle its mail, or to end, does not."""
+        return all(process.state not in _BUSY for process in self.processes)
 
     def outline(self) -> object:
         """What stays equal while nothing happens."""
