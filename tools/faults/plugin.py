@@ -41,12 +41,11 @@ def wsrelay_runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[
         yield start
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[Any]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+@pytest.hookimpl(hookwrapper=True)  # the old style, which older pytest know too: this is loaded everywhere
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, None]:
     """Add the log of each runtime, and how to repeat what Hypothesis drew, to the report of a test that failed."""
-    report = yield
+    outcome = yield
+    report: pytest.TestReport = outcome.get_result()
     running = item.stash.get(_RUNNING, [])
     if report.failed and running:
         for runtime in running:
@@ -55,4 +54,3 @@ def pytest_runtest_makereport(
                 report.sections.append((f"log of the runtime in {runtime.folder}", runtime.log_end()))
         seed = item.config.getoption("--hypothesis-seed", default=None)
         report.sections.append(("wsrelay", f"Hypothesis seed: {seed or 'not fixed'} (repeat with --hypothesis-seed=N)"))
-    return report

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 _DESCRIPTORS_OF_A_WORKER = {"supervisor": 2, "gateway": 1, "host": 0}
 """The supervisor has its control channel and its pidfd, the gateway its data channel; a host keeps nothing."""
 
+_TOLD_OTHERWISE = frozenset({"processes", "workers", "descriptors", "gateway"})
+"""Sizes of which more is told one by one, or is no more of anything."""
 _BUSY = frozenset({"running", "disk-sleep", "zombie", "dead"})
 
 
@@ -68,17 +70,10 @@ class Snapshot:
 
     def left_since(self, before: Snapshot, keeps: Collection[str] = ()) -> list[str]:
         """What there is more than `before`, one line each. Processes of the entries `keeps`, and what they hold, may be."""
-        kept = [each for each in self.processes if each.entry in keeps and each.kind == "worker"]
-        kept = kept[: max(0, len(kept) - sum(each.entry in keeps for each in before.processes))]
-        lines = []
-        extra, known = list(self.processes), Counter((each.kind, each.entry) for each in before.processes)
-        for process in extra:
-            known[process.kind, process.entry] -= 1
-            if known[process.kind, process.entry] < 0 and process not in kept:
-                lines.append(f"a process: {process}")
+        new = self._new_since(before)
+        kept = [process for process in new if process.kind == "worker" and process.entry in keeps]
+        lines = [f"a process: {process}" for process in new if process not in kept]
         allowed = {
-            "processes": len(kept),
-            "workers": len(kept),
             "timers": len(kept),
             "names": sum(each.names for each in kept),
             "monitors": sum(each.monitors for each in kept),
@@ -87,9 +82,18 @@ class Snapshot:
         }
         for name, size in self.sizes.items():
             more = size - before.sizes[name] - allowed.get(name, 0)
-            if more > 0 and name not in {"gateway", "descriptors", "processes", "workers"}:
+            if more > 0 and name not in _TOLD_OTHERWISE:
                 lines.append(f"{name}: {more} more than at the start")
         return lines + self._descriptors_since(before)
+
+    def _new_since(self, before: Snapshot) -> list[ProcessView]:
+        """The processes beyond as many of their kind and entry as there were: one that was restarted is not new."""
+        were, new = Counter((each.kind, each.entry) for each in before.processes), []
+        for process in self.processes:
+            were[process.kind, process.entry] -= 1
+            if were[process.kind, process.entry] < 0:
+                new.append(process)
+        return new
 
     def _descriptors_since(self, before: Snapshot) -> list[str]:
         """Descriptors of the runtime's own processes beyond what its workers account for."""
