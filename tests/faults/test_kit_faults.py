@@ -169,6 +169,8 @@ def test_the_supervisor_s_death() -> None:  # S40
 def test_only_the_runtime_s_own_processes_are_hit(runtime: Runtime) -> None:  # S2
     with pytest.raises(LookupError, match="is none of this runtime's"):
         outside.kill(runtime, os.getppid())
+    with pytest.raises(LookupError, match=r"there is no host 'x': there are \['app:limited', 'app:processes'\]"):
+        faults.perform(runtime, faults.KillHost("x"))
     with pytest.raises(TypeError, match="inside a handler"):
         faults.perform(runtime, faults.Raise())
     with pytest.raises(ValueError, match="os_pid says which"):

@@ -36,8 +36,9 @@ SOURCES = {"app.py": """
                 return
 """}
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def impatient(monkeypatch):
+    """For tests that leave something, which is waited for."""
     monkeypatch.setattr("wsrelay.tools.faults.runtime.REST_TIMEOUT", 1.5)
     monkeypatch.setattr("wsrelay.tools.faults.hygiene.GRACE", 0.5)
 
@@ -54,18 +55,18 @@ def test_two_runtimes(wsrelay_runtime):
             return await client.recv()
     assert asyncio.run(talk()) == "hello"
 
-def test_leaves_an_actor(wsrelay_runtime):
+def test_leaves_an_actor(impatient, wsrelay_runtime):
     with wsrelay_runtime(ENTRIES, SOURCES).connect("/spawns/idle"):
         pass
 
-def test_leaves_a_client(wsrelay_runtime):
+def test_leaves_a_client(impatient, wsrelay_runtime):
     LEFT.append(faults.RawClient(wsrelay_runtime(ENTRIES, SOURCES).port(), "/spawns/echo"))
 
-def test_leaves_a_descriptor(wsrelay_runtime):
+def test_leaves_a_descriptor(impatient, wsrelay_runtime):
     wsrelay_runtime(ENTRIES, SOURCES)
     LEFT.append(open(os.devnull))
 
-def test_leaves_a_child(wsrelay_runtime):
+def test_leaves_a_child(impatient, wsrelay_runtime):
     wsrelay_runtime(ENTRIES, SOURCES)
     LEFT.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
 

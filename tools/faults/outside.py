@@ -1,7 +1,7 @@
 """Faults from outside a handler: signals to the runtime's processes, and clients that behave badly.
 
-Signals go only to processes of a runtime that this test has started: it is the supervisor that names them, and a pidfd is
-opened before they are looked at again.
+Signals go only to processes of a runtime that this test has started: a pidfd is opened, and then the process behind it is looked
+for among those that bear the runtime's mark.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .kinds import (
     SlowClient,
     Stop,
 )
-from .runtime import Runtime
+from .runtime import LOOK_AGAIN, Runtime
 from .waiting import wait_until
 
 SMALL_WINDOW: Final = 4096
@@ -90,22 +90,21 @@ def _kill_gateway(fault: KillGateway, runtime: Runtime) -> None:
 
 
 def _kill_host(fault: KillHost, runtime: Runtime) -> None:
-    """Wait until it is being started again."""
-    hosts = [each for each in runtime.ps() if each.kind == "host" and fault.host in ("", each.entry)]
-    if not hosts:
-        raise LookupError(f"there is no host {fault.host!r}")
-    kill(runtime, hosts[0].os_pid)
+    """Wait until it has been started again."""
+    found = [(os_pid, entry) for os_pid, entry in _hosts(runtime) if fault.host in ("", entry)]
+    if not found:
+        raise LookupError(f"there is no host {fault.host!r}: there are {sorted(entry for _, entry in _hosts(runtime))}")
+    old, host = found[0]
+    kill(runtime, old)
     wait_until(
-        lambda: any(
-            each.kind == "host" and each.entry == hosts[0].entry and each != hosts[0]
-            for each in _others(runtime, hosts[0].os_pid)
-        ),
-        message=lambda: f"the host to start again\n{runtime.log_end()}",
+        lambda: any(entry == host and os_pid != old for os_pid, entry in _hosts(runtime)),
+        message=lambda: f"the host {host} to start again\n{runtime.log_end()}",
+        step=LOOK_AGAIN,
     )
 
 
-def _others(runtime: Runtime, os_pid: int) -> list[Any]:
-    return [each for each in runtime.ps() if each.os_pid != os_pid]
+def _hosts(runtime: Runtime) -> list[tuple[int, str]]:
+    return [(each.os_pid, each.entry) for each in runtime.ps() if each.kind == "host"]
 
 
 def _kill_supervisor(fault: KillSupervisor, runtime: Runtime) -> None:
