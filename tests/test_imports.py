@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("kernel", "gateway", "workers")
+PACKAGES = ("kernel", "gateway", "workers", "tools/faults")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 PURE = frozenset({
@@ -25,8 +25,12 @@ PURE = frozenset({
 NAMES_ONLY = {"signal": re.compile(r"SIG[A-Z0-9]+|Signals")}
 """Modules that perform, of which a core may use these names."""
 PURE_LIBRARIES = frozenset({"wsproto", "h11", "msgpack", "yaml"})
-IMPURE_WIRE = frozenset({"wsrelay.kernel.wire.channel"})
+IMPURE_WIRE = frozenset({f"wsrelay.kernel.wire.{name}" for name in ("channel", "journal", "failpoints")})
 """Parts of the wire that perform: not for a core."""
+
+
+PUBLIC = frozenset({"wsrelay.workers.process", "wsrelay.workers.http"})
+"""What users import: the kit, which is a user, too."""
 
 
 def module_name(path: Path) -> str:
@@ -74,6 +78,11 @@ def within(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
 
+def is_pure(module: str) -> bool:
+    """Whether it decides and does not perform."""
+    return ".core" in module or within(module, "wsrelay.tools.faults.checker")
+
+
 def problem(importer: str, imported: str) -> str | None:
     """Why `importer` may not import `imported`; None if it may."""
     top = imported.partition(".")[0]
@@ -81,19 +90,21 @@ def problem(importer: str, imported: str) -> str | None:
         standard = top in sys.stdlib_module_names
         if within(importer, "wsrelay.kernel.wire"):
             return None if standard or top == "msgpack" else "the wire imports the standard library and msgpack"
-        if ".core" in importer:
+        if is_pure(importer):
             pure = (top in PURE or imported in PURE) if standard else top in PURE_LIBRARIES
             return None if pure else "a core imports nothing that does I/O"
         return None
     package = ".".join(importer.split(".")[:2])
     if within(imported, "wsrelay.kernel.wire"):
-        if ".core" in importer and imported in IMPURE_WIRE:
+        if is_pure(importer) and imported in IMPURE_WIRE:
             return "a core imports nothing that does I/O"
+        return None
+    if package == "wsrelay.tools" and imported in PUBLIC and not is_pure(importer):
         return None
     if within(importer, "wsrelay.kernel.wire"):
         return "the wire imports nothing else of the project"
     if not within(imported, package):
-        return "kernel, gateway and workers import only kernel.wire of each other"
+        return "kernel, gateway, workers and tools import only kernel.wire of each other, and tools what users import"
     if within(importer, f"{package}.core") and not within(imported, f"{package}.core"):
         return "a core imports its own core"
     return None
@@ -123,6 +134,12 @@ def test_imports_follow_the_architecture(path: Path) -> None:
         ("wsrelay.workers.process", "from wsrelay.kernel.core import configuration"),
         ("wsrelay.kernel.wire.codec", "import yaml"),
         ("wsrelay.kernel.wire.codec", "from ..core import table"),
+        ("wsrelay.kernel.core.table", "from ..wire import journal"),
+        ("wsrelay.kernel.core.table", "from ..wire.failpoints import failpoint"),
+        ("wsrelay.workers.shell.runtime", "from wsrelay.tools.faults import journal"),
+        ("wsrelay.tools.faults.journal", "from ...kernel.core import table"),
+        ("wsrelay.tools.faults.journal", "from ...workers.shell import runtime"),
+        ("wsrelay.tools.faults.checker.world", "import os"),
     ],
 )
 def test_the_rules_catch(importer: str, source: str) -> None:
@@ -141,6 +158,11 @@ def test_the_rules_catch(importer: str, source: str) -> None:
             "import uvicorn\nfrom ..core import session\nfrom ...kernel.wire import channel",
         ),
         ("wsrelay.kernel.wire.channel", "import socket\nimport msgpack"),
+        ("wsrelay.tools.faults.journal", "import os\nimport pytest\nfrom ...workers import process"),
+        (
+            "wsrelay.tools.faults.checker.world",
+            "from ....kernel.wire import journal_records\nfrom ..entry import Entry",
+        ),
     ],
 )
 def test_the_rules_allow(importer: str, source: str) -> None:
