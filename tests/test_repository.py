@@ -41,7 +41,9 @@ def test_every_package_is_listed() -> None:
     metadata = configparser.ConfigParser()
     metadata.read(ROOT / "setup.cfg")
     listed = set(metadata["options"]["packages"].split())
-    folders = {path.parent for top in ("kernel", "gateway", "workers") for path in (ROOT / top).rglob("*.py")}
+    folders = {
+        path.parent for top in ("kernel", "gateway", "workers", "tools/faults") for path in (ROOT / top).rglob("*.py")
+    }
     assert listed == {".".join(("wsrelay", *folder.relative_to(ROOT).parts)) for folder in folders}
 
 
