@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from support.journaled import Run, journaled_runtime
 from support.waiting import wait_until
@@ -53,7 +54,7 @@ def test_every_failpoint_is_reached(tmp_path: Path) -> None:
             assert run.closed(client, "r") == 4001
         with connect(run.runtime.ws_url("/handed")) as client:
             run.send(client, "h", range(1, 6))
-            run.wait_for(j.Joined, times=3)
+            controller.wait_hit("transfer.joined")
             run.book.fault("kill gateway")
             os.kill(run.runtime.gateway, signal.SIGKILL)
             assert run.closed(client, "h") == 1006
@@ -84,6 +85,30 @@ def test_a_death_is_told_when_it_is_published(tmp_path: Path) -> None:  # S14, S
         assert run.count(j.Readable, lambda arrived: arrived.what == "EXIT") == 0
         controller.release(hit)
         run.wait_for(j.Readable, lambda arrived: arrived.what == "EXIT", 2)
+        client.close()
+
+
+def test_last_words_come_before_the_notice(tmp_path: Path) -> None:  # S14: drain, then deliver
+    """A worker says much and dies while the supervisor stands still: then its words and its death are there at once."""
+    names = ("message.handed", "death.noticed")
+    with held_runtime(tmp_path, *names) as (controller, run), connect(run.runtime.ws_url("/room")) as client:
+        client.send("spawn flood")
+        run.wait_for(j.GroupJoined, lambda joined: joined.group == "children")
+        room_gets_go = controller.arm_next("message.handed")
+        controller.arm("message.handed", room_gets_go + 1)
+        child = run.born("app:child")
+        client.send("go")
+        controller.release(controller.wait_hit("message.handed", room_gets_go))
+        at_child = controller.wait_hit("message.handed", room_gets_go + 1)
+        assert at_child.os_pid == child
+        controller.arm_next("death.noticed")
+        os.kill(run.born("app:flaky"), signal.SIGKILL)
+        at_supervisor = controller.wait_hit("death.noticed")
+        controller.release(at_child)
+        wait_until(lambda: psutil.Process(child).status() == psutil.STATUS_ZOMBIE, 30)
+        controller.release(at_supervisor)
+        run.wait_for(j.Note, lambda note: note.what == "exit", 2)
+        assert run.count(j.Readable, lambda arrived: arrived.topic == "item") == 20
         client.close()
 
 

@@ -78,8 +78,8 @@ APP = """
         journal.number_received(message.sender, 1)
         for number in range(1, 21):
             journal.number_sent(parent, number)
-            process.send(parent, "item", b"x" * number)
-        if how == "raise":
+            process.send(parent, "item", b"x" * number * (600 if how == "flood" else 1))
+        if how in ("raise", "flood"):
             raise ValueError("planned")
         if how == "kill":
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -171,12 +171,16 @@ class Run:
         self.book.client_closed(stream, client.close_code or 1006)
 
     def born(self, entry: str) -> int:
-        """The os_pid of the process of this entry that was spawned last."""
-        entries = self.entries()
-        pids = [one.record.pid for one in entries if isinstance(one.record, j.Spawned) and one.record.entry == entry]
-        births = [one.record for one in entries if isinstance(one.record, j.Born)]
-        [os_pid] = [birth.os_pid for birth in births if birth.pid == pids[-1]]
-        return int(os_pid)
+        """The os_pid of the process of this entry that was spawned last. Waits until it has one."""
+
+        def find() -> int | None:
+            entries = self.entries()
+            spawned = [one.record for one in entries if isinstance(one.record, j.Spawned)]
+            pids = [record.pid for record in spawned if record.entry == entry]
+            births = [one.record for one in entries if isinstance(one.record, j.Born)]
+            return next((birth.os_pid for birth in births if pids and birth.pid == pids[-1]), None)
+
+        return wait_until(find, 30, f"{entry} to be born") or 0
 
 
 @contextlib.contextmanager
