@@ -82,12 +82,11 @@ def close_codes_are_true(world: World) -> list[Violation]:
         if allowed is not None and sent.code not in allowed:
             expected = f"{sent.cause} {sent.kind}".strip() + f" closes with {', '.join(map(str, sorted(allowed)))}"
             found.append(Violation(14, f"{expected}, not with {sent.code}", (entry,)))
-    cut = {record.stream for _, record in world.of(j.ClientCut)}
     for entry, closed in world.of(j.ClientClosed):
         connection = world.connection_of.get(closed.stream)
         lost = bool(world.lost_gateways) if connection is None else world.gateway_lost(connection)
         close = first.get(connection or "")
-        if closed.stream in cut or (closed.code == 1006 and (lost or world.supervisor_killed)):
+        if closed.stream in world.cut or (closed.code == 1006 and (lost or world.supervisor_killed)):
             continue
         if closed.code == 1006:
             evidence = (entry,) if close is None else (close, entry)

@@ -204,7 +204,7 @@ def _lost(world: World, stream: str, sent: list[Entry], items: list[_Received]) 
     """Items that nobody received, and nothing excuses."""
     got = sorted({item.number: item for item in items}.values())
     connection = world.connection_of.get(stream)
-    targets = [record.target for _, record in world.of(j.Joined) if record.connection == connection]
+    targets = world.targets_of.get(connection or "", [])
     receivers = {item.pid for item in items}
     silent = [pid for pid in targets if pid in world.died and pid not in receivers]
     """Targets that died before they had noted anything: what they were handed is lost."""
@@ -227,11 +227,12 @@ def _lost(world: World, stream: str, sent: list[Entry], items: list[_Received]) 
 
 def _tail_is_excused(world: World, stream: str, connection: str | None, last: _Received) -> bool:
     """Whether the last items may be lost: the line was cut, the server closed first, or the target is dead or busy."""
-    cut = any(record.stream == stream for _, record in world.of(j.ClientCut))
-    if cut or connection is None or world.gateway_lost(connection):
+    if (
+        stream in world.cut
+        or connection is None
+        or world.gateway_lost(connection)
+        or connection in world.closed_by_server
+    ):
         return True
-    closes = [record for _, record in world.of(j.CloseSent) if record.connection == connection]
-    if any(close.cause != "CloseReceived" for close in closes):
-        return True
-    final = [record.target for _, record in world.of(j.Joined) if record.connection == connection][-1:]
+    final = world.targets_of.get(connection, [])[-1:]
     return any(pid in world.died or pid not in world.attentive for pid in (last.pid, *final))

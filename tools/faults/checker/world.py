@@ -66,10 +66,20 @@ class World:
     def of(self, *kinds: type[tuple[Any, ...]]) -> Iterator[tuple[Entry, Any]]: ...
 
     def of(self, *kinds: type[tuple[Any, ...]]) -> Iterator[tuple[Entry, Any]]:
-        """Yield the entries of these kinds of records, and their records."""
+        """Yield the entries of these kinds of records, and their records, in order."""
+        if len(kinds) == 1:
+            yield from self._by_kind.get(kinds[0], ())
+            return
         for entry in self.entries:
             if isinstance(entry.record, kinds):
                 yield entry, entry.record
+
+    @cached_property
+    def _by_kind(self) -> dict[type, list[tuple[Entry, Any]]]:
+        found: dict[type, list[tuple[Entry, Any]]] = defaultdict(list)
+        for entry in self.entries:
+            found[type(entry.record)].append((entry, entry.record))
+        return found
 
     @cached_property
     def supervisor(self) -> list[Entry]:
@@ -123,6 +133,24 @@ class World:
     def connection_of(self) -> dict[str, str]:
         """A client's name in the test to its connection's PID, as far as a handler has noted it."""
         return {record.stream: record.sender for _, record in self.of(j.NumberReceived) if record.stream}
+
+    @cached_property
+    def targets_of(self) -> dict[str, list[str]]:
+        """Connection to its targets, in order."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for _, record in self.of(j.Joined):
+            found[record.connection].append(record.target)
+        return found
+
+    @cached_property
+    def closed_by_server(self) -> frozenset[str]:
+        """Connections that the gateway closed, and not their clients."""
+        return frozenset(record.connection for _, record in self.of(j.CloseSent) if record.cause != "CloseReceived")
+
+    @cached_property
+    def cut(self) -> frozenset[str]:
+        """Clients whose line the test cut."""
+        return frozenset(record.stream for _, record in self.of(j.ClientCut))
 
     def gateway_lost(self, connection: str) -> bool:
         """Whether the gateway that owned this connection died."""
