@@ -25,7 +25,7 @@ PURE = frozenset({
 NAMES_ONLY = {"signal": re.compile(r"SIG[A-Z0-9]+|Signals")}
 """Modules that perform, of which a core may use these names."""
 PURE_LIBRARIES = frozenset({"wsproto", "h11", "msgpack", "yaml"})
-IMPURE_WIRE = frozenset({"wsrelay.kernel.wire.channel"})
+IMPURE_WIRE = frozenset({f"wsrelay.kernel.wire.{name}" for name in ("channel", "journal", "failpoints")})
 """Parts of the wire that perform: not for a core."""
 KIT = "wsrelay.tools.faults"
 FOR_USERS = frozenset({"wsrelay.workers.process", "wsrelay.workers.http"})
@@ -77,6 +77,11 @@ def within(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
 
+def is_pure(module: str) -> bool:
+    """Whether it decides and does not perform."""
+    return ".core" in module or within(module, "wsrelay.tools.faults.checker")
+
+
 def problem(importer: str, imported: str) -> str | None:
     """Why `importer` may not import `imported`; None if it may."""
     top = imported.partition(".")[0]
@@ -84,23 +89,20 @@ def problem(importer: str, imported: str) -> str | None:
         standard = top in sys.stdlib_module_names
         if within(importer, "wsrelay.kernel.wire"):
             return None if standard or top == "msgpack" else "the wire imports the standard library and msgpack"
-        if ".core" in importer:
+        if is_pure(importer):
             pure = (top in PURE or imported in PURE) if standard else top in PURE_LIBRARIES
             return None if pure else "a core imports nothing that does I/O"
         return None
     package = ".".join(importer.split(".")[:2])
     if within(imported, "wsrelay.kernel.wire"):
-        if ".core" in importer and imported in IMPURE_WIRE:
+        if is_pure(importer) and imported in IMPURE_WIRE:
             return "a core imports nothing that does I/O"
         return None
     if within(importer, "wsrelay.kernel.wire"):
         return "the wire imports nothing else of the project"
     if within(importer, KIT):
-        return (
-            None
-            if within(imported, KIT) or imported in FOR_USERS
-            else "the kit imports what users import, and the wire"
-        )
+        allowed = within(imported, KIT) or (imported in FOR_USERS and not is_pure(importer))
+        return None if allowed else "the kit imports what users import, and the wire"
     if not within(imported, package):
         return "kernel, gateway and workers import only kernel.wire of each other"
     if within(importer, f"{package}.core") and not within(imported, f"{package}.core"):
@@ -136,6 +138,12 @@ def test_imports_follow_the_architecture(path: Path) -> None:
         ("wsrelay.tools.faults.inside", "from wsrelay.workers.shell import runtime"),
         ("wsrelay.workers.shell.worker", "from ...tools.faults import points"),
         ("wsrelay.kernel.shell.supervisor", "from wsrelay.tools import faults"),
+        ("wsrelay.kernel.core.table", "from ..wire import journal"),
+        ("wsrelay.kernel.core.table", "from ..wire.failpoints import failpoint"),
+        ("wsrelay.workers.shell.runtime", "from wsrelay.tools.faults import journal"),
+        ("wsrelay.tools.faults.journal", "from ...kernel.core import table"),
+        ("wsrelay.tools.faults.journal", "from ...workers.shell import runtime"),
+        ("wsrelay.tools.faults.checker.world", "import os"),
     ],
 )
 def test_the_rules_catch(importer: str, source: str) -> None:
@@ -159,6 +167,11 @@ def test_the_rules_catch(importer: str, source: str) -> None:
             "import psutil\nfrom ...kernel.wire import pid\nfrom ...workers import process",
         ),
         ("wsrelay.tools.faults.runtime", "from .waiting import wait_until"),
+        ("wsrelay.tools.faults.journal", "import os\nimport pytest\nfrom ...workers import process"),
+        (
+            "wsrelay.tools.faults.checker.world",
+            "from ....kernel.wire import journal_records\nfrom ..entry import Entry",
+        ),
     ],
 )
 def test_the_rules_allow(importer: str, source: str) -> None:

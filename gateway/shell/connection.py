@@ -106,7 +106,7 @@ class RelayConnection(asyncio.Protocol):
         """Let the session decide, and do what it says."""
         effects = self.session.handle(event)
         for effect in effects:
-            _PERFORM[type(effect)](self, effect)
+            self._perform(effect)
         if effects:
             self._bind()
             self._decode()
@@ -308,6 +308,9 @@ class RelayConnection(asyncio.Protocol):
         self.handle(e.HeartbeatDue(self._loop.time(), waiting))
 
     # --- effects ------------------------------------------------------------------------------------------------------
+
+    def _perform(self, effect: e.Effect) -> None:
+        _PERFORM[type(effect)](self, effect)
 
     def _send_to_worker(self, effect: e.SendToWorker) -> None:
         link = self._around.workers.get(effect.worker)

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from ...kernel.wire.journal import set_role
 from .gateway import Gateway, leave
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -25,6 +26,7 @@ _PR_SET_PDEATHSIG: Final = 1
 def main(arguments: Sequence[str]) -> None:
     """Run until the supervisor ends this process or its own end of the channel."""
     control, parent = map(int, arguments)
+    set_role("gateway")
     _die_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -21,8 +21,8 @@ from ..core.relay_header import MalformedHeader, RelayHeader, find_relay_header,
 from ..core.requests import RequestHead
 from ..core.session import Session, Stream
 from ..core.session_events import Target
-from .connection import RelayConnection
 from .invocations import Completed, Invocation
+from .observation import Connection
 from .relay import Relay
 from .service import Service
 
@@ -161,7 +161,7 @@ class Upgrade(asyncio.Protocol):
             return False
         limit = service.message_limit
         response, extensions = handshake.accept(answer.headers, limit, compression=service.limits.compression)
-        connection = RelayConnection(
+        connection = Connection(
             self._relay,
             service,
             transport,

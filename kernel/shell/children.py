@@ -15,6 +15,8 @@ from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from ..core.endings import WaitStatus
+from ..wire import journal_records as j
+from ..wire.journal import write
 from .proc import read_cpu_limit, read_stat
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -57,6 +59,7 @@ class Child:
         except BaseException:
             os.close(self.pidfd)
             raise
+        write(j.ChildKnown(os_pid))
 
     def status(self) -> WaitStatus | None:
         """The wait status once it is dead, without reaping it; None while it lives."""
@@ -69,15 +72,18 @@ class Child:
 
     def kill(self) -> None:
         """SIGKILL; nothing happens if it is already dead."""
+        write(j.Signalled(self.os_pid, signal.SIGKILL, group=False))
         signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def kill_group(self) -> None:
         """SIGKILL to the process group that it leads, which cannot be another's while it is unreaped."""
+        write(j.Signalled(self.os_pid, signal.SIGKILL, group=True))
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.os_pid, signal.SIGKILL)
 
     def reap(self) -> None:
         """Let the operating system forget it. The numbers are invalid from here on."""
+        write(j.Reaped(self.os_pid))  # before the number can be another's
         os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         os.close(self.pidfd)
 
@@ -134,6 +140,8 @@ class Orphans:
             if len(self.dying) < self.AT_ONCE:
                 found.append(self.take(relative.os_pid))
             else:
+                write(j.ChildKnown(relative.os_pid))
+                write(j.Signalled(relative.os_pid, signal.SIGKILL, group=False))
                 os.kill(relative.os_pid, signal.SIGKILL)  # it is not reaped, so the number is its own
         return found
 

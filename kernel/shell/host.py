@@ -19,6 +19,7 @@ from ..wire import messages as m
 from ..wire.channel import Channel, channel_pair
 from ..wire.configuration import HostConfiguration, pack
 from ..wire.errors import ProtocolViolation
+from ..wire.failpoints import failpoint
 from .attachment import Attachment, Turn
 from .children import Child, start_python
 from .errors import StartError
@@ -81,6 +82,7 @@ class Host:
         """Workers to be forked that were killed before they were born."""
         self._last_start = float("-inf")
         self._stopped = False
+        self._started = False
 
     def start(self) -> None:
         """Execute a fresh fork server."""
@@ -94,6 +96,9 @@ class Host:
             self._loop.call_later(RESTART_DELAY, self.start)
             return
         self.child = child
+        if self._started:
+            failpoint("host.restarted")
+        self._started = True
         self._loop.add_reader(child.pidfd, self._died)
         channel = Channel(ours, m.HOST_TO_SUPERVISOR)
         self._attachment = Attachment(self._loop, self._turn, channel, self._readable, on_broken=self.kill)

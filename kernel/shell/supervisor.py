@@ -23,6 +23,7 @@ from ..core.effects import (
     Effect,
     KillWorker,
     ProcessEnded,
+    RestartDue,
     SendToGateway,
     SendToWorker,
     ServiceChanged,
@@ -32,10 +33,13 @@ from ..core.effects import (
 )
 from ..core.endings import WaitStatus
 from ..core.table import ProcessTable
+from ..wire import journal
+from ..wire import journal_records as j
 from ..wire import messages as m
 from ..wire.channel import channel_pair
 from ..wire.configuration import Application
 from ..wire.errors import ProtocolViolation
+from ..wire.failpoints import failpoint
 from .attachment import EOF_GRACE, Turn
 from .children import Child, Orphans, become_subreaper, own_children
 from .errors import StartError
@@ -44,6 +48,7 @@ from .guardian import Guarded, stand_guard
 from .host import Host
 from .inspection import SIGNALS as INSPECTION_SIGNALS
 from .inspection import handlers as inspection_handlers
+from .journal import JournaledTable, SizesWatch
 from .log import log_end, log_service
 from .machine import node_name, raise_descriptor_limit
 from .memory import MemoryWatch
@@ -77,6 +82,7 @@ def serve(application: Application, *, log_level: str = "info") -> int:
     guarded = stand_guard()
     if isinstance(guarded, int):
         return guarded
+    journal.set_role("supervisor")
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s")
     os.environ["WSRELAY_LOG_LEVEL"] = log_level  # for the gateway, which writes to the same place
     open_files = raise_descriptor_limit()
@@ -111,7 +117,10 @@ class Supervisor:
         self._announced = False
         self._shutdown: asyncio.Task[None] | None = None
         node, epoch = node_name(), secrets.token_hex(8)
-        self.table = ProcessTable(application, node=node, epoch=epoch, random=random.random)
+        make_table = JournaledTable if journal.ON else ProcessTable
+        self.table = make_table(application, node=node, epoch=epoch, random=random.random)
+        if journal.ON:
+            SizesWatch(loop, self.table.statistics).look()
         self.gateway = Gateway(
             loop,
             self.turn,
@@ -212,6 +221,10 @@ class Supervisor:
 
     def gateway_started(self) -> None:
         """There is a gateway, which does not serve yet: every worker that lives gets its data channel first (S41)."""
+        if self.gateway.child is not None:
+            journal.write(j.GatewayStarted(self.table.gateway, self.gateway.child.os_pid))
+        if self._announced:
+            failpoint("gateway.restarted")
         for handle in list(self.workers.values()):
             try:
                 self._open_data(handle, self.table.worker_pid(handle.number))
@@ -220,10 +233,12 @@ class Supervisor:
 
     def gateway_ready(self) -> None:
         """The gateway accepts connections."""
+        journal.write(j.GatewayServes(self.table.gateway))
         self._announce_if_ready()
 
     def gateway_lost(self) -> None:
         """The gateway is dead, and its connections with it (S41)."""
+        failpoint("gateway.lost")
         self.perform(self.table.gateway_lost())
         self.sweep()
 
@@ -355,6 +370,8 @@ class Supervisor:
             )
             self.workers[effect.worker] = handle
             handle.send(effect.start)
+            if effect.start.pid:
+                failpoint("spawn.asked")
             self._open_data(handle, effect.start.pid)
             self.hosts[effect.host].fork(effect.worker, control_there.fileno())
 
@@ -385,6 +402,8 @@ class Supervisor:
             handle.child.kill()
 
     def _timer_fired(self, event: Timer, now: float) -> None:
+        if isinstance(event, RestartDue):
+            failpoint("service.restarting")
         self.perform(self.table.timer_fired(event, now))
         self.end_turn()
 
@@ -425,6 +444,7 @@ class Supervisor:
         except OSError as problem:
             raise ProtocolViolation(f"it names an OS process that is no child of ours: {problem}") from None
         handle.born(child)
+        journal.write(j.Born(number, self.table.worker_pid(number), os_pid))
         self.perform(self.table.worker_born(number, self.loop.time()))
 
     def worker_failed(self, number: int, detail: str) -> None:
@@ -448,6 +468,7 @@ class Supervisor:
         child = handle.child
         if child is None or (status := child.status()) is None:
             return
+        failpoint("death.noticed")
         self.loop.remove_reader(child.pidfd)
         self._timers.worker_ended(handle.number)
         if not self._dead:
@@ -462,11 +483,15 @@ class Supervisor:
         self.sweep()
         for handle, child, status in dead:
             self._take_from_worker(handle, handle.channel.drain())
+            failpoint("death.drained")
             self.perform(self.table.worker_exited(handle.number, status, self.loop.time()))
+            failpoint("death.committed")
             del self.workers[handle.number]
             handle.attachment.close()
             child.reap()
+            failpoint("death.reaped")
         self.end_turn()
+        failpoint("death.published")
 
     def _process_ended(self, effect: ProcessEnded) -> None:
         self._timers.process_ended(effect)

@@ -20,6 +20,8 @@ from typing import NoReturn
 from ...kernel.wire import messages as wire
 from ...kernel.wire.channel import Channel
 from ...kernel.wire.configuration import HostConfiguration, unpack
+from ...kernel.wire.failpoints import failpoint
+from ...kernel.wire.journal import set_role
 from .. import http, process  # noqa: F401  # what every handler imports
 from . import system
 from .preload import preload
@@ -79,6 +81,7 @@ class ForkServer:
             self._end.detach()  # the descriptor is closed with all others; its number will be another's
             run_newborn(control, self._supervisor, configuration.limits)
         os.close(control)
+        failpoint("spawn.forked")
         self._answer(wire.Forked(worker, os_pid))
 
     def _answer(self, record: tuple[object, ...]) -> None:
@@ -104,6 +107,7 @@ def main(arguments: list[str]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides what Ctrl-C means
     end, supervisor = socket.socket(fileno=int(arguments[0])), int(arguments[1])
     end.set_inheritable(False)
+    set_role("host")
     system.die_with_parent(supervisor)
     ForkServer(end, supervisor).serve()
 

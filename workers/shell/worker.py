@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from ...kernel.wire import messages as wire
 from ...kernel.wire.configuration import HostLimits
+from ...kernel.wire.journal import set_role
 from ...kernel.wire.reason import CANCELLED, NORMAL, WireReason, make_reason
 from ..core.exchange import Request, Response
 from ..core.outgoing import Frames, frame
@@ -32,6 +33,7 @@ from . import invocation, rlimits, system
 from .asynchronous import AsyncPort
 from .ending import Ending, ending_of_error, ending_of_value, flush_output
 from .loader import load_entry
+from .observation import WorkerRuntime
 from .runtime import Runtime, flush_writer, install
 
 
@@ -42,7 +44,8 @@ def run_newborn(control: int, expected_parent: int, limits: HostLimits) -> NoRet
         system.die_with_parent(expected_parent)
         system.adopt_orphans()
         system.renounce_privileges()
-        runtime = Runtime(socket.socket(fileno=control), watched=limits.liveness is not None)
+        set_role("worker")
+        runtime = WorkerRuntime(socket.socket(fileno=control), watched=limits.liveness is not None)
         while runtime.start is None:
             runtime.wait(with_data=False)
         _leave_host(limits)
