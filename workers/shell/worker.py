@@ -165,13 +165,13 @@ def _run_invocation(runtime: Runtime, invoke: wire.Invoke, request: wire.Request
     _respond(runtime, response.to_wire(invoke.pid))
     if not reusable or ending.report is None:
         _finish(runtime, ending)
-    _end_invocation(runtime, invoke, ending.report)
+    _end_invocation(runtime, invoke, ending.report, response.relay_target)
 
 
-def _end_invocation(runtime: Runtime, invoke: wire.Invoke, reason: WireReason) -> None:
+def _end_invocation(runtime: Runtime, invoke: wire.Invoke, reason: WireReason, target: str | None = None) -> None:
     """The process is no more, and the worker is free for the next invocation."""
     runtime.end_invocation()
-    runtime.post(Frames(control=frame(wire.InvocationEnded(invoke.pid, reason))), None)
+    runtime.post(Frames(control=frame(wire.InvocationEnded(invoke.pid, reason, target))), None)
 
 
 def _respond(runtime: Runtime, response: wire.Response) -> None:
