@@ -40,8 +40,10 @@ class Connections:
 
     def promise(self, invocation: Process, target: str | None) -> None:
         """An invocation has answered, with this target. If its gateway is dead, nobody will join one that it spawned (S44)."""
+        if target is None or invocation.kind is not Kind.INVOCATION:
+            return
         try:
-            process = self._resolve_target(target or "")
+            process = self._resolve_target(target)
         except ProcessError:
             return
         if process.kind is Kind.ACTOR and process.parent == invocation.pid and not process.joined:

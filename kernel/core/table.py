@@ -131,6 +131,8 @@ class ProcessTable:
         try:
             if type(record) is m.ExitReport:
                 worker.report = check_report(record.reason)
+                if invocation := self._processes.get(worker.pid or ""):
+                    self._connections.promise(invocation, record.target)
             elif type(record) is m.Alive:
                 self._limits.answered(worker, record)
             else:

@@ -195,9 +195,11 @@ class UnwatchGroup(NamedTuple):
 
 
 class ExitReport(NamedTuple):
-    """The last frame of a worker: how its handler ended (S12). Counts only together with the wait status."""
+    """The last frame of a worker: how its handler ended (S12). Counts only together with the wait status. `target` is that of
+    an invocation that answered, as in InvocationEnded."""
 
     reason: WireReason
+    target: str | None = None
 
 
 class InvocationEnded(NamedTuple):

@@ -95,7 +95,8 @@ def test_two_relay_headers_are_malformed() -> None:
 @given(st.text() | st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(
-        st.sampled_from(["target_pid", "message_topic", "heartbeat_interval", "metadata"]) | st.text(), inner),
+        st.sampled_from(["target_pid", "message_topic", "heartbeat_interval", "metadata", "on_exit", "hold", "for", "bytes"])
+        | st.text(), inner | st.just("hold")),
 ).map(json.dumps))  # fmt: skip
 def test_any_relay_header_is_a_value_or_malformed(text: str) -> None:
     try:

@@ -194,6 +194,22 @@ def test_a_target_that_nobody_joined_ends_with_the_gateway(node: Node, named: bo
     assert node.killed() == []
 
 
+def test_nor_does_that_of_an_invocation_whose_process_ends_with_it(node: Node) -> None:
+    # It left a thread behind, for example: then its exit report says what it answered.
+    for gateway in ("lives", "is dead"):
+        invocation = node.invoke()
+        target = node.spawn(invocation)
+        if gateway == "is dead":
+            node.done(node.table.gateway_lost())
+        node.says(invocation, m.ExitReport(make_reason("normal"), target))
+        assert node.killed() == ([] if gateway == "lives" else [node.worker[target]])
+        node.dies(invocation, WaitStatus(0))
+        if gateway == "lives":
+            node.done(node.table.gateway_lost())
+            assert node.killed() == [node.worker[target]]
+            node.dies(target)
+
+
 @pytest.mark.parametrize("order", ["answer first", "join first"])
 def test_one_that_was_joined_lives_on(node: Node, order: str) -> None:  # S41
     invocation = node.invoke()
@@ -242,6 +258,8 @@ def test_what_is_no_target_of_its_own_is_left_alone(node: Node) -> None:
     root = node.spawn(node.invoke())
     invocation = node.invoke()
     node.done(node.table.gateway_lost())
+    node.says(root, m.ExitReport(make_reason("normal"), node.spawn(root)))
+    assert node.killed() == []
     for target in (root, STRANGER, "nobody", invocation, "", None):
         answers(node, invocation, target)
         assert node.killed() == [], target
