@@ -28,10 +28,13 @@ def echo() -> None:
 
 
 def shared() -> None:
-    """Any number of clients."""
-    for message in process.inbox():
-        if message.topic == "ws.message":
-            send_back(message.payload)
+    """Any number of clients. A service is asked to end when the runtime stops."""
+    while True:
+        match process.receive():
+            case process.Message("ws.message", payload):
+                send_back(payload)
+            case process.Cancel():
+                return
 
 
 def send_back(payload: dict[str, Any]) -> None:

@@ -136,7 +136,8 @@ def test_who_has_ended_waits_no_more() -> None:
     node = Room(service("room", register="room"))
     timer = node.crashes("t:room")
     assert timer is not None
-    node.awaits()
+    node.gateway(m.AwaitService(node.connection, "elsewhere"))
+    node.awaits()  # one name at a time
     node.gateway(m.ConnectionEnded(node.connection, make_reason("normal"), ()))
     assert node.awaits() == []
     node.fires(timer)
