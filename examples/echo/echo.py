@@ -1,6 +1,5 @@
 """Sends every message back to the client that it came from."""
 
-import contextlib
 from typing import Any
 
 from wsrelay.workers import http, process
@@ -15,10 +14,8 @@ def connect() -> None:
 
 
 def connect_shared() -> None:
-    """Give this connection to the one process that serves all; start that if it is not there."""
-    with contextlib.suppress(process.AlreadyExists):
-        process.spawn("app:shared", HOST, name=SHARED)
-    http.response().relay_to(SHARED)
+    """Give this connection to the one process that serves all. If that ends it is restarted, and the connection waits for it."""
+    http.response().relay_to(SHARED, on_exit="hold")
 
 
 def echo() -> None:
@@ -31,10 +28,13 @@ def echo() -> None:
 
 
 def shared() -> None:
-    """Any number of clients."""
-    for message in process.inbox():
-        if message.topic == "ws.message":
-            send_back(message.payload)
+    """Any number of clients. A service is asked to end when the runtime stops."""
+    while True:
+        match process.receive():
+            case process.Message("ws.message", payload):
+                send_back(payload)
+            case process.Cancel():
+                return
 
 
 def send_back(payload: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgpack
 
 from ...kernel.wire.errors import Invalid
+from ...kernel.wire.hold import Hold, parse_hold
 from ...kernel.wire.messages import MAX_TOPIC, topic_is_reserved
 from ...kernel.wire.pid import Pid, check_name, looks_like_pid
 from ...kernel.wire.quantities import parse_duration
@@ -21,7 +22,7 @@ from ...kernel.wire.quantities import parse_duration
 HEADER_NAME: Final = "x-ws-relay"
 DEFAULT_TOPIC: Final = "ws.message"
 NO_METADATA: Final[bytes] = msgpack.packb({})
-_FIELDS: Final = frozenset({"target_pid", "message_topic", "heartbeat_interval", "metadata"})
+_FIELDS: Final = frozenset({"target_pid", "message_topic", "heartbeat_interval", "metadata", "on_exit", "hold"})
 
 
 class MalformedHeader(ValueError):
@@ -35,12 +36,14 @@ class MalformedHeader(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RelayHeader:
-    """What a handler asks for. `heartbeat` is in seconds, 0 for none (S55); `metadata` is packed."""
+    """What a handler asks for. `heartbeat` is in seconds, 0 for none (S55); `metadata` is packed; without `hold` the
+    connection is closed when its target ends (S56)."""
 
     target: str
     topic: str = DEFAULT_TOPIC
     heartbeat: float = 0.0
     metadata: bytes = NO_METADATA
+    hold: Hold | None = None
 
 
 def find_relay_header(headers: Iterable[tuple[str, str]]) -> str | None:
@@ -69,6 +72,7 @@ def parse_relay_header(text: str) -> RelayHeader:
             topic=check_topic(fields.get("message_topic", DEFAULT_TOPIC)),
             heartbeat=_heartbeat(fields.get("heartbeat_interval")),
             metadata=_metadata(fields.get("metadata")),
+            hold=_hold(target, fields.get("on_exit"), fields.get("hold")),
         )
     except MalformedHeader as malformed:
         malformed.target = target
@@ -114,6 +118,13 @@ def _heartbeat(value: object) -> float:
         return parse_duration(value)
     except ValueError as problem:
         raise MalformedHeader(f"heartbeat_interval: {problem}") from None
+
+
+def _hold(target: str, on_exit: object, hold: object) -> Hold | None:
+    try:
+        return parse_hold(target, on_exit, hold)
+    except ValueError as problem:
+        raise MalformedHeader(str(problem)) from None
 
 
 def _metadata(value: object) -> bytes:

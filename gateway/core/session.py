@@ -1,13 +1,19 @@
-"""The relay session of one connection: from its admission to its end (S45 to S55).
+"""The relay session of one connection: from its admission to its end (S45 to S56).
 
 Owns what a target may see (join, messages, heartbeats, leave, in that order) and which close code and exit reason the end
 has. Knows nothing of sockets, frames or clocks: `handle(event)` is the only way to change it, and returns the effects.
 
     OPEN ──close wanted by us──▶ CLOSING ──client's Close, cut line or timeout──▶ ENDED
-      └──────────client's Close, cut line──────────────────────────────────────────▶┘
+     │ └─────────client's Close, cut line──────────────────────────────────────────▶┘
+     │ ▲
+     ▼ │ the service has its name again
+    HELD ──as from OPEN, or the hold is over──▶ CLOSING, ENDED
 
-A transfer holds the stream at a message: while `holding`, the owner decodes nothing more of the client's, so what is held
+A transfer cuts the stream at a message: while it is `cut`, the owner decodes nothing more of the client's, so what waits
 are undecoded bytes, and reading pauses. The old target's death waits for the outcome (S48).
+
+While HELD there is no target (S56): what the client sends is decoded and kept in the `backlog`. When there is a target again
+its join and the backlog go first: the owner decodes nothing until it has taken all of it, as fast as the target reads.
 """
 
 from __future__ import annotations
@@ -15,12 +21,15 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ...kernel.wire.hold import Hold
 from ...kernel.wire.messages import ClientMessage, ControlError, Heartbeat, Join, Leave
+from ...kernel.wire.pid import looks_like_pid
 from ...kernel.wire.reason import CANCELLED, NORMAL, WireReason, make_reason
 from . import session_events as e
+from .holding import Backlog, HeldBytes
 from .session_events import Effect, Event, Target
 
 MAX_TRANSFERS_WAITING: Final = 64
@@ -31,6 +40,7 @@ class Phase(enum.Enum):
     """Where the connection stands."""
 
     OPEN = enum.auto()
+    HELD = enum.auto()
     CLOSING = enum.auto()
     ENDED = enum.auto()
 
@@ -47,26 +57,49 @@ class Stream:
 class Session:
     """One admitted connection."""
 
-    def __init__(self, serial: int, pid: str, target: Target, stream: Stream) -> None:
-        """`serial` is the connection's, as in its PID."""
+    def __init__(
+        self,
+        serial: int,
+        pid: str,
+        target: Target,
+        stream: Stream,
+        hold: Hold | None = None,
+        held_bytes: HeldBytes | None = None,
+    ) -> None:
+        """`serial` is the connection's, as in its PID; `held_bytes` is shared with all that may be held."""
         self.serial = serial
         self.pid = pid
         self.target = target
         self.stream = stream
         self.phase = Phase.OPEN
+        self.backlog: Backlog | None = None
+        """What goes to the target before anything else is decoded: `take_backlog`. None if there is nothing."""
         self.message_count = 0
         self._opened_at = 0.0
         self._workers: dict[int, None] = {target.worker: None}
         self._transfer: e.ControlRequested | None = None
         self._waiting: deque[e.ControlRequested] = deque()
         self._death: e.TargetEnded | None = None
+        self._joined = False
+        self._hold = hold
+        self._held_bytes = held_bytes or HeldBytes()
         self._leave = ("connection_lost", None)  # type: tuple[str, int | None]
         self._exit: WireReason | None = None
 
     @property
-    def holding(self) -> bool:
-        """Whether the client's stream is cut: no message of the client may be decoded now (S47)."""
+    def is_open(self) -> bool:
+        """Whether messages go to the client."""
+        return self.phase is Phase.OPEN or self.phase is Phase.HELD
+
+    @property
+    def cut(self) -> bool:
+        """Whether the client's stream is cut: no message of the client may be handed over now (S47)."""
         return self._transfer is not None
+
+    @property
+    def bound_to(self) -> int | None:
+        """The worker that the client's messages go to; None while the connection is held, and when it has ended."""
+        return self.target.worker if self.phase is Phase.OPEN or self.phase is Phase.CLOSING else None
 
     @property
     def target_lives(self) -> bool:
@@ -80,16 +113,26 @@ class Session:
         return _HANDLERS[type(event)](self, event)
 
     def accept_message(self) -> int | None:
-        """Count a client's message and return the worker that it is for; None if it is dropped (S46).
+        """Count a client's message and return the worker that it is for; None if the connection is not open (S46).
 
-        The same as handling `MessageReceived`, without the objects: messages are what happens most.
+        The same as handling `MessageReceived` then, without the objects: messages are what happens most.
         """
         if self.phase is not Phase.OPEN:
             return None
         if self._transfer is not None:
-            raise RuntimeError("a message was decoded while the stream is held")
+            raise RuntimeError("a message was decoded while the stream is cut")
         self.message_count += 1
         return self.target.worker
+
+    def take_backlog(self) -> tuple[int, Join | ClientMessage]:
+        """Return what goes to the target next, and its worker. Only while there is a backlog, and the stream is not cut."""
+        if self.phase is not Phase.OPEN or self.backlog is None or self._transfer is not None:
+            raise RuntimeError("there is no backlog that a target could have now")
+        record = self.backlog.take()
+        self._joined = True
+        if self.backlog.is_empty:
+            self.backlog = None
+        return self.target.worker, record
 
     # --- the stream ---------------------------------------------------------------------------------------------------
 
@@ -98,15 +141,18 @@ class Session:
         return self._join()
 
     def _join(self) -> list[Effect]:
+        self._joined = True
         join = Join(self.serial, self.pid, self.stream.topic, self.stream.metadata, False)
         return [e.SendToWorker(self.target.worker, join), e.SetHeartbeat(self.stream.heartbeat)]
 
     def _message_received(self, event: e.MessageReceived) -> list[Effect]:
+        if self.phase is Phase.HELD:
+            return self._keep(event.data)
         worker = self.accept_message()
         return [] if worker is None else [e.SendToWorker(worker, ClientMessage(self.serial, event.data))]
 
     def _heartbeat_due(self, event: e.HeartbeatDue) -> list[Effect]:
-        if self.phase is not Phase.OPEN or event.waiting or self._death is not None:
+        if self.phase is not Phase.OPEN or event.waiting or self._death is not None or not self._joined:
             return []
         beat = Heartbeat(self.serial, event.now - self._opened_at, self.message_count)
         return [e.SendToWorker(self.target.worker, beat)]
@@ -114,7 +160,7 @@ class Session:
     # --- transfers ----------------------------------------------------------------------------------------------------
 
     def _control_requested(self, event: e.ControlRequested) -> list[Effect]:
-        if self.phase is not Phase.OPEN:
+        if not self.is_open:
             return [self._refuse(event, "the connection is closing")]
         if self._transfer is None:
             return self._begin_transfer(event)
@@ -124,7 +170,7 @@ class Session:
         return []
 
     def _begin_transfer(self, event: e.ControlRequested) -> list[Effect]:
-        if event.sender != self.target:
+        if event.sender != self.target or self.phase is Phase.HELD:
             return [self._refuse(event, "only the current target may transfer a connection")]
         self._transfer = event
         return [e.RequestRetarget(event.target)]
@@ -137,9 +183,12 @@ class Session:
         if transfer is None:  # the connection began to close meanwhile
             return []
         effects: list[Effect] = []
-        if self._death is None:
+        if self._death is None and self._joined:
             effects.append(e.SendToWorker(self.target.worker, Leave(self.serial, "transferred", None)))
         self._death = None
+        self._forget_join()
+        if self._hold is not None:
+            self._hold = None if looks_like_pid(transfer.target) else replace(self._hold, name=transfer.target)
         self.target = event.target
         self._workers[event.target.worker] = None
         old = self.stream
@@ -161,8 +210,62 @@ class Session:
         while self._waiting and self._transfer is None:
             effects += self._begin_transfer(self._waiting.popleft())
         if self._transfer is None and self._death is not None:
-            effects += self._close_for(self._death)
+            effects += self._follow_death(self._death)
         return effects
+
+    # --- holding (S56) ------------------------------------------------------------------------------------------------
+
+    def _follow_death(self, death: e.TargetEnded) -> list[Effect]:
+        if not death.restarting or self._hold is None:
+            return self._close_for(death)
+        self.phase = Phase.HELD
+        self._forget_join()
+        return [e.SetHeartbeat(0.0), e.AwaitService(self._hold.name), e.SetHold(self._hold.seconds)]
+
+    def _keep(self, data: str | bytes) -> list[Effect]:
+        if self.backlog is None:
+            self.backlog = self._new_backlog()
+        self.message_count += 1
+        if self.backlog.keep(ClientMessage(self.serial, data)):
+            return []
+        return self._close("closed", 1013, "too many messages for a service that restarts")
+
+    def _new_backlog(self) -> Backlog:
+        return Backlog(self._hold.bytes if self._hold is not None else 0, self._held_bytes)
+
+    def _service_returned(self, event: e.ServiceReturned) -> list[Effect]:
+        if self.phase is not Phase.HELD:
+            return []
+        self.phase = Phase.OPEN
+        self._death = None
+        del self._workers[self.target.worker]
+        self._workers[event.target.worker] = None
+        self.target = event.target
+        self._joined = False
+        if self.backlog is None:
+            self.backlog = self._new_backlog()
+        self.backlog.join = Join(self.serial, self.pid, self.stream.topic, self.stream.metadata, True)
+        return [e.SetHold(0.0), e.SetHeartbeat(self.stream.heartbeat)]
+
+    def _service_gone(self, _: e.ServiceGone) -> list[Effect]:
+        if self.phase is not Phase.HELD or self._death is None:
+            return []
+        return self._close_for(replace(self._death, restarting=False))
+
+    def _hold_expired(self, _: e.HoldExpired) -> list[Effect]:
+        return self._close_for(self._death) if self.phase is Phase.HELD and self._death is not None else []
+
+    def _forget_join(self) -> None:
+        """The target that was to be joined has not been, and will not be."""
+        if self.backlog is not None:
+            self.backlog.join = None
+            if self.backlog.is_empty:
+                self.backlog = None
+
+    def _drop_backlog(self) -> None:
+        if self.backlog is not None:
+            self.backlog.clear()
+            self.backlog = None
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -171,7 +274,7 @@ class Session:
             return []
         self._death = event
         if self.phase is Phase.OPEN and self._transfer is None:
-            return self._close_for(event)
+            return self._follow_death(event)
         return []
 
     def _close_for(self, death: e.TargetEnded) -> list[Effect]:
@@ -180,9 +283,10 @@ class Session:
 
     def _close(self, leave: str, code: int, text: str, exit_reason: WireReason | None = None) -> list[Effect]:
         """Begin the close handshake. The first cause stands (S12)."""
-        if self.phase is not Phase.OPEN:
+        if not self.is_open:
             return []
         self.phase = Phase.CLOSING
+        self._drop_backlog()
         self._transfer = None
         self._waiting.clear()
         self._leave = (leave, code)
@@ -204,11 +308,12 @@ class Session:
     def _end(self, *, completed: bool) -> list[Effect]:
         was_closing = self.phase is Phase.CLOSING
         self.phase = Phase.ENDED
+        self._drop_backlog()
         self._transfer = None
         self._waiting.clear()
         effects: list[Effect] = []
         reason, code = self._leave
-        if self._death is None:
+        if self._death is None and self._joined:
             effects.append(e.SendToWorker(self.target.worker, Leave(self.serial, reason, code)))
         exit_reason = self._exit or _exit_reason(code if completed or was_closing else 1006, completed)
         return [*effects, e.ReportEnd(exit_reason, tuple(self._workers)), e.Disconnect(abort=not completed)]
@@ -251,6 +356,14 @@ class Session:
             raise AssertionError("a transfer is pending on a connection that closes")
         if self.phase is Phase.OPEN and self._death is not None and self._transfer is None:
             raise AssertionError("open without a living target")
+        if self.phase is Phase.HELD and (self._death is None or self._transfer is not None or self._hold is None):
+            raise AssertionError("held for no target, or while a transfer is pending")
+        if self.backlog is not None:
+            self.backlog.check_invariants()
+            if self.backlog.is_empty or not self.is_open:
+                raise AssertionError("a backlog of nothing, or for nobody")
+            if self.backlog.join is not None and (self._joined or self.phase is not Phase.OPEN):
+                raise AssertionError("a join waits for a target that has joined, or that is not there")
         if self.target.worker not in self._workers:
             raise AssertionError("the target's worker has no mark")
 
@@ -277,6 +390,9 @@ _HANDLERS: Final[dict[type, Callable[[Session, Any], list[Effect]]]] = {
     e.RetargetGranted: Session._retarget_granted,
     e.RetargetRefused: Session._retarget_refused,
     e.TargetEnded: Session._target_ended,
+    e.ServiceReturned: Session._service_returned,
+    e.ServiceGone: Session._service_gone,
+    e.HoldExpired: Session._hold_expired,
     e.CloseRequested: Session._close_requested,
     e.CancelRequested: Session._cancel_requested,
     e.EndRequested: Session._end_requested,

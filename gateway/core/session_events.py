@@ -31,7 +31,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """A complete message of the client. Not while the session is `holding`."""
+    """A complete message of the client. Not while its stream is `cut`, nor while there is a backlog (S47, S56)."""
 
     data: str | bytes
 
@@ -120,6 +120,23 @@ class TargetEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceReturned:
+    """The service that the connection is held for has its name again (S56)."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceGone:
+    """The service that the connection is held for will not come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldExpired:
+    """The connection has been held for as long as it may be (S56)."""
+
+
+@dataclass(frozen=True, slots=True)
 class CloseRequested:
     """`ws.close` (S50)."""
 
@@ -147,7 +164,7 @@ class ShutdownStarted:
 Event: TypeAlias = (
     Opened | MessageReceived | CloseReceived | ProtocolFailed | ConnectionLost | CloseTimedOut | PingTimedOut
     | ClientTooSlow | TargetTooSlow | HeartbeatDue | ControlRequested | RetargetGranted | RetargetRefused | TargetEnded
-    | CloseRequested | CancelRequested | EndRequested | ShutdownStarted
+    | ServiceReturned | ServiceGone | HoldExpired | CloseRequested | CancelRequested | EndRequested | ShutdownStarted
 )  # fmt: skip
 
 
@@ -167,6 +184,20 @@ class RequestRetarget:
     """Ask the supervisor for the new target; the answer comes as RetargetGranted or RetargetRefused."""
 
     target: str
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitService:
+    """Have the supervisor say when the service of the dead target has `name` again: ServiceReturned or ServiceGone (S56)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetHold:
+    """Start the hold's timer, HoldExpired; 0 stops it. In seconds."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,5 +236,6 @@ class ReportEnd:
 
 
 Effect: TypeAlias = (
-    SendToWorker | RequestRetarget | SetHeartbeat | SendClose | AwaitClose | Disconnect | ReportEnd
+    SendToWorker | RequestRetarget | AwaitService | SetHold | SetHeartbeat | SendClose | AwaitClose | Disconnect
+    | ReportEnd
 )  # fmt: skip

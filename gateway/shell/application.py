@@ -22,7 +22,6 @@ from .invocations import Completed
 from .relay import Relay
 from .service import Service
 from .static_files import FileAnswer, find_file, read_pieces
-from .upgrade import abandon_named
 
 logger = logging.getLogger("wsrelay.gateway")
 
@@ -118,7 +117,7 @@ class Application:
         header = find_relay_header(response.headers)
         if not relayed or header is None:
             return clean_answer(response.status, response.headers, response.body)
-        abandon_named(self._relay, header, outcome.pid)
+        self._relay.abandon_named(header, outcome.pid)
         parse_relay_header(header)
         return upgrade_required()
 

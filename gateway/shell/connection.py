@@ -47,6 +47,9 @@ class Surroundings(Protocol):
     def retarget(self, connection: RelayConnection, target: str) -> None:
         """Ask for a new target; the connection gets RetargetGranted or RetargetRefused."""
 
+    def await_service(self, connection: RelayConnection, name: str) -> None:
+        """Ask for the service of the dead target; the connection gets ServiceReturned or ServiceGone."""
+
     def end(self, connection: RelayConnection, effect: e.ReportEnd) -> None:
         """The connection is dead."""
 
@@ -88,6 +91,8 @@ class RelayConnection(asyncio.Protocol):
         self._ping_timer: asyncio.TimerHandle | None = None
         self._pong_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
+        self._hold_timer: asyncio.TimerHandle | None = None
+        self._held_for = ""
         self._close_timer: asyncio.TimerHandle | None = None
 
     def open(self, response: bytes, early: bytes) -> None:
@@ -120,12 +125,12 @@ class RelayConnection(asyncio.Protocol):
 
     def send_message(self, data: str | bytes) -> None:
         """Send a message, encoded for this client."""
-        if self.session.phase is Phase.OPEN:
+        if self.session.is_open:
             self._write(self._writer.encode(data))
 
     def send_frame(self, frame: bytes) -> None:
         """Send an encoded message. Nothing goes out once the connection closes."""
-        if self.session.phase is Phase.OPEN:
+        if self.session.is_open:
             self._write(frame)
 
     def _write(self, data: bytes) -> None:
@@ -191,15 +196,21 @@ class RelayConnection(asyncio.Protocol):
                 self._yielded = True
                 self._loop.call_soon(self._decode_on)
                 break
+            if session.backlog is not None and session.phase is Phase.OPEN:
+                share -= 1
+                self._hand_over()
+                continue
             event = self._reader.next_event()
             if event is None:
                 break
             share -= 1
             if type(event) is Message:
-                if session.accept_message() is not None and self._link is not None:
+                if session.accept_message() is None:
+                    self.handle(e.MessageReceived(event.data))
+                elif self._link is not None:
                     self._link.send(ClientMessage(session.serial, event.data))
             elif type(event) is PingReceived:
-                if session.phase is Phase.OPEN:
+                if session.is_open:
                     self._write(encode_pong(event.payload))
             elif type(event) is PongReceived:
                 self._pong_received()
@@ -209,6 +220,12 @@ class RelayConnection(asyncio.Protocol):
                 self.handle(e.ProtocolFailed(event.code, event.reason))
         self._update_reading()
 
+    def _hand_over(self) -> None:
+        """Send the target the next of what the client had sent before there was a target (S56)."""
+        worker, record = self.session.take_backlog()
+        if self._link is not None and self._link.number == worker:
+            self._link.send(record)
+
     def _decode_on(self) -> None:
         """Everybody else has had a turn."""
         self._yielded = False
@@ -216,7 +233,7 @@ class RelayConnection(asyncio.Protocol):
             self._decode()
 
     def _blocked(self) -> bool:
-        return self._yielded or (self.session.phase is Phase.OPEN and (self._congested or self.session.holding))
+        return self._yielded or (self.session.phase is Phase.OPEN and (self._congested or self.session.cut))
 
     def _update_reading(self) -> None:
         blocked = self._blocked()
@@ -245,7 +262,7 @@ class RelayConnection(asyncio.Protocol):
 
     def _bind(self) -> None:
         """Follow the session to its target's worker."""
-        number = self.session.target.worker if self.session.phase is not Phase.ENDED else None
+        number = self.session.bound_to
         link = self._link
         if link is not None and link.number != number:
             link.members.pop(self.session.serial, None)
@@ -267,6 +284,7 @@ class RelayConnection(asyncio.Protocol):
         self._gone = True
         for timer in (self._heartbeat_timer, self._ping_timer, self._pong_timer, self._stall_timer, self._close_timer):
             _cancel(timer)
+        _cancel(self._hold_timer)
         self.handle(e.ConnectionLost())
         self._around.stalls.forget(self)
         self._on_gone()
@@ -275,7 +293,7 @@ class RelayConnection(asyncio.Protocol):
 
     def _send_ping(self) -> None:
         self._ping_timer = None
-        if self.session.phase is not Phase.OPEN:
+        if not self.session.is_open:
             return
         self._write(encode_ping(b""))
         if self._service.ping.timeout:
@@ -288,7 +306,7 @@ class RelayConnection(asyncio.Protocol):
         self._pong_timer = self._loop.call_later(self._service.ping.timeout, self._pong_overdue)
 
     def _pong_received(self) -> None:
-        if self._pong_timer is not None and self.session.phase is Phase.OPEN:
+        if self._pong_timer is not None and self.session.is_open:
             self._pong_timer = _cancel(self._pong_timer)
             self._ping_timer = self._loop.call_later(self._service.ping.interval, self._send_ping)
 
@@ -320,6 +338,20 @@ class RelayConnection(asyncio.Protocol):
     def _request_retarget(self, effect: e.RequestRetarget) -> None:
         self._around.retarget(self, effect.target)
 
+    def _await_service(self, effect: e.AwaitService) -> None:
+        self._held_for = effect.name
+        self._around.await_service(self, effect.name)
+
+    def await_service_again(self) -> None:
+        """The process that had the name could not be reached, and is dead."""
+        if self.session.phase is Phase.HELD:
+            self._around.await_service(self, self._held_for)
+
+    def _set_hold(self, effect: e.SetHold) -> None:
+        _cancel(self._hold_timer)
+        due = self._loop.call_later(effect.seconds, self.handle, e.HoldExpired()) if effect.seconds else None
+        self._hold_timer = due
+
     def _set_heartbeat(self, effect: e.SetHeartbeat) -> None:
         self._heartbeat = effect.interval
         _cancel(self._heartbeat_timer)
@@ -332,6 +364,7 @@ class RelayConnection(asyncio.Protocol):
         self._ping_timer = _cancel(self._ping_timer)
         self._pong_timer = _cancel(self._pong_timer)
         self._stall_timer = _cancel(self._stall_timer)
+        self._hold_timer = _cancel(self._hold_timer)
         self.hasten_close(self._service.timeouts.close)
         self._flush()
         if self._reader.finished and not self._gone:
@@ -364,7 +397,7 @@ class RelayConnection(asyncio.Protocol):
         self._close_timer = self._loop.call_later(self._service.timeouts.close, self._transport.abort)
 
     def _report_end(self, effect: e.ReportEnd) -> None:
-        for timer in (self._heartbeat_timer, self._ping_timer, self._pong_timer, self._stall_timer):
+        for timer in (self._heartbeat_timer, self._ping_timer, self._pong_timer, self._stall_timer, self._hold_timer):
             _cancel(timer)
         self._bind()
         self._around.end(self, effect)
@@ -380,6 +413,8 @@ def _cancel(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
 _PERFORM: Final[dict[type, Callable[..., None]]] = {
     e.SendToWorker: RelayConnection._send_to_worker,
     e.RequestRetarget: RelayConnection._request_retarget,
+    e.AwaitService: RelayConnection._await_service,
+    e.SetHold: RelayConnection._set_hold,
     e.SetHeartbeat: RelayConnection._set_heartbeat,
     e.SendClose: RelayConnection._send_close,
     e.AwaitClose: RelayConnection._await_close,

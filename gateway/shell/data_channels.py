@@ -130,7 +130,7 @@ class WorkerLink:
             else:
                 self._workers.loop.add_writer(self._channel.fileno(), self._flush)
             self._writing = not done
-        if self.congested and self._channel.pending <= self._workers.limit // 2:
+        if self.congested and self._fence is None and self._channel.pending <= self._workers.limit // 2:
             self._relieve()
 
     def _readable(self) -> None:
@@ -150,9 +150,11 @@ class WorkerLink:
             self._await_death()
 
     def _await_death(self) -> None:
-        """The worker's end is closed. Its death will be told; if not, it is fenced, for its streams have a hole (S43)."""
+        """The worker's end is closed. Its death will be told; if not, it is fenced, for its streams have a hole (S43).
+        Until then nothing more is read for it: what it is not handed may be another's (S56)."""
         if self._fence is None:
             self._fence = self._workers.loop.call_later(_EOF_GRACE, self._report_lost)
+            self._congest()
 
     def _report_lost(self) -> None:
         if self._channel.fileno() >= 0:
@@ -174,13 +176,14 @@ class WorkerLink:
             self._readable()
 
     def report(self, detail: str) -> None:
-        """The worker broke the protocol (S11): tell the supervisor and end the channel."""
+        """The worker broke the protocol (S11): tell the supervisor, end the channel, and read nothing more for it."""
         if self._channel.fileno() >= 0:
             self._workers.kernel.send(ReportViolation(self.number, detail))
             self.close()
+            self._congest()
 
     def close(self) -> None:
-        """Close the channel and release the clients that it held up."""
+        """Close the channel."""
         if self._channel.fileno() < 0:
             return
         self._stop_reading()
@@ -190,6 +193,9 @@ class WorkerLink:
             self._workers.loop.remove_writer(self._channel.fileno())
             self._writing = False
         self._channel.close()
+
+    def release(self) -> None:
+        """Let the clients that it held up go on: its death has been told."""
         if self.congested:
             self._relieve()
 
@@ -219,3 +225,4 @@ class Workers:
         link = self._links.pop(number, None)
         if link is not None:
             link.close()
+            link.release()

@@ -28,6 +28,8 @@ from ...kernel.wire.messages import (
     Ping,
     Pong,
     ReportLost,
+    ServiceGone,
+    ServiceReturned,
     Shutdown,
     ShutdownComplete,
     WorkerEnded,
@@ -71,6 +73,8 @@ class Gateway:
             self._relay.handle_invocation_finished(record)
         elif isinstance(record, OpenWorker):
             self._open_worker(record)
+        elif isinstance(record, (ServiceReturned, ServiceGone)):
+            self._relay.handle_service(record)
         elif isinstance(record, EndConnection):
             self._relay.handle_end_connection(record)
         elif isinstance(record, Listener):

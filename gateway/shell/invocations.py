@@ -125,14 +125,16 @@ class Invocations:
             return overloaded("Too many requests are waiting")
         return Invocation(self, service, function, build)
 
-    def handle_response(self, link: WorkerLink, response: Response) -> None:
-        """A worker answers. Only for the process that it is."""
+    def handle_response(self, link: WorkerLink, response: Response) -> bool:
+        """A worker answers. Only for the process that it is. Returns False if nobody waits for the answer any more."""
         if response.pid != link.pid:
             link.report("it answered for a process that it is not")
-            return
+            return True
         invocation = self.running.get(response.pid)
-        if invocation is not None:
-            invocation.respond(response)
+        if invocation is None:
+            return False
+        invocation.respond(response)
+        return True
 
     def handle_end(self, pid: str, reason: WireReason) -> None:
         """A process has ended, and what it had written has been handled."""

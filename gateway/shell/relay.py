@@ -12,7 +12,9 @@ import logging
 from typing import Any
 
 from ...kernel.wire.messages import (
+    Abandon,
     Admitted,
+    AwaitService,
     ClientCancel,
     ClientClose,
     ClientControl,
@@ -24,6 +26,8 @@ from ...kernel.wire.messages import (
     Refused,
     Response,
     Retarget,
+    ServiceGone,
+    ServiceReturned,
     WorkerEnded,
 )
 from ...kernel.wire.pid import Pid
@@ -31,7 +35,8 @@ from ...kernel.wire.quantities import MAX_DURATION
 from ...kernel.wire.reason import KILLED, WireReason, make_reason
 from ..core import session_events as e
 from ..core.frames import close_code_is_valid, encode_message
-from ..core.relay_header import MalformedHeader, check_topic
+from ..core.holding import HeldBytes
+from ..core.relay_header import MalformedHeader, check_topic, find_relay_header, parse_relay_header
 from .connection import RelayConnection
 from .data_channels import WorkerLink, Workers
 from .invocations import Invocations
@@ -53,7 +58,10 @@ class Relay:
         self.stalls = StallWatch(loop)
         self.invocations = Invocations(loop, kernel, workers)
         self.connections: dict[int, RelayConnection] = {}
+        self.held_bytes = HeldBytes()
         self.shutting_down = False
+        self._unreachable: dict[int, list[RelayConnection]] = {}
+        """Workers whose channel was lost on the way, and that will be fenced; those who are held for them."""
         self._serials = itertools.count(1)
         self._node = self._epoch = self._owner = ""
         workers.on_record = self.handle_worker_record
@@ -85,8 +93,15 @@ class Relay:
         elif isinstance(record, ClientTerminate):
             for connection in self._named(record.connections):
                 connection.handle(e.EndRequested(make_reason(KILLED)))
-        elif isinstance(record, Response):
-            self.invocations.handle_response(link, record)
+        elif isinstance(record, Response) and not self.invocations.handle_response(link, record):
+            self._abandon_late(record)
+
+    def _abandon_late(self, response: Response) -> None:
+        """A handler answered when nobody waited any more: the target that it names is joined by nobody (S44)."""
+        try:
+            self.abandon_named(find_relay_header(response.headers), response.pid)
+        except MalformedHeader:
+            return
 
     def _named(self, serials: tuple[int, ...]) -> list[RelayConnection]:
         return [self.connections[serial] for serial in serials if serial in self.connections]
@@ -126,15 +141,16 @@ class Relay:
     # --- from the supervisor ------------------------------------------------------------------------------------------
 
     def handle_worker_ended(self, record: WorkerEnded) -> None:
-        """Drain, close, then act (S14)."""
+        """Drain, act, then close (S14): what its clients have sent and it has not been handed is not decoded for it (S56)."""
+        for connection in self._unreachable.pop(record.worker, ()):
+            connection.await_service_again()
         link = self.workers.get(record.worker)
         if link is None:
             return
         link.drain()
-        members = list(link.members)
-        self.workers.remove(record.worker)
         self.invocations.handle_end(record.pid, record.reason)
-        self._target_ended(members, record.pid, record.reason, restarting=record.restarting)
+        self._target_ended(list(link.members), record.pid, record.reason, restarting=record.restarting)
+        self.workers.remove(record.worker)
 
     def handle_invocation_finished(self, record: InvocationFinished) -> None:
         """Drain, then act: the worker lives on."""
@@ -152,12 +168,37 @@ class Relay:
         for connection in self._named(tuple(serials)):
             connection.handle(event)
 
+    def handle_service(self, record: ServiceReturned | ServiceGone) -> None:
+        """What a held connection waits for (S56)."""
+        connection = self.connections.get(Pid(record.connection).parts.serial)
+        if connection is None:
+            return
+        if isinstance(record, ServiceGone):
+            connection.handle(e.ServiceGone())
+        elif self.workers.get(record.worker) is None:
+            self._unreachable.setdefault(record.worker, []).append(connection)
+        else:
+            connection.handle(e.ServiceReturned(e.Target(record.pid, record.worker)))
+
     def handle_end_connection(self, record: EndConnection) -> None:
         """Terminated, or killed by a link (S51)."""
         serial = Pid(record.connection).parts.serial
         connection = self.connections.get(serial)
         if connection is not None:
             connection.handle(e.EndRequested(record.reason))
+
+    # --- for handshakes ---------------------------------------------------------------------------------------------
+
+    def abandon_named(self, header: str | None, invocation: str) -> None:
+        """Abandon the target that a relay header names, if it names one (S44)."""
+        if header is None:
+            return
+        try:
+            target: str | None = parse_relay_header(header).target
+        except MalformedHeader as problem:
+            target = problem.target
+        if target is not None:
+            self.kernel.send(Abandon(target, invocation, None))
 
     # --- for connections ----------------------------------------------------------------------------------------------
 
@@ -177,6 +218,10 @@ class Relay:
                 connection.handle(e.RetargetGranted(e.Target(answer.pid, answer.worker)))
 
         self.kernel.request(lambda number: Retarget(number, connection.session.pid, target), answered)
+
+    def await_service(self, connection: RelayConnection, name: str) -> None:
+        """Ask when the service of a connection's dead target has its name again (S56)."""
+        self.kernel.send(AwaitService(connection.session.pid, name))
 
     def end(self, connection: RelayConnection, effect: e.ReportEnd) -> None:
         """Report a connection's death, with the marks of all its targets that still read (S14)."""

@@ -12,7 +12,7 @@ import logging
 from typing import Final
 
 from ...kernel.wire.configuration import Route
-from ...kernel.wire.messages import Abandon, Admit, Admitted, ConnectionEnded, Refused
+from ...kernel.wire.messages import Abandon, Admit, Admitted, ConnectionEnded, Joined, Refused
 from ...kernel.wire.reason import make_reason
 from ..core.answers import Answer, clean_answer, overloaded, plain_answer
 from ..core.frames import MessageReader, MessageWriter
@@ -112,16 +112,13 @@ class Upgrade(asyncio.Protocol):
             self.reject(plain_answer(500))
         except ValueError as problem:
             logger.error("%s: malformed response: %s", route.function, problem)
-            self._abandon_header(value, outcome.pid)
+            self._relay.abandon_named(value, outcome.pid)
             self.reject(plain_answer(500))
         else:
             if relay is None:
                 self.reject(answer)
             else:
                 self._admit(relay, answer, outcome.pid)
-
-    def _abandon_header(self, value: str | None, invocation: str) -> None:
-        abandon_named(self._relay, value, invocation)
 
     def _abandon(self, target: str, invocation: str, connection: str | None) -> None:
         self._relay.kernel.send(Abandon(target, invocation, connection))
@@ -134,7 +131,14 @@ class Upgrade(asyncio.Protocol):
             self.reject(overloaded("The server is shutting down"))
             return
         pid, serial = self._relay.new_pid(self._service.id)
-        session = functools.partial(Session, serial, pid, stream=Stream(relay.topic, relay.metadata, relay.heartbeat))
+        session = functools.partial(
+            Session,
+            serial,
+            pid,
+            stream=Stream(relay.topic, relay.metadata, relay.heartbeat),
+            hold=relay.hold,
+            held_bytes=self._relay.held_bytes,
+        )
 
         def answered(reply: Admitted | Refused) -> None:
             if isinstance(reply, Refused):
@@ -172,20 +176,9 @@ class Upgrade(asyncio.Protocol):
         )
         self._relay.add(connection)
         connection.open(response, bytes(self._early))
+        self._relay.kernel.send(Joined(session.pid))
         self._early.clear()
         return True
-
-
-def abandon_named(relay: Relay, header: str | None, invocation: str) -> None:
-    """Abandon the target that a relay header names, if it names one (S44)."""
-    if header is None:
-        return
-    try:
-        target: str | None = parse_relay_header(header).target
-    except MalformedHeader as problem:
-        target = problem.target
-    if target is not None:
-        relay.kernel.send(Abandon(target, invocation, None))
 
 
 def make_handshake(

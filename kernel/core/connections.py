@@ -1,4 +1,4 @@
-"""WebSocket connections as processes: admission, transfer, and their end (S44, S47, S51).
+"""WebSocket connections as processes: the promise of a target, admission, transfer, and their end (S44, S47, S51).
 
 The gateway makes their PIDs and decides how they live; here they become processes that others can watch, link and address.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from ..wire import messages as m
 from ..wire.errors import Invalid, NotFound, ProcessError
 from ..wire.pid import Pid
-from ..wire.reason import KILLED, NOCONNECTION, make_reason
+from ..wire.reason import KILLED, NOCONNECTION, WireReason, make_reason
 from .effects import SendToGateway
-from .population import Population
+from .population import Population, require
 from .processes import Kind, Process
 
 
@@ -22,6 +22,12 @@ class Connections:
         self._population = population
         self._epoch = epoch
         self._last_serial = 0
+        self._promised: dict[str, None] = {}
+        """Targets that an invocation spawned and answered with, and that nobody has joined yet (S44)."""
+        population.on_ended.append(self._ended)
+
+    def _ended(self, process: Process, _: WireReason) -> None:
+        self._promised.pop(process.pid, None)
 
     def _resolve_target(self, target: str) -> Process:
         holder = self._population.names.get(target)
@@ -31,6 +37,31 @@ class Connections:
         if process.kind is Kind.CONNECTION:
             raise Invalid("the target is a WebSocket connection: expected a process that handles messages")
         return process
+
+    def promise(self, invocation: Process, target: str | None) -> None:
+        """An invocation has answered, with this target. If its gateway is dead, nobody will join one that it spawned (S44)."""
+        if target is None or invocation.kind is not Kind.INVOCATION:
+            return
+        try:
+            process = self._resolve_target(target)
+        except ProcessError:
+            return
+        if process.kind is Kind.ACTOR and process.parent == invocation.pid and not process.joined:
+            if invocation.request is None:
+                self._terminate(process)
+            else:
+                self._promised[process.pid] = None
+
+    def joined(self, notice: m.Joined) -> None:
+        """A handshake is complete: the target lives on, whatever becomes of the connection (S44)."""
+        connection = self._population.processes.get(notice.connection)
+        target = self._population.processes.get(connection.target) if connection is not None else None
+        if target is not None:
+            self._join(target)
+
+    def _join(self, target: Process) -> None:
+        target.joined = True
+        self._promised.pop(target.pid, None)
 
     def admit(self, request: m.Admit) -> None:
         """Enter a connection. Raises NotFound for a dead target, Invalid for a PID that is not new."""
@@ -45,15 +76,20 @@ class Connections:
         target = self._resolve_target(request.target)
         self._last_serial = parts.serial
         target.admissions += 1
-        self._population.processes[pid] = Process(pid, Kind.CONNECTION, parts.host, parent=request.invocation)
+        connection = Process(pid, Kind.CONNECTION, parts.host, parent=request.invocation)
+        connection.target, connection.target_service = target.pid, target.service
+        self._population.processes[pid] = connection
         self._population.effects.append(SendToGateway(m.Admitted(request.request, target.pid, target.worker)))
 
     def retarget(self, request: m.Retarget) -> None:
         """Resolve the new target of a transfer. Raises NotFound or Invalid like `admit`."""
-        if request.connection not in self._population.processes:
+        connection = self._population.processes.get(request.connection)
+        if connection is None:
             raise NotFound("the connection has ended")
         target = self._resolve_target(request.target)
         target.admissions += 1
+        connection.target, connection.target_service = target.pid, target.service
+        self._join(target)
         self._population.effects.append(SendToGateway(m.Admitted(request.request, target.pid, target.worker)))
 
     def abandon(self, request: m.Abandon) -> None:
@@ -64,9 +100,10 @@ class Connections:
             return
         others = target.admissions - (request.connection is not None)
         if target.kind is Kind.ACTOR and target.parent == request.invocation and others <= 0:
-            self._population.kill(
-                target, make_reason(KILLED, "the handshake that it was spawned for was not completed")
-            )
+            self._terminate(target)
+
+    def _terminate(self, target: Process) -> None:
+        self._population.kill(target, make_reason(KILLED, "the handshake that it was spawned for was not completed"))
 
     def end(self, notice: m.ConnectionEnded) -> None:
         """Commit a connection's death (S51)."""
@@ -84,5 +121,14 @@ class Connections:
         marks = dict.fromkeys(self._population.workers, m.END_OF_CHANNEL)
         for process in [one for one in self._population.processes.values() if one.kind is Kind.CONNECTION]:
             self._population.commit(process, reason, None, marks)
+        for pid in list(self._promised):  # those whose handshakes were under way (S44)
+            self._terminate(self._population.processes[pid])
+        self._promised.clear()
         self._population.gateway += 1
         self._last_serial = 0
+
+    def check_invariants(self) -> None:
+        """Raise AssertionError if a target is promised that is dead, or joined."""
+        for pid in self._promised:
+            process = self._population.processes.get(pid)
+            require(process is not None and not process.joined, "a promised target lives, and waits for its first join")

@@ -7,7 +7,7 @@ backoff would keep the service from coming back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ..wire import messages as m
 from ..wire.configuration import Service
@@ -23,6 +23,8 @@ class Names:
     def __init__(self, population: Population, services: Iterable[Service]) -> None:
         """`services` are all that are configured."""
         self._population = population
+        self.on_given: Callable[[str, Process], None] = lambda name, process: None
+        """Told of a name that a process has got."""
         self._kept = {service.register: service.id for service in services if service.register is not None}
 
     def check_free(self, name: str, *, pid: str = "", service: str = "") -> None:
@@ -38,6 +40,7 @@ class Names:
         """Let a process have a name that is free."""
         self._population.names[name] = (process.pid, registrar)
         process.names[name] = None
+        self.on_given(name, process)
 
     def register(self, registrar: Process, request: m.Register) -> None:
         """Name a live process (S32). Raises AlreadyExists, NoProc, Invalid or LimitExceeded."""

@@ -48,6 +48,12 @@ class Process:
     """The id of the service that it is a process of (S36)."""
     admissions: int = 0
     """How many connections were ever admitted to it (S44)."""
+    joined: bool = False
+    """Whether any of them has joined (S44)."""
+    target: str = ""
+    """For a connection: the PID of its target."""
+    target_service: str = ""
+    """For a connection: the id of the service that its target is a process of (S56)."""
     deadline: float | None = None
     """When its grace runs out (S29)."""
     ending: bool = False

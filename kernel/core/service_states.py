@@ -71,6 +71,8 @@ TRANSITIONS: Final[dict[tuple[State, Input], State]] = {
 
 ALIVE: Final = frozenset({State.STARTING, State.RUNNING, State.RETIRING, State.STOPPING})
 """The states in which a service has a process."""
+COMING: Final = frozenset({State.WAITING, State.STARTING, State.RUNNING, State.BACKING_OFF})
+"""The states in which a service has a process that may go on, or will have one (S56)."""
 BEING_STOPPED: Final = frozenset({State.RETIRING, State.STOPPING})
 
 

@@ -20,7 +20,7 @@ from .effects import RestartDue, ServiceChanged, SetTimer, StartOverdue
 from .population import Population, require
 from .processes import Process
 from .restarts import NO_PAST, Comeback, Past, plan_restart, wants_restart
-from .service_states import ALIVE, BEING_STOPPED, TRANSITIONS, Input, State
+from .service_states import ALIVE, BEING_STOPPED, COMING, TRANSITIONS, Input, State
 from .spawning import Spawning
 
 
@@ -68,6 +68,8 @@ class Services:
         self._spawning = spawning
         self._cancel = cancel
         self._random = random
+        self.on_changed: Callable[[str, State], None] = lambda service, state: None
+        """Told of a service that is in another state."""
         self._closed = False
         self._killing = False
         order = graphlib.TopologicalSorter(
@@ -248,7 +250,17 @@ class Services:
             return False
         record.state, record.due = state, None
         self._population.effects.append(ServiceChanged(id, state, detail))
+        self.on_changed(id, state)
         return True
+
+    @property
+    def closed(self) -> bool:
+        """Whether the runtime stops: nothing starts any more."""
+        return self._closed
+
+    def is_coming(self, id: str) -> bool:
+        """Whether a service, if there is one of this id, has a process that may go on or will have one."""
+        return id in self._records and self._records[id].state in COMING
 
     # --- views --------------------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ from .effects import (
 from .endings import WaitStatus, check_report, reason_of_death
 from .executions import Executions
 from .groups import Groups
+from .holds import Holds
 from .invocations import Invocations
 from .limits import Limits
 from .names import Names
@@ -62,6 +63,7 @@ class ProcessTable:
         self._groups = Groups(self._population)
         self._executions = Executions(self._population, self._spawning)
         self._services = Services(self._population, self._spawning, application.services, self._signal_cancel, random)
+        self._holds = Holds(self._population, self._names, self._services)
         self._limits = Limits(self._population, application.hosts)
         self._cancels_waiting: dict[int, set[str]] = {}
         """Worker to the senders of CANCELs that may be unread (S10). Dropped when the queue is written (`mail_written`)."""
@@ -96,6 +98,8 @@ class ProcessTable:
             m.Admit: connections.admit,
             m.Retarget: connections.retarget,
             m.Abandon: connections.abandon,
+            m.Joined: connections.joined,
+            m.AwaitService: self._holds.wait,
             m.ConnectionEnded: connections.end,
             m.RequestInvocation: self._invocations.request,
             m.WithdrawInvocation: self._invocations.withdraw,
@@ -127,6 +131,8 @@ class ProcessTable:
         try:
             if type(record) is m.ExitReport:
                 worker.report = check_report(record.reason)
+                if invocation := self._processes.get(worker.pid or ""):
+                    self._connections.promise(invocation, record.target)
             elif type(record) is m.Alive:
                 self._limits.answered(worker, record)
             else:
@@ -411,6 +417,7 @@ class ProcessTable:
 
     def _invocation_ended(self, process: Process, notice: m.InvocationEnded) -> None:
         self._invocations.end(process, notice)
+        self._connections.promise(process, notice.target)
         if process.pid not in self._processes:
             self._cancels_waiting.pop(process.worker, None)  # they were for this process, not for the worker's next
 
@@ -443,6 +450,6 @@ class ProcessTable:
         """Raise AssertionError if the tables disagree with each other."""
         for room in (
             self._population, self._names, self._spawning, self._groups, self._executions, self._invocations, self._services,
-            self._limits,
+            self._limits, self._connections, self._holds,
         ):  # fmt: skip
             room.check_invariants()

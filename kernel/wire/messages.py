@@ -195,16 +195,22 @@ class UnwatchGroup(NamedTuple):
 
 
 class ExitReport(NamedTuple):
-    """The last frame of a worker: how its handler ended (S12). Counts only together with the wait status."""
+    """The last frame of a worker: how its handler ended (S12). Counts only together with the wait status. `target` is that of
+    an invocation that answered, as in InvocationEnded."""
 
     reason: WireReason
+    target: str | None = None
 
 
 class InvocationEnded(NamedTuple):
-    """The current function invocation returned; the worker is ready for the next (S57)."""
+    """The current function invocation returned; the worker is ready for the next (S57).
+
+    `target` is the PID or the name in the relay header that it answered with, if it has set one (S44).
+    """
 
     pid: str
     reason: WireReason
+    target: str | None = None
 
 
 class Alive(NamedTuple):
@@ -417,6 +423,21 @@ class Pong(NamedTuple):
     number: int
 
 
+class AwaitService(NamedTuple):
+    """A connection is held (S56): its target was a process of a service that will come back. Answered by ServiceReturned or
+    ServiceGone, at once or when it is so; by nothing if the connection ends before, or the runtime stops."""
+
+    connection: str
+    name: str
+    """That the service is to register."""
+
+
+class Joined(NamedTuple):
+    """The join of an admitted connection has been queued for its target: the handshake is complete (S44)."""
+
+    connection: str
+
+
 # --- supervisor → gateway, control channel ----------------------------------------------------------------------------
 
 
@@ -500,6 +521,20 @@ class Ping(NamedTuple):
     """A sign of life is wanted: Pong. A gateway that gives none for some seconds is killed and restarted (S41)."""
 
     number: int
+
+
+class ServiceReturned(NamedTuple):
+    """The service that a held connection waits for has its name again (S56): `pid`, whose death will be told after this."""
+
+    connection: str
+    pid: str
+    worker: int
+
+
+class ServiceGone(NamedTuple):
+    """The service that a held connection waits for will not come back (S37, S39)."""
+
+    connection: str
 
 
 # --- worker → gateway, data channel -----------------------------------------------------------------------------------
@@ -663,11 +698,11 @@ SUPERVISOR_TO_WORKER: Final[dict[int, type]] = {
 GATEWAY_TO_SUPERVISOR: Final[dict[int, type]] = {
     40: GatewayReady, 41: GatewayFailed, 42: Admit, 43: Retarget, 44: Abandon, 45: ConnectionEnded,
     46: RequestInvocation, 47: WithdrawInvocation, 48: TerminateInvocation, 49: ReportViolation, 50: ShutdownComplete,
-    51: ReportLost, 52: Pong,
+    51: ReportLost, 52: Pong, 53: AwaitService, 54: Joined,
 }  # fmt: skip
 SUPERVISOR_TO_GATEWAY: Final[dict[int, type]] = {
     60: Listener, 61: Configure, 62: OpenWorker, 63: WorkerEnded, 64: InvocationFinished, 65: Admitted, 66: Granted,
-    67: Refused, 68: EndConnection, 69: Shutdown, 70: Ping,
+    67: Refused, 68: EndConnection, 69: Shutdown, 70: Ping, 71: ServiceReturned, 72: ServiceGone,
 }  # fmt: skip
 WORKER_TO_GATEWAY: Final[dict[int, type]] = {
     80: ClientSend, 81: ClientClose, 82: ClientControl, 83: ClientCancel, 84: ClientTerminate, 85: Response,

@@ -16,6 +16,7 @@ from wsrelay.gateway.core.relay_header import MalformedHeader, RelayHeader, find
 from wsrelay.gateway.core.routing import NoMatch, RouteMatch, Router, StaticMatch, decode_path
 from wsrelay.gateway.core.slots import Slots
 from wsrelay.kernel.wire.configuration import Route, Static
+from wsrelay.kernel.wire.hold import Hold
 from wsrelay.kernel.wire.reason import make_reason
 
 PID = "{node@app:processes|00000000000000aa.s.7}"
@@ -52,6 +53,15 @@ def test_all_fields_of_the_relay_header() -> None:
         ('{"target_pid": "r", "metadata": {"a": 1e400}}', None),
         ('{"target_pid": "r", "metadata": {"a": 99999999999999999999}}', "metadata"),
         ('{"target_pid": "r", "metadata": {"a": "\\ud800"}}', "metadata"),
+        ('{"target_pid": "r", "on_exit": "stay"}', "on_exit"), ('{"target_pid": "r", "on_exit": ["hold"]}', "on_exit"),
+        ('{"target_pid": "r", "hold": {}}', "hold: expected only with on_exit"),
+        ('{"target_pid": "r", "on_exit": "close", "hold": {}}', "hold: expected only with on_exit"),
+        ('{"target_pid": "r", "on_exit": "hold", "hold": 10}', "hold: expected an object"),
+        ('{"target_pid": "r", "on_exit": "hold", "hold": {"four": "1s"}}', "unknown field 'four'"),
+        *((f'{{"target_pid": "r", "on_exit": "hold", "hold": {{"for": {value}}}}}', "hold: for: expected a duration")
+          for value in ('"soon"', "-1", "0", '"0s"', "null", "true")),
+        *((f'{{"target_pid": "r", "on_exit": "hold", "hold": {{"bytes": {value}}}}}', "hold: bytes: expected a whole")
+          for value in ("0", "-1", "1.5", '"1MiB"', "true", "null", str((16 << 20) + 1))),
     ],
 )  # fmt: skip
 def test_a_malformed_relay_header_names_the_field(text: str, named: str | None) -> None:  # S44, S55
@@ -61,6 +71,18 @@ def test_a_malformed_relay_header_names_the_field(text: str, named: str | None) 
     with pytest.raises(MalformedHeader, match=named) as caught:
         parse_relay_header(text)
     assert caught.value.target in (None, "r")
+
+
+def test_a_relay_header_may_ask_for_a_hold() -> None:  # S56
+    def hold(**fields: Any) -> Hold | None:
+        return parse_relay_header(json.dumps({"target_pid": "room", **fields})).hold
+
+    assert hold() is hold(on_exit="close") is hold(on_exit=None, hold=None) is None
+    assert hold(on_exit="hold") == hold(on_exit="hold", hold={}) == Hold("room", 10.0, 1 << 20)
+    assert hold(on_exit="hold", hold={"for": "1m30s", "bytes": 7}) == Hold("room", 90.0, 7)
+    assert hold(on_exit="hold", hold={"for": 0.5}) == Hold("room", 0.5, 1 << 20)
+    with pytest.raises(MalformedHeader, match="registered name: a PID does not come back"):
+        parse_relay_header(json.dumps({"target_pid": PID, "on_exit": "hold"}))
 
 
 def test_two_relay_headers_are_malformed() -> None:
@@ -73,7 +95,8 @@ def test_two_relay_headers_are_malformed() -> None:
 @given(st.text() | st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(
-        st.sampled_from(["target_pid", "message_topic", "heartbeat_interval", "metadata"]) | st.text(), inner),
+        st.sampled_from(["target_pid", "message_topic", "heartbeat_interval", "metadata", "on_exit", "hold", "for", "bytes"])
+        | st.text(), inner | st.just("hold")),
 ).map(json.dumps))  # fmt: skip
 def test_any_relay_header_is_a_value_or_malformed(text: str) -> None:
     try:

@@ -1,4 +1,4 @@
-"""The relay session against its rules: whatever happens in whatever order (S45 to S52, invariants 12 to 14)."""
+"""The relay session against its rules: whatever happens in whatever order (S45 to S52, S56, invariants 12 to 14)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from wsrelay.gateway.core import session_events as e
+from wsrelay.gateway.core.holding import MESSAGE_OVERHEAD, Backlog, HeldBytes
 from wsrelay.gateway.core.session import MAX_TRANSFERS_WAITING, Phase, Session, Stream
 from wsrelay.gateway.core.session_events import Target
 from wsrelay.kernel.wire import messages as m
+from wsrelay.kernel.wire.hold import Hold
 from wsrelay.kernel.wire.reason import make_reason
 
 PID = "{node@app:gateway|00000000000000aa.g1.1}"
@@ -126,7 +128,7 @@ def test_a_transfer_cuts_the_stream() -> None:  # S47
     session = opened(heartbeat=1.0)
     session.handle(e.MessageReceived("1"))
     assert session.handle(control(topic="other", metadata=b"\x81", heartbeat=2.0)) == [e.RequestRetarget("new")]
-    assert session.holding
+    assert session.cut
     effects = session.handle(e.RetargetGranted(NEW))
     assert effects == [
         e.SendToWorker(1, m.Leave(1, "transferred", None)),
@@ -143,7 +145,7 @@ def test_a_failed_transfer_leaves_the_stream_where_it_is() -> None:  # S48
     session.handle(control())
     effects = session.handle(e.RetargetRefused("NotFound: new"))
     assert to_workers(effects) == [(1, m.ControlError(PID, "new", "NotFound: new"))]
-    assert not session.holding
+    assert not session.cut
     assert to_workers(session.handle(e.MessageReceived("1"))) == [(1, m.ClientMessage(1, "1"))]
 
 
@@ -192,6 +194,160 @@ def test_heartbeats_count_and_stop() -> None:  # S55
     assert session.handle(e.HeartbeatDue(9.5, waiting=False)) == []
 
 
+BOUND = 3 * (MESSAGE_OVERHEAD + 2)
+DEATH = e.TargetEnded("old", make_reason("exception"), restarting=True)
+
+
+def held(bound: int = 1 << 20, shared: HeldBytes | None = None) -> Session:
+    """A session whose target's service restarts."""
+    session = Session(1, PID, OLD, Stream("ws.message", b"\x80", 1.0), Hold("room", 10.0, bound), shared)
+    session.handle(e.Opened(5.0))
+    assert session.handle(DEATH) == [e.SetHeartbeat(0.0), e.AwaitService("room"), e.SetHold(10.0)]
+    return session
+
+
+def hand_over(session: Session) -> list[tuple[int, Any]]:
+    """What the target gets of the backlog."""
+    taken = []
+    while session.backlog is not None:
+        taken.append(session.take_backlog())
+    return taken
+
+
+def join(resumed: bool = True) -> m.Join:
+    return m.Join(1, PID, "ws.message", b"\x80", resumed)
+
+
+def test_a_held_connection_resumes_with_what_was_sent_meanwhile() -> None:  # S56
+    session = held()
+    assert (session.is_open, session.bound_to, session.accept_message()) == (True, None, None)
+    assert session.handle(e.HeartbeatDue(6.0, waiting=False)) == []  # S55: never outside the bracket
+    for data in ("a", b"b", "ü"):
+        assert session.handle(e.MessageReceived(data)) == []
+    assert session.handle(e.ServiceReturned(NEW)) == [e.SetHold(0.0), e.SetHeartbeat(1.0)]
+    assert session.handle(e.HeartbeatDue(6.0, waiting=False)) == []
+    assert hand_over(session) == [(2, join()), *((2, m.ClientMessage(1, data)) for data in ("a", b"b", "ü"))]
+    assert to_workers(session.handle(e.HeartbeatDue(7.0, waiting=False))) == [(2, m.Heartbeat(1, 2.0, 3))]
+    assert session.accept_message() == 2
+    effects = session.handle(e.ConnectionLost())
+    assert to_workers(effects) == [(2, m.Leave(1, "connection_lost", None))]
+    assert e.ReportEnd(make_reason("ws_closed:1006"), (2,)) in effects  # S14: the dead has no mark
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "kind"),
+    [
+        (e.HoldExpired(), 1012, "ws_closed:1012"),  # S56
+        (e.ServiceGone(), 1011, "ws_closed:1011"),  # S49: it ended abnormally, and will not be restarted
+        (e.CancelRequested(), 1001, "cancelled"),
+        (e.EndRequested(make_reason("killed")), 1011, "killed"),
+        (e.ShutdownStarted(), 1001, "normal"),
+        (e.PingTimedOut(), 1011, "ws_closed:1011"),
+        (e.ClientTooSlow(), 1013, "ws_closed:1013"),
+        (e.CloseRequested(4001, "bye"), 4001, "ws_closed:4001"),
+        (e.ProtocolFailed(1002, ""), 1002, "ws_closed:1002"),
+    ],
+)
+def test_the_end_of_a_held_connection_is_told_to_nobody_dead(event: e.Event, code: int, kind: str) -> None:  # S45, S56
+    session = held()
+    session.handle(e.MessageReceived("lost"))
+    effects = session.handle(event)
+    assert [sent for sent, _ in closes(effects)] == [code]
+    assert session.handle(e.ServiceReturned(NEW)) == []
+    effects = session.handle(e.CloseReceived(code, ""))
+    assert (to_workers(effects), ends(effects)) == ([], [kind])
+
+
+def test_the_client_of_a_held_connection_may_go() -> None:
+    for event, kind in ((e.CloseReceived(1000, ""), "normal"), (e.ConnectionLost(), "ws_closed:1006")):
+        session = held()
+        effects = session.handle(event)
+        assert (to_workers(effects), ends(effects)) == ([], [kind])
+        assert session.handle(e.ServiceReturned(NEW)) == []
+
+
+def test_a_service_that_ended_cleanly_for_good_closes_with_1000() -> None:  # S49
+    session = Session(1, PID, OLD, Stream("ws.message", b"\x80", 0.0), Hold("room"))
+    session.handle(e.Opened(5.0))
+    session.handle(e.TargetEnded("old", make_reason("normal"), restarting=True))
+    assert closes(session.handle(e.ServiceGone())) == [(1000, "normal")]
+    session = Session(1, PID, OLD, Stream("ws.message", b"\x80", 0.0), Hold("room"))
+    session.handle(e.Opened(5.0))
+    assert closes(session.handle(e.TargetEnded("old", make_reason("exit:3"), restarting=False))) == [(1011, "exit:3")]
+
+
+def test_over_its_bound_a_held_connection_is_closed_with_1013() -> None:  # S56
+    size = MESSAGE_OVERHEAD + 4
+    shared = HeldBytes(limit=3 * size)
+    one, two = held(2 * size, shared), held(1 << 20, shared)
+    for session in (one, two, one):
+        assert session.handle(e.MessageReceived("four")) == []
+    assert shared.used == 3 * size
+    [(code, _)] = closes(two.handle(e.MessageReceived("")))  # the bound of all together
+    assert (code, shared.used) == (1013, 2 * size)
+    [(code, _)] = closes(one.handle(e.MessageReceived(b"")))  # its own
+    assert (code, shared.used) == (1013, 0)
+    assert ends(one.handle(e.CloseReceived(1013, ""))) == ["ws_closed:1013"]
+
+
+def test_a_second_death_takes_only_what_it_was_handed() -> None:  # S56
+    session = held()
+    for number in "123":
+        session.handle(e.MessageReceived(number))
+    session.handle(e.ServiceReturned(NEW))
+    assert [session.take_backlog() for _ in range(2)] == [(2, join()), (2, m.ClientMessage(1, "1"))]
+    effects = session.handle(e.TargetEnded("new", make_reason("exception"), restarting=True))
+    assert effects == [e.SetHeartbeat(0.0), e.AwaitService("room"), e.SetHold(10.0)]
+    session.handle(e.MessageReceived("4"))
+    session.handle(e.ServiceReturned(Target("third", 3)))
+    assert hand_over(session) == [(3, join()), *((3, m.ClientMessage(1, number)) for number in "234")]
+
+
+def test_a_process_that_dies_before_it_is_joined_takes_nothing() -> None:  # S56
+    session = held()
+    session.handle(e.MessageReceived("1"))
+    session.handle(e.ServiceReturned(NEW))
+    session.handle(e.TargetEnded("new", make_reason("exception"), restarting=True))
+    session.handle(e.ServiceReturned(Target("third", 3)))
+    assert hand_over(session) == [(3, join()), (3, m.ClientMessage(1, "1"))]
+
+
+def test_who_was_not_joined_is_not_left() -> None:  # S45
+    session = held()
+    session.handle(e.ServiceReturned(NEW))
+    assert to_workers(session.handle(e.ConnectionLost())) == []
+    session = held()
+    session.handle(e.MessageReceived("1"))
+    session.handle(e.ServiceReturned(NEW))
+    session.handle(control(sender=NEW, target="other"))
+    assert session.cut
+    effects = session.handle(e.RetargetGranted(Target("other", 3)))
+    assert to_workers(effects) == [(3, join(resumed=False))]
+    assert hand_over(session) == [(3, m.ClientMessage(1, "1"))]  # S47: what was not handed over moves along
+
+
+def test_only_a_transfer_to_a_name_keeps_the_hold() -> None:  # S47, S56
+    pid = "{node@app:processes|00000000000000aa.s.7}"
+    for target, codes in (("other", []), (pid, [1012])):
+        session = Session(1, PID, OLD, Stream("ws.message", b"\x80", 0.0), Hold("room"))
+        session.handle(e.Opened(5.0))
+        session.handle(control(target=target))
+        session.handle(e.RetargetGranted(NEW))
+        effects = session.handle(e.TargetEnded("new", make_reason("exception"), restarting=True))
+        assert [code for code, _ in closes(effects)] == codes
+        assert [effect.name for effect in effects if isinstance(effect, e.AwaitService)] == ([] if codes else ["other"])
+
+
+def test_a_failed_transfer_of_a_dead_target_is_followed_by_the_hold() -> None:  # S48, S56
+    session = Session(1, PID, OLD, Stream("ws.message", b"\x80", 0.0), Hold("room"))
+    session.handle(e.Opened(5.0))
+    session.handle(control())
+    assert session.handle(DEATH) == []
+    assert e.AwaitService("room") in session.handle(e.RetargetRefused("NotFound: new"))
+    [(worker, error)] = to_workers(session.handle(control(sender=Target("stranger", 9))))
+    assert (worker, type(error)) == (9, m.ControlError)
+
+
 class SessionMachine(RuleBasedStateMachine):
     """Any sequence of events against the invariants 12 to 14, with a numbered stream."""
 
@@ -205,13 +361,20 @@ class SessionMachine(RuleBasedStateMachine):
         self.sent: list[int] = []
         self.closes: list[int | None] = []
         self.ends: list[str] = []
-        self.session = Session(1, PID, self.alive["p1"], Stream("ws.message", b"\x80", 0.0))
+        self.shared = HeldBytes()
+        self.session = Session(
+            1, PID, self.alive["p1"], Stream("ws.message", b"\x80", 0.0), Hold("name", 10.0, BOUND), self.shared
+        )
+        self.resumed: set[int] = set()
+        self.awaited = ""
         self.do(e.Opened(0.0))
 
     def do(self, event: e.Event) -> None:
         for effect in self.session.handle(event):
             if isinstance(effect, e.SendToWorker):
                 self.log.append((effect.worker, effect.record))
+            elif isinstance(effect, e.AwaitService):
+                self.awaited = effect.name
             elif isinstance(effect, e.SendClose):
                 self.closes.append(effect.code)
             elif isinstance(effect, e.ReportEnd):
@@ -219,9 +382,9 @@ class SessionMachine(RuleBasedStateMachine):
 
     @property
     def is_open(self) -> bool:
-        return self.session.phase is Phase.OPEN
+        return self.session.is_open
 
-    @precondition(lambda self: not self.session.holding)
+    @precondition(lambda self: not self.session.cut and (self.session.backlog is None or self.is_held))
     @rule()
     def message(self) -> None:
         self.serial += 1
@@ -229,12 +392,30 @@ class SessionMachine(RuleBasedStateMachine):
             self.sent.append(self.serial)
         self.do(e.MessageReceived(str(self.serial)))
 
-    @rule(own=st.booleans())
-    def control(self, own: bool) -> None:
-        sender = self.session.target if own else Target("stranger", 99)
-        self.do(e.ControlRequested(sender, "next", None, None, None))
+    @precondition(lambda self: self.session.backlog is not None and not self.is_held and not self.session.cut)
+    @rule()
+    def target_takes(self) -> None:
+        """The target's channel has room for one more."""
+        worker, record = self.session.take_backlog()
+        assert f"p{worker}" not in self.dead
+        self.log.append((worker, record))
 
-    @precondition(lambda self: self.session.holding)
+    @rule(own=st.booleans(), name=st.sampled_from(["next", PID]))
+    def control(self, own: bool, name: str) -> None:
+        sender = self.session.target if own else Target("stranger", 99)
+        self.do(e.ControlRequested(sender, name, None, None, None))
+
+    @precondition(lambda self: self.is_held)
+    @rule()
+    def service_returns(self) -> None:
+        assert self.awaited in ("name", "next")
+        target = Target(f"p{self.next_target}", self.next_target)
+        self.next_target += 1
+        self.alive[target.pid] = target
+        self.resumed.add(target.worker)
+        self.do(e.ServiceReturned(target))
+
+    @precondition(lambda self: self.session.cut)
     @rule(granted=st.booleans())
     def outcome(self, granted: bool) -> None:
         if granted:
@@ -250,25 +431,37 @@ class SessionMachine(RuleBasedStateMachine):
         pid = self.session.target.pid
         if pid not in self.dead:
             self.dead.add(pid)
-            was_open = self.is_open and not self.session.holding
+            was_open = self.is_open and not self.session.cut
+            holds = self.session._hold is not None and restarting
             self.do(e.TargetEnded(pid, make_reason("normal" if clean else "exception"), restarting))
-            if was_open:  # invariant 14
+            if was_open and holds:  # S56
+                assert self.is_held
+            elif was_open:  # invariant 14
                 assert self.closes == [1012 if restarting else 1000 if clean else 1011]
 
     @rule(event=st.sampled_from([
         e.CloseReceived(1000, ""), e.CloseReceived(None, ""), e.ConnectionLost(), e.CloseRequested(4000, ""),
         e.CancelRequested(), e.EndRequested(make_reason("killed")), e.ShutdownStarted(), e.PingTimedOut(),
         e.ClientTooSlow(), e.ProtocolFailed(1002, ""), e.CloseTimedOut(), e.HeartbeatDue(1.0, False),
-        e.RetargetRefused("late"), e.RetargetGranted(Target("p1", 1)),
+        e.RetargetRefused("late"), e.RetargetGranted(Target("p1", 1)), e.HoldExpired(), e.ServiceGone(),
     ]))  # fmt: skip
     def anything(self, event: e.Event) -> None:
-        if isinstance(event, (e.RetargetRefused, e.RetargetGranted)) and self.session.holding:
+        if isinstance(event, (e.RetargetRefused, e.RetargetGranted)) and self.session.cut:
             return  # those are `outcome`'s
         self.do(event)
 
     @invariant()
     def the_session_is_sound(self) -> None:
         self.session.check_invariants()
+
+    @property
+    def is_held(self) -> bool:
+        return self.session.phase is Phase.HELD
+
+    @invariant()
+    def what_is_kept_is_bounded_and_counted(self) -> None:  # S56
+        backlog = self.session.backlog
+        assert self.shared.used == (backlog._used if isinstance(backlog, Backlog) else 0) <= BOUND
 
     @invariant()
     def every_target_sees_the_bracket(self) -> None:  # S45, invariant 12
@@ -277,6 +470,7 @@ class SessionMachine(RuleBasedStateMachine):
             for record in (record for owner, record in self.log if owner == worker):
                 if isinstance(record, m.Join):
                     assert not inside
+                    assert record.resumed == (worker in self.resumed)
                     inside = True
                 elif isinstance(record, m.Leave):
                     assert inside
@@ -289,7 +483,11 @@ class SessionMachine(RuleBasedStateMachine):
     @invariant()
     def the_stream_is_partitioned_in_order(self) -> None:  # S46, S47, invariant 13
         received = [int(record.data) for _, record in self.log if isinstance(record, m.ClientMessage)]
-        assert received == self.sent
+        kept = [int(message.data) for message in self.session.backlog._messages] if self.session.backlog else []
+        if self.is_open:
+            assert received + kept == self.sent
+        else:
+            assert received == self.sent[: len(received)]
         owners = [worker for worker, record in self.log if isinstance(record, m.ClientMessage)]
         assert owners == sorted(owners)
 

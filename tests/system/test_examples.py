@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from support.clients import close_of
 from support.runtime import Runtime, running_example, running_runtime
@@ -53,6 +54,21 @@ def test_echo(runtime: Runtime, path: str) -> None:
             two.send(message)
             assert one.recv(timeout=15) == message
             assert two.recv(timeout=15) == message
+
+
+@example("echo")
+def test_the_shared_echo_outlives_its_process(runtime: Runtime) -> None:  # S56
+    with connect(runtime.ws_url("/ws/shared"), ping_interval=None) as client:
+        client.send("before")
+        assert client.recv(timeout=15) == "before"
+        forked = [psutil.Process(os_pid) for os_pid, command in runtime.processes().items() if "shell.host" in command]
+        host, *workers = sorted(forked, key=lambda one: (one.create_time(), one.pid))
+        for worker in workers:  # function workers too: they are replaced
+            worker.kill()
+        wait_until(lambda: "backing off" in runtime.log(), message="the service to restart")
+        client.send("after")
+        assert client.recv(timeout=15) == "after"
+        assert host.is_running()
 
 
 @example("chat")

@@ -130,6 +130,24 @@ def test_relay_to() -> None:
     assert json.loads(value) == relay
     response.relay_to("room", metadata=None)
     assert json.loads(response.to_wire("pid").headers[0][1]) == {"target_pid": "room"}
+    response.relay_to("room", on_exit="hold", hold={"for": "1m", "bytes": 4096})
+    held = {"target_pid": "room", "on_exit": "hold", "hold": {"for": "1m", "bytes": 4096}}
+    assert json.loads(response.to_wire("pid").headers[0][1]) == held  # S56
+
+
+def test_the_relay_header_says_whom_to_join() -> None:  # S44
+    response = Response()
+    assert response.relay_target is None
+    for header, target in (
+        ('{"target_pid": "room"}', "room"),
+        ('{"target_pid": "room", "metadata": 7}', "room"),
+        ('{"target_pid": 7}', None),
+        ('{"target_pid": "\\ud800"}', None),
+        ("[]", None),
+        ("{", None),
+    ):
+        response.set_header("x-ws-relay", header)
+        assert response.relay_target == target
 
 
 @pytest.mark.parametrize(
@@ -141,6 +159,13 @@ def test_relay_to() -> None:
         ("room", {"message_topic": "@t"}),
         ("room", {"heartbeat_interval": -1}),
         ("room", {"metadata": []}),
+        ("room", {"on_exit": "stay"}),
+        ("room", {"hold": {"for": "1s"}}),
+        ("room", {"on_exit": "hold", "hold": []}),
+        ("room", {"on_exit": "hold", "hold": {"for": "soon"}}),
+        ("room", {"on_exit": "hold", "hold": {"bytes": 0}}),
+        ("room", {"on_exit": "hold", "hold": {"seconds": 1}}),
+        (TARGET, {"on_exit": "hold"}),
         ("room", {"metadata": {"a": b""}}),
     ],
 )

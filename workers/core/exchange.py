@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 from ...kernel.wire import messages as wire
 from ...kernel.wire.errors import Invalid, LimitExceeded
+from ...kernel.wire.hold import parse_hold
 from ...kernel.wire.pid import check_name, looks_like_pid
 from .outgoing import check_pid, check_topic, milliseconds
 from .packing import to_json
@@ -23,6 +24,7 @@ MAX_BODY = wire.MAX_FRAME - (256 << 10)
 MAX_HEADERS = 64 << 10
 """Bytes of a response's headers, names and values."""
 
+_RELAY_FIELDS = ("message_topic", "heartbeat_interval", "metadata", "on_exit", "hold")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _GATEWAYS_OWN = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"})
@@ -161,24 +163,41 @@ class Response:
         """Bind the WebSocket connection that this request asks for to `pid`, a PID or a registered name.
 
         `fields` are those of the relay header: `message_topic`, `heartbeat_interval` (a string with units, or seconds),
-        `metadata` (a dict). None leaves one out. Raises Invalid.
+        `metadata` (a dict), and `on_exit` with `hold` (S56), for a name alone. None leaves one out. Raises Invalid.
         """
         is_name = isinstance(pid, str) and not looks_like_pid(pid)
         relay: dict[str, Any] = {"target_pid": str(check_name(pid) if is_name else check_pid(pid))}
         for name, value in fields.items():
-            if name not in ("message_topic", "heartbeat_interval", "metadata"):
-                raise Invalid(f"unknown field {name!r}: expected message_topic, heartbeat_interval or metadata")
+            if name not in _RELAY_FIELDS:
+                raise Invalid(f"unknown field {name!r}: expected {', '.join(_RELAY_FIELDS)}")
             if value is None:
                 continue
             if name == "message_topic":
                 check_topic(value)
             elif name == "heartbeat_interval":
                 value = f"{milliseconds(value, name)}ms"
-            elif not isinstance(value, dict):
+            elif name == "metadata" and not isinstance(value, dict):
                 raise Invalid(f"metadata: expected a dict, got {type(value).__name__}")
             relay[name] = value
+        try:
+            parse_hold(relay["target_pid"], relay.get("on_exit"), relay.get("hold"))
+        except ValueError as problem:
+            raise Invalid(str(problem)) from None
         to_json(relay, "the relay header")
         self.set_header(RELAY_HEADER, json.dumps(relay, allow_nan=False))
+
+    @property
+    def relay_target(self) -> str | None:
+        """What the relay header names, if one is set: the gateway's check of the rest is still to come."""
+        for name, value in self._headers:
+            if name.lower() == RELAY_HEADER.lower():
+                try:
+                    fields = json.loads(value)
+                except (ValueError, RecursionError):
+                    return None
+                target = fields.get("target_pid") if isinstance(fields, dict) else None
+                return target if isinstance(target, str) and _encodes(target, "utf-8") else None
+        return None
 
     def _append(self, data: bytes, content_type: str) -> None:
         if len(self._body) + len(data) > MAX_BODY:

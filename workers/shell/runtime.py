@@ -385,11 +385,11 @@ class Runtime:
             if channel is not None:
                 flush_writer(channel.writer)
 
-    def report(self, reason: WireReason) -> None:
+    def report(self, reason: WireReason, target: str | None = None) -> None:
         """Write the exit report, the last frame on control, behind everything else."""
         self.flush()
         writer = self.control.writer
-        writer.wait(writer.write(frame(wire.ExitReport(reason)), last=True))
+        writer.wait(writer.write(frame(wire.ExitReport(reason, target)), last=True))
 
     def close_in_fork(self) -> None:
         """This is a forked child: it has no channel (S11)."""

@@ -103,8 +103,8 @@ def _call(runtime: Runtime, source: str, method: str, arguments: list[Any]) -> A
         runtime.port = None
 
 
-def _finish(runtime: Runtime, ending: Ending) -> NoReturn:
-    """Run what is to run at exit, report, and exit."""
+def _finish(runtime: Runtime, ending: Ending, target: str | None = None) -> NoReturn:
+    """Run what is to run at exit, report, and exit. `target` is in the relay header that an invocation answered with."""
     with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()
     with contextlib.suppress(BaseException):  # a signal handler that raises: the end is decided
@@ -116,7 +116,7 @@ def _finish(runtime: Runtime, ending: Ending) -> NoReturn:
     if ending.report is None:
         runtime.flush()
     else:
-        runtime.report(ending.report)
+        runtime.report(ending.report, target)
     os._exit(ending.code)
 
 
@@ -167,14 +167,14 @@ def _run_invocation(runtime: Runtime, invoke: wire.Invoke, request: wire.Request
         _finish(runtime, ending)
     _respond(runtime, response.to_wire(invoke.pid))
     if not reusable or ending.report is None:
-        _finish(runtime, ending)
-    _end_invocation(runtime, invoke, ending.report)
+        _finish(runtime, ending, response.relay_target)
+    _end_invocation(runtime, invoke, ending.report, response.relay_target)
 
 
-def _end_invocation(runtime: Runtime, invoke: wire.Invoke, reason: WireReason) -> None:
+def _end_invocation(runtime: Runtime, invoke: wire.Invoke, reason: WireReason, target: str | None = None) -> None:
     """The process is no more, and the worker is free for the next invocation."""
     runtime.end_invocation()
-    runtime.post(Frames(control=frame(wire.InvocationEnded(invoke.pid, reason))), None)
+    runtime.post(Frames(control=frame(wire.InvocationEnded(invoke.pid, reason, target))), None)
 
 
 def _respond(runtime: Runtime, response: wire.Response) -> None:

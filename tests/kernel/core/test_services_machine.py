@@ -1,4 +1,4 @@
-"""Services beside a naive model: what runs, what restarts and when, and in which order (S36 to S39).
+"""Services beside a naive model: what runs, what restarts and when, and in which order (S36 to S39), and who waits for it (S56).
 
 The model keeps the whole past and searches it. It is told only what the outside does: processes are forked, end, are refused;
 time passes; somebody starts and stops services; the runtime shuts down.
@@ -57,6 +57,7 @@ SERVICES = {
         service("two", "transient", "one", host="t:tiny", register="two"),
     )
 }
+NAMED = [id for id, each in SERVICES.items() if each.register]
 LIMIT_CASES = {id: each for id, each in SERVICES.items() if each.lifecycle.restart.intensity < 5}
 STATUSES = st.sampled_from([
     (WaitStatus(0), make_reason("normal")), (WaitStatus(0), make_reason("cancelled")), (WaitStatus(3), None),
@@ -129,6 +130,11 @@ class ServicesMachine(RuleBasedStateMachine):
         self.closed = False
         self.killed = False
         self.requests = 10
+        self.connections = 0
+        self.bound: dict[str, str] = {}
+        """Connections whose target lives, to its service."""
+        self.held: dict[str, str] = {}
+        """Those that wait for it."""
 
     # --- what the table did -------------------------------------------------------------------------------------------
 
@@ -157,6 +163,12 @@ class ServicesMachine(RuleBasedStateMachine):
                 case ServiceChanged(id, State.FAILED, detail):
                     assert detail
                     self.failed.append(id)
+                case SendToGateway(m.ServiceReturned(connection, pid, worker)):
+                    id = self.held.pop(connection)
+                    self.bound[connection] = id
+                    assert (pid, worker) == (self.lives[id].pid, self.workers[pid]), "the new process (S56)"
+                case SendToGateway(m.ServiceGone(connection)):
+                    del self.held[connection]
                 case ServiceChanged() | ProcessEnded() | StartWorker() | SendToWorker() | SendToGateway():
                     pass
 
@@ -279,8 +291,34 @@ class ServicesMachine(RuleBasedStateMachine):
         effects = self.table.worker_exited(number, status, self.now)
         [ended] = [e.record for e in effects if isinstance(e, SendToGateway) and isinstance(e.record, m.WorkerEnded)]
         assert ended.restarting == restarts, "clients get 1012 exactly if it comes back (S49)"
+        for connection in [each for each, bound in self.bound.items() if bound == id]:
+            del self.bound[connection]
+            if restarts:
+                self.held[connection] = id
         gave_up = was_wanted and self.lives[id].outcome == "failed"
         self.settle(effects, failed=(id,) if gave_up else ())
+        for connection, service in list(self.held.items()):
+            if service == id:
+                self.take(self.table.from_gateway(m.AwaitService(connection, SERVICES[id].register or "")))
+
+    @precondition(lambda self: any(self.lives[id].pid for id in NAMED))
+    @rule(data=st.data())
+    def admit(self, data: st.DataObject) -> None:
+        """A connection whose target is a service, by its name."""
+        id = data.draw(st.sampled_from([id for id in NAMED if self.lives[id].pid]))
+        self.connections += 1
+        connection = f"{{n@t:http|00112233445566ff.g1.{self.connections}}}"
+        admit = m.Admit(self.connections, connection, SERVICES[id].register or "", "")
+        pid = self.lives[id].pid
+        assert self.table.from_gateway(admit) == [SendToGateway(m.Admitted(admit.request, pid, self.workers[pid]))]
+        self.bound[connection] = id
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def a_held_connection_ends(self, data: st.DataObject) -> None:
+        connection = data.draw(st.sampled_from(sorted(self.held)))
+        del self.held[connection]
+        self.take(self.table.from_gateway(m.ConnectionEnded(connection, make_reason("normal"), ())))
 
     @precondition(lambda self: self.up())
     @rule(data=st.data(), how=STATUSES, random=st.sampled_from([0.0, 0.5, 0.75]))
@@ -385,6 +423,12 @@ class ServicesMachine(RuleBasedStateMachine):
         assert answer.record == m.Reply(self.requests, self.lives[id].pid or None)  # type: ignore[union-attr]
 
     # --- after every step ---------------------------------------------------------------------------------------------
+
+    @invariant()
+    def who_is_held_waits_for_what_will_be(self) -> None:  # S56
+        for id in self.held.values():
+            assert not self.lives[id].pid, "it has its name again"
+            assert self.lives[id].wanted or self.closed, "it will not come back"
 
     @invariant()
     def tables_agree(self) -> None:
