@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import faulthandler
 import logging
 import os
 import random
@@ -31,6 +32,7 @@ from ..core.effects import (
     Timer,
 )
 from ..core.endings import WaitStatus
+from ..core.service_states import State
 from ..core.table import ProcessTable
 from ..wire import messages as m
 from ..wire.channel import channel_pair
@@ -45,6 +47,10 @@ from .host import Host
 from .log import log_end, log_service
 from .machine import node_name, raise_descriptor_limit
 from .memory import MemoryWatch
+from .systemd import environment
+from .systemd.activation import Listening
+from .systemd.manager import Contact, Manager
+from .systemd.notify import Relay
 from .timers import Timers
 from .worker import WorkerHandle
 
@@ -72,16 +78,25 @@ _BOUNDED = frozenset({m.Deliver, m.Reply, m.Failed, m.Members, m.GroupChanged, m
 def serve(application: Application, *, log_level: str = "info") -> int:
     """Run until SIGINT or SIGTERM, or until the runtime fails. Returns the exit code: in the guardian, which this process
     becomes, when nothing is left (S40); and in its child, the supervisor."""
-    guarded = stand_guard()
-    if isinstance(guarded, int):
-        return guarded
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s")
     os.environ["WSRELAY_LOG_LEVEL"] = log_level  # for the gateway, which writes to the same place
+    try:
+        passed = environment.take(os.environ, os.getpid())
+        relay = Relay(passed.notify) if passed.notify else None
+    except (StartError, OSError) as problem:
+        logger.error("%s", problem)
+        return 1
+    guarded = stand_guard(relay)
+    if isinstance(guarded, int):
+        return guarded
+    faulthandler.enable()  # SIGABRT comes from the service manager's watchdog
     open_files = raise_descriptor_limit()
     become_subreaper()
     loop = asyncio.new_event_loop()
     try:
-        supervisor = Supervisor(application, loop, guarded, open_files=open_files)
+        listening = Listening(passed.descriptors, application.gateway.servers)
+        contact = Contact(listening, None if relay is None else relay.for_supervisor(), passed.watchdog)
+        supervisor = Supervisor(application, loop, guarded, contact, open_files=open_files)
         return supervisor.run()
     except StartError as problem:
         logger.error("%s", problem)
@@ -94,15 +109,22 @@ class Supervisor:
     """One boot of the runtime."""
 
     def __init__(
-        self, application: Application, loop: asyncio.AbstractEventLoop, guarded: Guarded, *, open_files: int
+        self,
+        application: Application,
+        loop: asyncio.AbstractEventLoop,
+        guarded: Guarded,
+        contact: Contact,
+        *,
+        open_files: int,
     ) -> None:
-        """Binds the listening sockets: raises StartError. `open_files` is the soft limit that workers get."""
+        """Binds the listening sockets that were not passed: raises StartError. `open_files` is the soft limit that workers get."""
         self.loop = loop
         self.turn = Turn()
         self.application = application
         self.exit_code = 0
         self.stopping = False
         self._guardian = guarded.guardian
+        self._listening = contact.listening
         self._asked_to_stop = float("-inf")
         self.workers: dict[int, WorkerHandle] = {}
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
@@ -116,6 +138,7 @@ class Supervisor:
             application.gateway,
             self,
             lambda packed: m.Configure(self.table.gateway, node, epoch, packed),
+            contact.listening.open,
         )
         self.hosts = {host.id: Host(loop, self.turn, host, open_files, self) for host in application.hosts.values()}
         self.orphans = Orphans(self._known_children, self._is_newborn_group)
@@ -124,6 +147,7 @@ class Supervisor:
         self._sweeping = False
         self.memory = MemoryWatch(loop, application.hosts, self.workers, self._worker_measured)
         self._timers = Timers(loop, self._timer_fired)
+        self.manager = Manager(loop, self, contact)
         self._perform_one: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
             SendToWorker: self._send_to_worker,
@@ -142,6 +166,8 @@ class Supervisor:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 self.loop.add_signal_handler(number, self.stop)
         try:
+            self._listening.store(self.manager.notify)
+            self.manager.start()
             self.gateway.start()
             for host in self.hosts.values():
                 host.start()
@@ -151,7 +177,8 @@ class Supervisor:
             self.loop.run_forever()
         finally:
             self._kill_everything()
-            self.gateway.close_sockets()
+            self.gateway.close_sockets(self._sockets_are_kept)
+            self.manager.close()
         return self.exit_code
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -222,6 +249,7 @@ class Supervisor:
         """The gateway is dead, and its connections with it (S41)."""
         self.perform(self.table.gateway_lost())
         self.sweep()
+        self.manager.changed()
 
     def gateway_failed(self, why: str) -> None:
         """The gateway cannot serve: there is nothing to supervise for."""
@@ -237,12 +265,36 @@ class Supervisor:
 
     def _announce_if_ready(self) -> None:
         """Log where we listen, once the gateway and every host are ready."""
+        self.manager.changed()
         if not self._announced and self.gateway.ready and all(host.ready for host in self.hosts.values()):
             self._announced = True
             for server, place in self.gateway.places():
                 logger.info("serving %s on %s", server, place)
             if not self.application.gateway.servers:
                 logger.info("ready: no http.service is configured")
+
+    # --- for the service manager --------------------------------------------------------------------------------------
+
+    def parts(self) -> dict[str, bool]:
+        """What must serve, by its name for people, and whether it does."""
+        hosts = {f"the host {host.id}": host.ready for host in self.hosts.values()}
+        return {"the gateway": self.gateway.ready, **hosts}
+
+    def services(self) -> dict[str, State]:
+        """The state of every supervised service."""
+        return {id: state for id, (state, _) in self.table.services().items()}
+
+    def wanted_services(self) -> list[str]:
+        """The services that start by themselves."""
+        return [id for id, service in self.application.services.items() if service.lifecycle.auto_start]
+
+    def census(self) -> tuple[int, int]:
+        """How many connections, and how many other processes live."""
+        return self.table.census()
+
+    def _sockets_are_kept(self, server: str) -> bool:
+        """Whether the service manager holds the listening sockets of a server too."""
+        return self._listening.keeps(server, stores=self.manager.listens)
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
@@ -256,6 +308,7 @@ class Supervisor:
         if self._shutdown is None:
             logger.info("stopping")
             self.stopping = True
+            self.manager.stopping("stopping", self._close_time() + self._patience() + KILL_TIMEOUT)
             self._shutdown = self.loop.create_task(self._stop())
             self._shutdown.add_done_callback(self._stopped)
         else:
@@ -268,12 +321,20 @@ class Supervisor:
         self.perform(self.table.end_restarts())
         self.gateway.shut_down_clients()
         self.end_turn()
-        close = max((server.timeouts.close for server in self.application.gateway.servers), default=0.0)
-        await self.wait_for(lambda: self.gateway.shut_down, close + SHUTDOWN_MARGIN)
-        patience = max(CANCEL_GRACE, self.table.stop_time()) + STOP_MARGIN
+        await self.wait_for(lambda: self.gateway.shut_down, self._close_time())
+        patience = self._patience()
         self.perform(self.table.cancel_all(self.loop.time(), CANCEL_GRACE))
         self.end_turn()
         await self.wait_for(lambda: self.table.actors() == 0, patience)
+
+    def _close_time(self) -> float:
+        """Seconds that the gateway has to close all connections."""
+        close = max((server.timeouts.close for server in self.application.gateway.servers), default=0.0)
+        return close + SHUTDOWN_MARGIN
+
+    def _patience(self) -> float:
+        """Seconds that the services and the other actors have to end."""
+        return max(CANCEL_GRACE, self.table.stop_time()) + STOP_MARGIN
 
     def _stopped(self, shutdown: asyncio.Task[None]) -> None:
         if not shutdown.cancelled():  # by `_kill_everything`, which needs the loop
@@ -471,6 +532,7 @@ class Supervisor:
     def _service_changed(self, effect: ServiceChanged) -> None:
         self._timers.service_changed(effect)
         log_service(effect)
+        self.manager.changed()
 
     # --- orphans ------------------------------------------------------------------------------------------------------
 
