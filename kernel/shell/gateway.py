@@ -253,11 +253,13 @@ class Gateway:
 
     # --- its sockets --------------------------------------------------------------------------------------------------
 
-    def close_sockets(self, kept: Callable[[str], bool] = lambda server: False) -> None:
-        """Stop listening, and remove the socket files, but not of those servers whose sockets somebody else keeps."""
+    def close_sockets(self, kept: Callable[[str], bool] = lambda server: False, *, last: bool = True) -> None:
+        """Stop listening, and remove the socket files, but not of those servers whose sockets somebody else keeps: these are
+        only closed, at the `last`."""
         for server, listening, _ in self._sockets:
             if listening.family == socket.AF_UNIX and not kept(server):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(listening.getsockname())
-            listening.close()
-        self._sockets = []
+            if last or not kept(server):
+                listening.close()
+        self._sockets = [each for each in self._sockets if each[1].fileno() >= 0]

@@ -41,6 +41,7 @@ from ..wire.errors import ProtocolViolation
 from .attachment import EOF_GRACE, Turn
 from .children import Child, Orphans, become_subreaper, own_children
 from .errors import StartError
+from .farewell import Farewell
 from .gateway import Gateway
 from .guardian import Guarded, stand_guard
 from .host import Host
@@ -142,6 +143,7 @@ class Supervisor:
         )
         self.hosts = {host.id: Host(loop, self.turn, host, open_files, self) for host in application.hosts.values()}
         self.orphans = Orphans(self._known_children, self._is_newborn_group)
+        self._farewell = Farewell()
         self._dead: list[tuple[WorkerHandle, Child, WaitStatus]] = []
         """Workers that are dead and not yet buried."""
         self._sweeping = False
@@ -177,8 +179,10 @@ class Supervisor:
             self.loop.run_forever()
         finally:
             self._kill_everything()
-            self.gateway.close_sockets(self._sockets_are_kept)
+            self.gateway.close_sockets(self._sockets_are_kept, last=True)
             self.manager.close()
+        if self._shutdown is not None:
+            logger.info("%s", self._farewell.summary(self.loop.time()))
         return self.exit_code
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -308,7 +312,8 @@ class Supervisor:
         if self._shutdown is None:
             logger.info("stopping")
             self.stopping = True
-            self.manager.stopping("stopping", self._close_time() + self._patience() + KILL_TIMEOUT)
+            self._farewell.begin(now)
+            self.manager.stopping("closing the connections", self._close_time() + self._patience() + KILL_TIMEOUT)
             self._shutdown = self.loop.create_task(self._stop())
             self._shutdown.add_done_callback(self._stopped)
         else:
@@ -321,16 +326,18 @@ class Supervisor:
         self.perform(self.table.end_restarts())
         self.gateway.shut_down_clients()
         self.end_turn()
+        self.gateway.close_sockets(self._sockets_are_kept, last=False)  # who comes now is refused, and tries elsewhere
         await self.wait_for(lambda: self.gateway.shut_down, self._close_time())
         patience = self._patience()
+        self.manager.stopping("stopping the services", patience + KILL_TIMEOUT)
         self.perform(self.table.cancel_all(self.loop.time(), CANCEL_GRACE))
         self.end_turn()
         await self.wait_for(lambda: self.table.actors() == 0, patience)
 
     def _close_time(self) -> float:
         """Seconds that the gateway has to close all connections."""
-        close = max((server.timeouts.close for server in self.application.gateway.servers), default=0.0)
-        return close + SHUTDOWN_MARGIN
+        servers = self.application.gateway.servers
+        return max((server.drain.within + server.timeouts.close for server in servers), default=0.0) + SHUTDOWN_MARGIN
 
     def _patience(self) -> float:
         """Seconds that the services and the other actors have to end."""
@@ -527,6 +534,8 @@ class Supervisor:
 
     def _process_ended(self, effect: ProcessEnded) -> None:
         self._timers.process_ended(effect)
+        if self.stopping:
+            self._farewell.ended(effect)
         log_end(effect)
 
     def _service_changed(self, effect: ServiceChanged) -> None:

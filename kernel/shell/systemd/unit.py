@@ -64,7 +64,7 @@ def check_name(name: str) -> None:
 def stop_time(application: Application) -> float:
     """Return how many seconds the stop of an application may take by its configuration (docs/operations.md)."""
     servers = application.gateway.servers
-    closing = max((server.timeouts.close for server in servers), default=0.0)
+    closing = max((server.drain.within + server.timeouts.close for server in servers), default=0.0)
     services = sum(service.lifecycle.stop_timeout for service in application.services.values())
     return closing + services
 
