@@ -60,7 +60,9 @@ def test_batches_with_the_code_that_is_configured(tmp_path: Path) -> None:
         runtime.process.send_signal(signal.SIGTERM)
         assert {close_of(client) for client in clients} == {(1012, "shutdown")}
         assert runtime.process.wait(30) == 0
-        assert re.search(r"stopped in \S+ s: connections 4 closed, 0 cut; processes [45] ended, 0 killed", runtime.log())
+        assert re.search(
+            r"stopped in \S+ s: connections 4 closed, 0 cut; processes [45] ended, 0 killed", runtime.log()
+        )
 
 
 def test_who_waits_for_its_turn_is_served_and_who_comes_is_refused(tmp_path: Path) -> None:
