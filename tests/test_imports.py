@@ -25,7 +25,7 @@ PURE = frozenset({
 NAMES_ONLY = {"signal": re.compile(r"SIG[A-Z0-9]+|Signals")}
 """Modules that perform, of which a core may use these names."""
 PURE_LIBRARIES = frozenset({"wsproto", "h11", "msgpack", "yaml"})
-IMPURE_WIRE = frozenset({"wsrelay.kernel.wire.channel"})
+IMPURE_WIRE = frozenset({"wsrelay.kernel.wire.channel", "wsrelay.kernel.wire.logs"})
 """Parts of the wire that perform: not for a core."""
 
 

@@ -256,6 +256,30 @@ def a_worker_over_its_limit_ends_alone() -> None:
 
 
 @check
+def the_journal_has_fields() -> None:
+    with open_line() as line:
+        assert ask(line, "log") == "log"
+        line.send("crash")
+        assert close_code(line) == 1011
+
+    def written() -> bool:
+        return bool(journal("WSRELAY_ENTRY=app:act", "WSRELAY_REASON=exception"))
+
+    wait_until(written, "the entry of a death")
+    [death] = journal("WSRELAY_ENTRY=app:act", "WSRELAY_REASON=exception")
+    assert death["WSRELAY_HOST"] == "app:processes"
+    assert death["WSRELAY_PID"].startswith("{")
+    assert death["PRIORITY"] == "4"
+    assert death["_SYSTEMD_UNIT"] == UNIT
+    assert death["MESSAGE"].endswith("ValueError: two\nlines"), death
+    own = journal("LOGGER=application", f"WSRELAY_PID={death['WSRELAY_PID']}")
+    assert [entry["MESSAGE"][:22] for entry in own] == ["first line\nsecond line", "long " + "x" * 17], own
+    assert len(own[1]["MESSAGE"]) == 400_005
+    assert own[0]["_PID"] != death["_PID"]
+    assert journal("WSRELAY_SERVICE=app:steady.service", "WSRELAY_STATE=running")
+
+
+@check
 def restart_keeps_a_waiting_connection() -> None:
     old = supervisor()
     with open_line() as line:

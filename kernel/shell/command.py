@@ -11,6 +11,7 @@ import importlib.metadata
 import sys
 from collections.abc import Sequence
 
+from ..wire import logs
 from ..wire.configuration import Application
 from .configuration_files import ConfigurationError, load
 from .errors import StartError
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _install_unit(application, arguments)
     from .supervisor import serve  # a check needs none of it
 
-    return serve(application, log_level=arguments.log_level)
+    return serve(application, log_level=arguments.log_level, log_format=arguments.log_format)
 
 
 def _install_unit(application: Application, arguments: argparse.Namespace) -> int:
@@ -84,6 +85,12 @@ def _parser() -> argparse.ArgumentParser:
             "paths", nargs="+", metavar="FILE|DIR", help="a YAML file, or a folder with every _index.yaml below it"
         )
     run.add_argument("--log-level", choices=LOG_LEVELS, default="info", help="how much the log says (default: info)")
+    run.add_argument(
+        "--log-format",
+        choices=logs.FORMATS,
+        default="auto",
+        help="text, json, or journal with fields; auto is the journal where standard error leads there, else text",
+    )
     install.add_argument("--name", default="wsrelay", help="the name of the units (default: wsrelay)")
     install.add_argument("--user", help="who the service runs as (default: a dynamic user)")
     install.add_argument(

@@ -17,9 +17,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Collection
 
@@ -30,6 +30,8 @@ FORWARDED = (
     signal.SIGABRT, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
 )  # fmt: skip
 """SIGABRT is what systemd sends when its watchdog gets no sign of life: the supervisor says where it hangs, and ends."""
+logger = logging.getLogger("wsrelay")
+
 KILL_TIMEOUT = 10.0
 """Seconds that killed processes have to be dead."""
 _LOOK_AGAIN = 0.1
@@ -147,5 +149,4 @@ def _name(number: int) -> str:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"wsrelay: {text}\n")
-        sys.stderr.flush()
+        logger.error("%s", text)

@@ -17,6 +17,7 @@ import random
 import resource
 import secrets
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,7 @@ from ..core.effects import (
 from ..core.endings import WaitStatus
 from ..core.service_states import State
 from ..core.table import ProcessTable
+from ..wire import logs
 from ..wire import messages as m
 from ..wire.channel import channel_pair
 from ..wire.configuration import Application
@@ -76,11 +78,17 @@ _BOUNDED = frozenset({m.Deliver, m.Reply, m.Failed, m.Members, m.GroupChanged, m
 """What counts against a worker's mailbox; EXIT, LINK_DOWN and CANCEL are exempt (S10)."""
 
 
-def serve(application: Application, *, log_level: str = "info") -> int:
+def serve(application: Application, *, log_level: str = "info", log_format: str = "text") -> int:
     """Run until SIGINT or SIGTERM, or until the runtime fails. Returns the exit code: in the guardian, which this process
     becomes, when nothing is left (S40); and in its child, the supervisor."""
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s")
-    os.environ["WSRELAY_LOG_LEVEL"] = log_level  # for the gateway, which writes to the same place
+    try:
+        log_format = logs.resolve(log_format, os.environ)
+    except OSError as problem:
+        print(f"error: --log-format journal: {problem}", file=sys.stderr)  # noqa: T201
+        return 1
+    logs.setup(log_format, log_level)
+    os.environ[logs.LEVEL_VARIABLE] = log_level  # for the gateway and the workers, which write to the same place
+    os.environ[logs.FORMAT_VARIABLE] = log_format
     try:
         passed = environment.take(os.environ, os.getpid())
         relay = Relay(passed.notify) if passed.notify else None
