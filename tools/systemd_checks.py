@@ -5,9 +5,11 @@ Each check is a function; they run in order and build on each other's service. N
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
+import random
 import select
 import signal
 import socket
@@ -16,11 +18,13 @@ import sys
 import time
 import traceback
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from websockets.exceptions import ConnectionClosed
+from websockets.asyncio.client import connect as connect_asynchronously
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
 
 APPLICATION = Path("/srv/relay")
@@ -29,6 +33,7 @@ UNIT = "wsrelay.service"
 PORT, STORED_PORT = 8080, 8081
 PATIENCE = 30.0
 MOST_EXPOSED = 2.5
+CLIENTS = 1000
 
 INDEX = """\
 version: "1.0"
@@ -39,11 +44,13 @@ entries:
   - {name: router, kind: http.router, meta: {server: gateway}, post_middleware: [websocket_relay]}
   - {name: connect, kind: function.python, source: "file://app.py", method: connect}
   - {name: connect.endpoint, kind: http.endpoint, meta: {router: router}, method: GET, path: /ws, func: connect}
+  - {name: shared, kind: function.python, source: "file://app.py", method: shared}
+  - {name: shared.endpoint, kind: http.endpoint, meta: {router: router}, method: GET, path: /shared, func: shared}
   - {name: look, kind: function.python, source: "file://app.py", method: look}
   - {name: look.endpoint, kind: http.endpoint, meta: {router: router}, method: GET, path: /look, func: look}
   - {name: act, kind: process.python, source: "file://app.py", method: act}
   - {name: steady, kind: process.python, source: "file://app.py", method: steady}
-  - {name: steady.service, kind: process.service, process: steady, host: processes}
+  - {name: steady.service, kind: process.service, process: steady, host: processes, register: steady}
 """
 
 SOURCE = '''\
@@ -52,6 +59,9 @@ from wsrelay.workers import http, process
 
 def connect():
     http.response().relay_to(process.spawn("app:act", "app:processes"))
+
+def shared():
+    http.response().relay_to("steady")
 
 def look():
     """What a worker has of the service manager: nothing."""
@@ -395,6 +405,62 @@ def listener_inode(port: int) -> str:
     raise AssertionError(f"nobody listens on {port}")
 
 
+def restart_under_load() -> None:
+    """Only when it is asked for: `tools/systemd-test "under load"`. Clients that come back with backoff, while it restarts."""
+    result = asyncio.run(load())
+    print(f"# {json.dumps(result)}")
+    assert result["refused"] == 0, result
+    assert set(result["codes"]) <= {"1001", "1012"}, result
+    assert result["back"] == CLIENTS, result
+
+
+async def load() -> dict[str, Any]:
+    """Open all lines, restart the service, and wait until everybody is back."""
+    codes: Counter[str] = Counter()
+    counts = Counter(refused=0, back=0)
+    opened, everybody = asyncio.Semaphore(0), asyncio.Event()
+    gate = asyncio.Semaphore(50)
+
+    async def client() -> None:
+        async with gate:
+            line = await connect_asynchronously(f"ws://127.0.0.1:{PORT}/shared", open_timeout=PATIENCE, proxy=None)
+        opened.release()
+        await line.wait_closed()
+        codes[str(line.close_code)] += 1
+        delay = 0.1
+        while True:
+            await asyncio.sleep(delay * random.random())
+            try:
+                again = await connect_asynchronously(f"ws://127.0.0.1:{PORT}/shared", open_timeout=PATIENCE, proxy=None)
+                break
+            except ConnectionRefusedError:
+                counts["refused"] += 1
+            except (OSError, InvalidHandshake, TimeoutError):  # 503 while it drains
+                counts["later"] += 1
+            delay = min(2 * delay, 2.0)
+        counts["back"] += 1
+        if counts["back"] == CLIENTS:
+            everybody.set()
+        await everybody.wait()
+        await again.close()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(CLIENTS):
+            group.create_task(client())
+        for _ in range(CLIENTS):
+            await opened.acquire()
+        began = time.monotonic()
+        restart = await asyncio.create_subprocess_exec("systemctl", "restart", UNIT)
+        await restart.wait()
+        restarted = time.monotonic() - began
+        await asyncio.wait_for(everybody.wait(), 60)
+        all_back = time.monotonic() - began
+    return {
+        "clients": CLIENTS, "codes": dict(codes), **counts,
+        "restart_seconds": round(restarted, 2), "all_back_seconds": round(all_back, 2),
+    }  # fmt: skip
+
+
 @check
 def stop_is_clean() -> None:
     with open_line() as line:
@@ -406,9 +472,10 @@ def stop_is_clean() -> None:
 
 def main(words: list[str]) -> int:
     failed = 0
-    for each in CHECKS:
+    load_too = [restart_under_load] if words and any(word in "restart under load" for word in words) else []
+    for each in [*CHECKS[:-1], *load_too, CHECKS[-1]]:
         name = each.__name__.replace("_", " ")
-        needed = each in (CHECKS[0], CHECKS[1], start_waits_until_it_serves)
+        needed = each in CHECKS[:3]
         if words and not needed and not any(word in name for word in words):
             continue
         began = time.monotonic()
