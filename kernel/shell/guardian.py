@@ -92,9 +92,13 @@ def _wait_for(supervisor: int, forwarded: Collection[int], strangers: set[int], 
     """Reap `strangers` (where this is PID 1 they may be many), and hand signals and notifications on until the supervisor has
     ended. Returns its wait status."""
     awaited = {*forwarded, signal.SIGCHLD, signal.SIGIO}
+    complained = False
     while True:
         if relay is not None:
             relay.pass_on()
+            if relay.problem is not None and not complained:
+                complained = True
+                _say(f"the service manager (NOTIFY_SOCKET) cannot be told: {relay.problem}")
         while True:
             try:
                 os_pid, status = os.waitpid(-1, os.WNOHANG)

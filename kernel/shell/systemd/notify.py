@@ -129,6 +129,11 @@ class Relay:
         self._outer.close()
         self._outlet.close()
 
+    @property
+    def problem(self) -> OSError | None:
+        """Why the service manager cannot be told; None if it can."""
+        return self._outlet.problem
+
     def pass_on(self) -> None:
         """Pass on what there is. Never raises: the guardian has more important things to do."""
         with contextlib.suppress(OSError):

@@ -174,9 +174,9 @@ def _service(service: Service) -> list[str]:
         f"RuntimeDirectory={folder}",
         f"StateDirectory={folder}",
     ]
-    if not service.sockets:
+    if not service.sockets or service.unix_sockets:
         lines += [
-            "# systemd keeps the listening sockets while the service is restarted: nobody is refused.",
+            "# systemd keeps what the service has bound itself while it is restarted: nobody is refused.",
             "FileDescriptorStoreMax=16",
         ]
         if service.unix_sockets:
