@@ -25,7 +25,7 @@ PURE = frozenset({
 NAMES_ONLY = {"signal": re.compile(r"SIG[A-Z0-9]+|Signals")}
 """Modules that perform, of which a core may use these names."""
 PURE_LIBRARIES = frozenset({"wsproto", "h11", "msgpack", "yaml"})
-IMPURE_WIRE = frozenset({f"wsrelay.kernel.wire.{name}" for name in ("channel", "journal", "failpoints")})
+IMPURE_WIRE = frozenset({f"wsrelay.kernel.wire.{name}" for name in ("channel", "journal", "failpoints", "logs")})
 """Parts of the wire that perform: not for a core."""
 KIT = "wsrelay.tools.faults"
 FOR_USERS = frozenset({"wsrelay.workers.process", "wsrelay.workers.http"})

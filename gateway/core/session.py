@@ -338,8 +338,8 @@ class Session:
     def _cancel_requested(self, _: e.CancelRequested) -> list[Effect]:
         return self._close("cancelled", 1001, "cancelled", make_reason(CANCELLED))
 
-    def _shutdown_started(self, _: e.ShutdownStarted) -> list[Effect]:
-        return self._close("shutdown", 1001, "shutdown")
+    def _shutdown_started(self, event: e.ShutdownStarted) -> list[Effect]:
+        return self._close("shutdown", event.code, "shutdown")
 
     def _end_requested(self, event: e.EndRequested) -> list[Effect]:
         effects = self._close("terminated", 1011, event.reason.kind, event.reason)

@@ -158,7 +158,9 @@ class EndRequested:
 
 @dataclass(frozen=True, slots=True)
 class ShutdownStarted:
-    """The runtime shuts down."""
+    """The runtime shuts down: close with 1001, or with 1012 if clients are to come back (S49)."""
+
+    code: int = 1001
 
 
 Event: TypeAlias = (

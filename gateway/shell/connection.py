@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from ...kernel.wire.configuration import Drain
 from ...kernel.wire.messages import ClientMessage
 from ..core import session_events as e
 from ..core.frames import (
@@ -163,6 +164,11 @@ class RelayConnection(asyncio.Protocol):
             # One message may be larger than the limit, if it waits alone.
             if waiting > max(self._service.limits.outbound, largest):
                 self.handle(e.ClientTooSlow())
+
+    @property
+    def drain(self) -> Drain:
+        """How connections of its server are closed when the runtime stops."""
+        return self._service.drain
 
     @property
     def write_timeout(self) -> float:

@@ -190,7 +190,7 @@ class Gateway:
             self._all_closed.set()
 
     async def _shut_down(self) -> None:
-        """Stop listening, close all with 1001, say so when all are closed or time is up."""
+        """Stop listening, close all in batches, say so when all are closed or time is up."""
         for server in self._servers:
             for listener in server.servers:
                 listener.close()
@@ -199,7 +199,7 @@ class Gateway:
             for protocol in list(server.server_state.connections):
                 protocol.shutdown()
         self._released()
-        longest = max((service.timeouts.close for service in self._services), default=0.0)
+        longest = max((service.drain.within + service.timeouts.close for service in self._services), default=0.0)
         try:
             await asyncio.wait_for(self._all_closed.wait(), longest + _SHUTDOWN_MARGIN)
         except TimeoutError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import logging
 import os
 import resource
 import signal
@@ -17,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from ...kernel.wire import logs
 from ...kernel.wire.journal import set_role
 from .gateway import Gateway, leave
 
@@ -32,8 +32,7 @@ def main(arguments: Sequence[str]) -> None:
         signal.signal(number, signal.SIG_IGN)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    level = os.environ.get("WSRELAY_LOG_LEVEL", "info").upper()
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)-7s %(message)s")
+    logs.setup_child(os.environ)
     end = socket.socket(fileno=control)
     end.set_inheritable(False)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

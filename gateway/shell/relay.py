@@ -39,6 +39,7 @@ from ..core.holding import HeldBytes
 from ..core.relay_header import MalformedHeader, check_topic, find_relay_header, parse_relay_header
 from .connection import RelayConnection
 from .data_channels import WorkerLink, Workers
+from .drain import drain
 from .invocations import Invocations
 from .kernel_link import KernelLink
 from .stalls import StallWatch
@@ -231,7 +232,6 @@ class Relay:
         self.kernel.send(ConnectionEnded(connection.session.pid, effect.reason, marks))
 
     def shut_down(self) -> None:
-        """Close every connection with 1001 (S49); nothing is admitted from now on."""
+        """Close every connection (S49), in batches; nothing is admitted from now on."""
         self.shutting_down = True
-        for connection in list(self.connections.values()):
-            connection.handle(e.ShutdownStarted())
+        drain(self.loop, self.connections.values())

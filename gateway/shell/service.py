@@ -25,6 +25,7 @@ class Service:
         self.timeouts = server.timeouts
         self.ping = server.ping
         self.limits = server.limits
+        self.drain = server.drain
         self.message_limit = min(server.limits.message, MAX_FRAME)
         self.body_limit = min(server.limits.body, MAX_FRAME)
         self.tls = server.tls

@@ -304,9 +304,10 @@ class ProcessTable:
         """How many actors live."""
         return self._spawning.actors()
 
-    def connections(self) -> int:
-        """How many WebSocket connections are admitted."""
-        return sum(process.kind is Kind.CONNECTION for process in self._processes.values())
+    def census(self) -> tuple[int, int]:
+        """How many connections, and how many other processes live."""
+        connections = sum(process.kind is Kind.CONNECTION for process in self._processes.values())
+        return connections, len(self._processes) - connections
 
     def services(self) -> dict[str, tuple[State, str]]:
         """Every service's state, and the PID of its process or an empty string."""

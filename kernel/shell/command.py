@@ -1,7 +1,7 @@
-"""The command line: `wsrelay run`, `wsrelay check`.
+"""The command line: `wsrelay run`, `wsrelay check`, `wsrelay install-unit`.
 
 Owns the arguments, the exit codes and what is printed. Knows nothing of how a configuration is checked or served. Exit codes:
-0 for success, 1 for a configuration with mistakes, 2 for wrong arguments; `run` returns the supervisor's own.
+0 for success, 1 for a configuration with mistakes or what cannot be had, 2 for wrong arguments; `run` returns the supervisor's own.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ import importlib.metadata
 import sys
 from collections.abc import Sequence
 
+from ..wire import logs
 from ..wire.configuration import Application
 from .configuration_files import ConfigurationError, load
+from .errors import StartError
 
+_INSTALL = (
+    "Writes NAME.service, and NAME.socket for the first TCP address (NAME-NAMESPACE-SERVICE.socket for each further)."
+)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -29,9 +34,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "check":
         print(summary(application))  # noqa: T201
         return 0
+    if arguments.command == "install-unit":
+        return _install_unit(application, arguments)
     from .supervisor import serve  # a check needs none of it
 
-    return serve(application, log_level=arguments.log_level)
+    return serve(application, log_level=arguments.log_level, log_format=arguments.log_format)
+
+
+def _install_unit(application: Application, arguments: argparse.Namespace) -> int:
+    from .systemd import install
+
+    try:
+        files = install.plan(application, arguments.paths, name=arguments.name, user=arguments.user)
+        if arguments.print:
+            print("\n".join(f"# {name}\n{text}" for name, text in files.items()), end="")  # noqa: T201
+            return 0
+        for path in install.write(files, arguments.directory):
+            print(f"wrote {path}")  # noqa: T201
+    except StartError as problem:
+        print(f"error: {problem}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(install.advice(files, arguments.name))  # noqa: T201
+    return 0
 
 
 def summary(application: Application) -> str:
@@ -53,9 +77,27 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="check the configuration and serve it, until interrupted")
     check = commands.add_parser("check", help="check the configuration and print every mistake")
-    for command in (run, check):
+    install = commands.add_parser(
+        "install-unit", help="write the systemd units that run the application with this Python", description=_INSTALL
+    )
+    for command in (run, check, install):
         command.add_argument(
             "paths", nargs="+", metavar="FILE|DIR", help="a YAML file, or a folder with every _index.yaml below it"
         )
     run.add_argument("--log-level", choices=LOG_LEVELS, default="info", help="how much the log says (default: info)")
+    run.add_argument(
+        "--log-format",
+        choices=logs.FORMATS,
+        default="auto",
+        help="text, json, or journal with fields; auto is the journal where standard error leads there, else text",
+    )
+    install.add_argument("--name", default="wsrelay", help="the name of the units (default: wsrelay)")
+    install.add_argument("--user", help="who the service runs as (default: a dynamic user)")
+    install.add_argument(
+        "--directory",
+        default="/etc/systemd/system",
+        metavar="DIR",
+        help="where to write (default: /etc/systemd/system)",
+    )
+    install.add_argument("--print", action="store_true", help="print the units and write nothing")
     return parser

@@ -18,10 +18,10 @@ from ..core.endings import reason_of_death
 from ..core.gateway_restarts import GatewayRestarts
 from ..wire import messages as m
 from ..wire.channel import Channel, channel_pair
-from ..wire.configuration import GatewayConfiguration, pack
+from ..wire.configuration import GatewayConfiguration, Server, pack
 from .attachment import Attachment, Turn
 from .children import Child, start_python
-from .listeners import describe, listen
+from .listeners import describe
 from .watchdog import Watchdog
 
 logger = logging.getLogger("wsrelay")
@@ -75,8 +75,9 @@ class Gateway:
         configuration: GatewayConfiguration,
         listener: GatewayListener,
         configure: Callable[[bytes], m.Configure],
+        listen: Callable[[Server], list[socket.socket]],
     ) -> None:
-        """Binds all addresses: raises ListenError. `configure(packed)` makes the record that has it serve."""
+        """Opens all listening sockets, with `listen`: raises ListenError. `configure(packed)` makes the record that has it serve."""
         self.ready = False
         self.child: Child | None = None
         self._loop = loop
@@ -98,7 +99,7 @@ class Gateway:
         self._sockets: list[tuple[str, socket.socket, bool]] = []
         try:
             for server in configuration.servers:
-                for listening in listen(server.address):
+                for listening in listen(server):
                     self._sockets.append((server.id, listening, server.tls is not None))
         except BaseException:
             self.close_sockets()
@@ -252,11 +253,13 @@ class Gateway:
 
     # --- its sockets --------------------------------------------------------------------------------------------------
 
-    def close_sockets(self) -> None:
-        """Stop listening, and remove the socket files."""
-        for _, listening, _ in self._sockets:
-            if listening.family == socket.AF_UNIX:
+    def close_sockets(self, kept: Callable[[str], bool] = lambda server: False, *, last: bool = True) -> None:
+        """Stop listening, and remove the socket files, but not of those servers whose sockets somebody else keeps: these are
+        only closed, at the `last`."""
+        for server, listening, _ in self._sockets:
+            if listening.family == socket.AF_UNIX and not kept(server):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(listening.getsockname())
-            listening.close()
-        self._sockets = []
+            if last or not kept(server):
+                listening.close()
+        self._sockets = [each for each in self._sockets if each[1].fileno() >= 0]

@@ -5,8 +5,9 @@ dies, its children are killed by the kernel (PR_SET_PDEATHSIG), and every descen
 sessions of their own included, becomes a child of the guardian, which is the next subreaper above. It kills and reaps them
 until there is none, and only then ends, with the supervisor's exit code, or 128 and the number of the signal that ended it.
 
-Until then it does next to nothing: it hands signals on, and reaps strangers where it is PID 1. It runs no user code, reads
-nothing, holds no descriptor but the standard ones, and has no thread. The supervisor has a process group of its own, so that
+Until then it does next to nothing: it hands signals on, and the supervisor's notifications to the service manager, and reaps
+strangers where it is PID 1. It runs no user code, understands nothing of what it passes on, holds no descriptor but the standard
+ones and those of that, and has no thread. The supervisor has a process group of its own, so that
 Ctrl-C in a terminal, which goes to a whole group, comes to it once. If the guardian is killed itself, the supervisor sees it
 and does the killing, stopped or not: SIGCONT is the signal that it gets then.
 """
@@ -15,15 +16,22 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
+import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Collection
 
 from .children import Relative, become_subreaper, own_children
+from .systemd.notify import Relay
 
-FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+FORWARDED = (
+    signal.SIGABRT, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
+"""SIGABRT is what systemd sends when its watchdog gets no sign of life: the supervisor says where it hangs, and ends."""
+logger = logging.getLogger("wsrelay")
+
 KILL_TIMEOUT = 10.0
 """Seconds that killed processes have to be dead."""
 _LOOK_AGAIN = 0.1
@@ -45,14 +53,15 @@ class Guarded:
             os._exit(1)
 
 
-def stand_guard() -> Guarded | int:
+def stand_guard(relay: Relay | None = None) -> Guarded | int:
     """Fork. Returns a `Guarded` in the child, which is to be the supervisor; and in this process, when the child has ended and
-    nothing of it is left, its exit code."""
+    nothing of it is left, its exit code. `relay` brings what the supervisor says to the service manager, which listens to its
+    main process alone."""
     forwarded = {number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN}
     forwarded |= {signal.SIGINT, signal.SIGTERM}  # a shell ignores SIGINT for what it starts in the background
     become_subreaper()
     strangers = {child.os_pid for child in own_children()}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*forwarded, signal.SIGCHLD})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*forwarded, signal.SIGCHLD, signal.SIGIO})
     guardian = os.getpid()
     supervisor = os.fork()
     if supervisor == 0:
@@ -60,8 +69,11 @@ def stand_guard() -> Guarded | int:
         guarded = Guarded(guardian)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return guarded
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    status = _wait_for(supervisor, forwarded, strangers)
+    _close_all_but([] if relay is None else relay.for_guardian())
+    if relay is not None:  # SIGIO says that the supervisor has said something: one wait for all that can happen
+        fcntl.fcntl(relay, fcntl.F_SETOWN, guardian)
+        fcntl.fcntl(relay, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+    status = _wait_for(supervisor, forwarded, strangers, relay)
     left = _kill_descendants(strangers)
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
@@ -69,22 +81,42 @@ def stand_guard() -> Guarded | int:
     return code if code >= 0 else 128 - code
 
 
-def _wait_for(supervisor: int, forwarded: Collection[int], strangers: set[int]) -> int:
-    """Reap `strangers` (where this is PID 1 they may be many), and hand signals on until the supervisor has ended. Returns its wait status."""
+def _close_all_but(kept: list[int]) -> None:
+    start = 3
+    for descriptor in [*sorted(kept), os.sysconf("SC_OPEN_MAX")]:
+        os.closerange(start, descriptor)
+        start = descriptor + 1
+
+
+def _wait_for(supervisor: int, forwarded: Collection[int], strangers: set[int], relay: Relay | None) -> int:
+    """Reap `strangers` (where this is PID 1 they may be many), and hand signals and notifications on until the supervisor has
+    ended. Returns its wait status."""
+    awaited = {*forwarded, signal.SIGCHLD, signal.SIGIO}
+    complained = False
     while True:
+        if relay is not None:
+            relay.pass_on()
+            if relay.problem is not None and not complained:
+                complained = True
+                _say(f"the service manager (NOTIFY_SOCKET) cannot be told: {relay.problem}")
         while True:
             try:
                 os_pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 raise AssertionError("only the guardian reaps its children") from None
             if os_pid == supervisor:
+                if relay is not None:
+                    relay.pass_on()
                 return status
             if os_pid == 0:
                 break
             strangers.discard(os_pid)  # the number may now be anybody's
-        number = signal.sigwaitinfo({*forwarded, signal.SIGCHLD}).si_signo
-        if number != signal.SIGCHLD:
-            os.kill(supervisor, number)  # it is not reaped, so the number is its own (S2)
+        if relay is not None and relay.waiting:
+            came = signal.sigtimedwait(awaited, _LOOK_AGAIN)
+        else:
+            came = signal.sigwaitinfo(awaited)
+        if came is not None and came.si_signo in forwarded:
+            os.kill(supervisor, came.si_signo)  # it is not reaped, so the number is its own (S2)
 
 
 def _kill_descendants(strangers: Collection[int]) -> int:
@@ -121,5 +153,4 @@ def _name(number: int) -> str:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"wsrelay: {text}\n")
-        sys.stderr.flush()
+        logger.error("%s", text)

@@ -15,6 +15,7 @@ import socket
 from typing import Protocol
 
 from ..core.endings import reason_of_death
+from ..wire import logs
 from ..wire import messages as m
 from ..wire.channel import Channel, channel_pair
 from ..wire.configuration import HostConfiguration, pack
@@ -92,7 +93,7 @@ class Host:
         try:
             ours, child = self._execute()
         except OSError as problem:  # too many processes or files, or no memory: that may pass
-            logger.error("%s: its fork server cannot be started: %s", self.id, problem)
+            logger.error("%s: its fork server cannot be started: %s", self.id, problem, extra=logs.about(host=self.id))
             self._loop.call_later(RESTART_DELAY, self.start)
             return
         self.child = child
@@ -150,7 +151,9 @@ class Host:
             if attachment.channel.violation is not None:
                 raise attachment.channel.violation
         except ProtocolViolation as violation:
-            logger.error("%s: its fork server wrote garbage (%s): killed", self.id, violation)
+            logger.error(
+                "%s: its fork server wrote garbage (%s): killed", self.id, violation, extra=logs.about(host=self.id)
+            )
             self.kill()
         if attachment.channel.ended or attachment.channel.violation is not None:
             attachment.stop_reading()
@@ -161,7 +164,13 @@ class Host:
         if isinstance(record, m.HostReady):
             self.ready = True
             for source, why in record.refused:
-                logger.warning("%s: %s is not preloaded, each worker imports it: %s", self.id, source, why)
+                logger.warning(
+                    "%s: %s is not preloaded, each worker imports it: %s",
+                    self.id,
+                    source,
+                    why,
+                    extra=logs.about(host=self.id),
+                )
             self._listener.host_changed()
         elif isinstance(record, m.Forked):
             if record.worker in self._unwanted:
@@ -201,7 +210,7 @@ class Host:
         self._listener.host_changed()
         if not self._stopped:
             why = reason_of_death(None, None, status)
-            logger.error("%s: its fork server ended (%s): restarting", self.id, why)
+            logger.error("%s: its fork server ended (%s): restarting", self.id, why, extra=logs.about(host=self.id))
             self._loop.call_at(max(self._loop.time(), self._last_start + RESTART_DELAY), self.start)
         self._listener.end_turn()
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import stat
+from typing import Any
 
 from .errors import StartError
 
@@ -52,14 +53,23 @@ def _check_stale(path: str) -> None:
         raise ListenError(f"cannot listen on unix:{path}: somebody does already")
 
 
-def _listen_tcp(address: str) -> list[socket.socket]:
-    host, _, port_text = address.rpartition(":")
-    port = int(port_text)
+def expected_places(address: str) -> set[tuple[str, int]]:
+    """Return the hosts, as numbers, and the port of `host:port` or `:port`. Raises OSError if the name cannot be resolved."""
+    return {(str(where[0]), int(where[1])) for _, where in _resolve(address)}
+
+
+def _resolve(address: str) -> list[tuple[int, tuple[Any, ...]]]:
+    host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys((family, where) for family, _, _, _, where in found))
+
+
+def _listen_tcp(address: str) -> list[socket.socket]:
     listeners: list[socket.socket] = []
     try:
-        for family, where in dict.fromkeys((family, where) for family, _, _, _, where in found):
+        for family, where in _resolve(address):
+            port = where[1]
             if port == 0 and listeners:
                 where = (where[0], listeners[0].getsockname()[1], *where[2:])
             listeners.append(_listen_one(family, where))

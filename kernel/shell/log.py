@@ -6,6 +6,7 @@ import logging
 
 from ..core.effects import ProcessEnded, ServiceChanged
 from ..core.service_states import State
+from ..wire import logs
 from ..wire.pid import Pid
 from ..wire.reason import KILLED
 
@@ -14,19 +15,22 @@ logger = logging.getLogger("wsrelay")
 
 def log_end(effect: ProcessEnded) -> None:
     """A death: quietly if it was a clean one, or one that somebody asked for."""
-    reason = effect.reason
-    if reason.clean or Pid(effect.pid).parts.is_connection:
-        logger.debug("%s %s ended: %s", effect.entry, effect.pid, reason)
+    reason, parts = effect.reason, Pid(effect.pid).parts
+    kind = {"connection" if parts.is_connection else "pid": effect.pid}
+    extra = logs.about(**kind, entry=effect.entry, host=parts.host, reason=reason.kind)
+    if reason.clean or parts.is_connection:
+        logger.debug("%s %s ended: %s", effect.entry, effect.pid, reason, extra=extra)
     elif reason.kind == "exception":
-        logger.warning("%s %s ended: %s\n%s", effect.entry, effect.pid, reason, (reason.error or "").rstrip())
+        traceback = (reason.error or "").rstrip()
+        logger.warning("%s %s ended: %s\n%s", effect.entry, effect.pid, reason, traceback, extra=extra)
     else:
         level = logging.INFO if reason.kind == KILLED else logging.WARNING
-        logger.log(level, "%s %s ended: %s", effect.entry, effect.pid, reason)
+        logger.log(level, "%s %s ended: %s", effect.entry, effect.pid, reason, extra=extra)
 
 
 def log_service(effect: ServiceChanged) -> None:
     """A service is in another state: one that has failed is an error (S37)."""
     level = {State.FAILED: logging.ERROR, State.BACKING_OFF: logging.WARNING}.get(effect.state, logging.INFO)
-    logger.log(
-        level, "service %s: %s%s", effect.service, effect.state.value, f": {effect.detail}" * bool(effect.detail)
-    )
+    detail = f": {effect.detail}" if effect.detail else ""
+    extra = logs.about(service=effect.service, state=effect.state.value)
+    logger.log(level, "service %s: %s%s", effect.service, effect.state.value, detail, extra=extra)

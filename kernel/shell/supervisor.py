@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import faulthandler
 import logging
 import os
 import random
 import resource
 import secrets
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,8 +34,9 @@ from ..core.effects import (
     Timer,
 )
 from ..core.endings import WaitStatus
+from ..core.service_states import State
 from ..core.table import ProcessTable
-from ..wire import journal
+from ..wire import journal, logs
 from ..wire import journal_records as j
 from ..wire import messages as m
 from ..wire.channel import channel_pair
@@ -43,6 +46,7 @@ from ..wire.failpoints import failpoint
 from .attachment import EOF_GRACE, Turn
 from .children import Child, Orphans, become_subreaper, own_children
 from .errors import StartError
+from .farewell import Farewell
 from .gateway import Gateway
 from .guardian import Guarded, stand_guard
 from .host import Host
@@ -52,6 +56,10 @@ from .journal import JournaledTable, SizesWatch
 from .log import log_end, log_service
 from .machine import node_name, raise_descriptor_limit
 from .memory import MemoryWatch
+from .systemd import environment
+from .systemd.activation import Listening
+from .systemd.manager import Contact, Manager
+from .systemd.notify import Relay
 from .timers import Timers
 from .worker import WorkerHandle
 
@@ -76,20 +84,35 @@ _BOUNDED = frozenset({m.Deliver, m.Reply, m.Failed, m.Members, m.GroupChanged, m
 """What counts against a worker's mailbox; EXIT, LINK_DOWN and CANCEL are exempt (S10)."""
 
 
-def serve(application: Application, *, log_level: str = "info") -> int:
+def serve(application: Application, *, log_level: str = "info", log_format: str = "text") -> int:
     """Run until SIGINT or SIGTERM, or until the runtime fails. Returns the exit code: in the guardian, which this process
     becomes, when nothing is left (S40); and in its child, the supervisor."""
-    guarded = stand_guard()
+    try:
+        log_format = logs.resolve(log_format, os.environ)
+    except OSError as problem:
+        print(f"error: --log-format journal: {problem}", file=sys.stderr)  # noqa: T201
+        return 1
+    logs.setup(log_format, log_level)
+    os.environ[logs.LEVEL_VARIABLE] = log_level  # for the gateway and the workers, which write to the same place
+    os.environ[logs.FORMAT_VARIABLE] = log_format
+    try:
+        passed = environment.take(os.environ, os.getpid())
+        relay = Relay(passed.notify) if passed.notify else None
+    except (StartError, OSError) as problem:
+        logger.error("%s", problem)
+        return 1
+    guarded = stand_guard(relay)
     if isinstance(guarded, int):
         return guarded
     journal.set_role("supervisor")
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s")
-    os.environ["WSRELAY_LOG_LEVEL"] = log_level  # for the gateway, which writes to the same place
+    faulthandler.enable()  # SIGABRT comes from the service manager's watchdog
     open_files = raise_descriptor_limit()
     become_subreaper()
     loop = asyncio.new_event_loop()
     try:
-        supervisor = Supervisor(application, loop, guarded, open_files=open_files)
+        listening = Listening(passed.descriptors, application.gateway.servers)
+        contact = Contact(listening, None if relay is None else relay.for_supervisor(), passed.watchdog)
+        supervisor = Supervisor(application, loop, guarded, contact, open_files=open_files)
         return supervisor.run()
     except StartError as problem:
         logger.error("%s", problem)
@@ -102,15 +125,22 @@ class Supervisor:
     """One boot of the runtime."""
 
     def __init__(
-        self, application: Application, loop: asyncio.AbstractEventLoop, guarded: Guarded, *, open_files: int
+        self,
+        application: Application,
+        loop: asyncio.AbstractEventLoop,
+        guarded: Guarded,
+        contact: Contact,
+        *,
+        open_files: int,
     ) -> None:
-        """Binds the listening sockets: raises StartError. `open_files` is the soft limit that workers get."""
+        """Binds the listening sockets that were not passed: raises StartError. `open_files` is the soft limit that workers get."""
         self.loop = loop
         self.turn = Turn()
         self.application = application
         self.exit_code = 0
         self.stopping = False
         self._guardian = guarded.guardian
+        self._listening = contact.listening
         self._asked_to_stop = float("-inf")
         self.workers: dict[int, WorkerHandle] = {}
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
@@ -127,14 +157,17 @@ class Supervisor:
             application.gateway,
             self,
             lambda packed: m.Configure(self.table.gateway, node, epoch, packed),
+            contact.listening.open,
         )
         self.hosts = {host.id: Host(loop, self.turn, host, open_files, self) for host in application.hosts.values()}
         self.orphans = Orphans(self._known_children, self._is_newborn_group)
+        self._farewell = Farewell()
         self._dead: list[tuple[WorkerHandle, Child, WaitStatus]] = []
         """Workers that are dead and not yet buried."""
         self._sweeping = False
         self.memory = MemoryWatch(loop, application.hosts, self.workers, self._worker_measured)
         self._timers = Timers(loop, self._timer_fired)
+        self.manager = Manager(loop, self, contact)
         self._perform_one: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
             SendToWorker: self._send_to_worker,
@@ -155,6 +188,8 @@ class Supervisor:
         for asked, answer in inspection_handlers(self._sizes, self._listing).items():
             self.loop.add_signal_handler(asked, answer)
         try:
+            self._listening.store(self.manager.notify)
+            self.manager.start()
             self.gateway.start()
             for host in self.hosts.values():
                 host.start()
@@ -164,7 +199,10 @@ class Supervisor:
             self.loop.run_forever()
         finally:
             self._kill_everything()
-            self.gateway.close_sockets()
+            self.gateway.close_sockets(self._sockets_are_kept, last=True)
+            self.manager.close()
+        if self._shutdown is not None:
+            logger.info("%s", self._farewell.summary(self.loop.time()))
         return self.exit_code
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -241,6 +279,7 @@ class Supervisor:
         failpoint("gateway.lost")
         self.perform(self.table.gateway_lost())
         self.sweep()
+        self.manager.changed()
 
     def gateway_failed(self, why: str) -> None:
         """The gateway cannot serve: there is nothing to supervise for."""
@@ -256,12 +295,36 @@ class Supervisor:
 
     def _announce_if_ready(self) -> None:
         """Log where we listen, once the gateway and every host are ready."""
+        self.manager.changed()
         if not self._announced and self.gateway.ready and all(host.ready for host in self.hosts.values()):
             self._announced = True
             for server, place in self.gateway.places():
                 logger.info("serving %s on %s", server, place)
             if not self.application.gateway.servers:
                 logger.info("ready: no http.service is configured")
+
+    # --- for the service manager --------------------------------------------------------------------------------------
+
+    def parts(self) -> dict[str, bool]:
+        """What must serve, by its name for people, and whether it does."""
+        hosts = {f"the host {host.id}": host.ready for host in self.hosts.values()}
+        return {"the gateway": self.gateway.ready, **hosts}
+
+    def services(self) -> dict[str, State]:
+        """The state of every supervised service."""
+        return {id: state for id, (state, _) in self.table.services().items()}
+
+    def wanted_services(self) -> list[str]:
+        """The services that start by themselves."""
+        return [id for id, service in self.application.services.items() if service.lifecycle.auto_start]
+
+    def census(self) -> tuple[int, int]:
+        """How many connections, and how many other processes live."""
+        return self.table.census()
+
+    def _sockets_are_kept(self, server: str) -> bool:
+        """Whether the service manager holds the listening sockets of a server too."""
+        return self._listening.keeps(server, stores=self.manager.listens)
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
@@ -275,6 +338,8 @@ class Supervisor:
         if self._shutdown is None:
             logger.info("stopping")
             self.stopping = True
+            self._farewell.begin(now)
+            self.manager.stopping("closing the connections", self._close_time() + self._patience() + KILL_TIMEOUT)
             self._shutdown = self.loop.create_task(self._stop())
             self._shutdown.add_done_callback(self._stopped)
         else:
@@ -287,12 +352,22 @@ class Supervisor:
         self.perform(self.table.end_restarts())
         self.gateway.shut_down_clients()
         self.end_turn()
-        close = max((server.timeouts.close for server in self.application.gateway.servers), default=0.0)
-        await self.wait_for(lambda: self.gateway.shut_down, close + SHUTDOWN_MARGIN)
-        patience = max(CANCEL_GRACE, self.table.stop_time()) + STOP_MARGIN
+        self.gateway.close_sockets(self._sockets_are_kept, last=False)  # who comes now is refused, and tries elsewhere
+        await self.wait_for(lambda: self.gateway.shut_down, self._close_time())
+        patience = self._patience()
+        self.manager.stopping("stopping the services", patience + KILL_TIMEOUT)
         self.perform(self.table.cancel_all(self.loop.time(), CANCEL_GRACE))
         self.end_turn()
         await self.wait_for(lambda: self.table.actors() == 0, patience)
+
+    def _close_time(self) -> float:
+        """Seconds that the gateway has to close all connections."""
+        servers = self.application.gateway.servers
+        return max((server.drain.within + server.timeouts.close for server in servers), default=0.0) + SHUTDOWN_MARGIN
+
+    def _patience(self) -> float:
+        """Seconds that the services and the other actors have to end."""
+        return max(CANCEL_GRACE, self.table.stop_time()) + STOP_MARGIN
 
     def _stopped(self, shutdown: asyncio.Task[None]) -> None:
         if not shutdown.cancelled():  # by `_kill_everything`, which needs the loop
@@ -495,11 +570,14 @@ class Supervisor:
 
     def _process_ended(self, effect: ProcessEnded) -> None:
         self._timers.process_ended(effect)
+        if self.stopping:
+            self._farewell.ended(effect)
         log_end(effect)
 
     def _service_changed(self, effect: ServiceChanged) -> None:
         self._timers.service_changed(effect)
         log_service(effect)
+        self.manager.changed()
 
     # --- orphans ------------------------------------------------------------------------------------------------------
 
@@ -539,7 +617,7 @@ class Supervisor:
     def _sizes(self) -> dict[str, int]:
         return {
             **self.table.statistics(),
-            "connections": self.table.connections(),
+            "connections": self.table.census()[0],
             "timers": self._timers.pending(),
             "orphans": len(self.orphans.dying),
             "gateway": self.table.gateway if self.gateway.ready else 0,

@@ -37,6 +37,18 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
+class Drain:
+    """`drain` of an `http.service`: how its WebSocket connections are closed when the runtime stops."""
+
+    within: float = 10.0
+    """Seconds over which closing may be spread."""
+    batch: int = 200
+    """Connections that are closed at a time."""
+    code: int = 1001
+    """1001, or 1012 for clients that come back only then (S49)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """`limits` of an `http.service`: bytes and counts."""
 
@@ -108,6 +120,7 @@ class Server:
     proxy: Proxy = Proxy()
     routes: tuple[Route, ...] = ()
     statics: tuple[Static, ...] = ()
+    drain: Drain = Drain()
 
 
 @dataclass(frozen=True, slots=True)

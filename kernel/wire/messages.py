@@ -514,7 +514,7 @@ class EndConnection(NamedTuple):
 
 
 class Shutdown(NamedTuple):
-    """Stop accepting, close every connection with 1001, answer ShutdownComplete."""
+    """Stop accepting, close every connection as `drain` says, answer ShutdownComplete."""
 
 
 class Ping(NamedTuple):

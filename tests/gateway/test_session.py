@@ -51,6 +51,7 @@ def to_workers(effects: list[e.Effect]) -> list[tuple[int, Any]]:
         (e.EndRequested(make_reason("killed")), 1011, "terminated", "killed", "killed"),
         (e.EndRequested(make_reason("exit:3")), 1011, "terminated", "exit:3", "exit:3"),
         (e.ShutdownStarted(), 1001, "shutdown", "normal", "ws_closed:1006"),
+        (e.ShutdownStarted(1012), 1012, "shutdown", "ws_closed:1012", "ws_closed:1012"),
         (e.PingTimedOut(), 1011, "timeout", "ws_closed:1011", "ws_closed:1011"),  # S55
         (e.ClientTooSlow(), 1013, "slow_client", "ws_closed:1013", "ws_closed:1013"),  # S54
         (e.TargetTooSlow(), 1013, "timeout", "ws_closed:1013", "ws_closed:1013"),  # S53

@@ -28,6 +28,7 @@ loaded_in = os.getpid()
 """
 REFUSED = {
     "thread": ("import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()", "1 threads"),
+    "nested": ("import json.tool, outer", "1 threads running, started by the import of threaded"),
     "child": ("import subprocess\nchild = subprocess.Popen(['sleep', '1000'])", "child process"),
     "daemon": (
         "import subprocess\nsubprocess.run(['setsid', '-f', 'sleep', '1000'], stdout=subprocess.DEVNULL)",
@@ -51,6 +52,8 @@ ACCEPTED = {
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("preload")
     (folder / "helper.py").write_text("extra = 'help'")
+    (folder / "outer.py").write_text("import threaded")
+    (folder / "threaded.py").write_text(REFUSED["thread"][0])
     for name, (text, _) in REFUSED.items():
         (folder / f"{name}.py").write_text(f"{MAIN}\n{text}")
     for name, text in ACCEPTED.items():

@@ -110,9 +110,9 @@ class ObservedRuntime(Runtime):
                     journal.write(j.Sent(self.pid, record.destinations, record.topic, len(record.payload)))
         return super().post(frames, data)
 
-    def report(self, reason: WireReason) -> None:
+    def report(self, reason: WireReason, target: str | None = None) -> None:
         """Stop at the failpoint behind it."""
-        super().report(reason)
+        super().report(reason, target)
         failpoint("exit.report.written")
 
 

@@ -6,10 +6,13 @@ child imports each first, and what it is left with is the verdict. What is refus
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import os
 import select
 import signal
+import sys
+from typing import Any
 
 import psutil
 
@@ -101,8 +104,9 @@ def _be_the_trial(source: str, writer: int, parent: int) -> None:
             os.dup2(null, number)
         os.close(null)
         before = _descriptors()
+        finder = ThreadFinder()
         load_module(source)
-        why = _what_is_left(before)
+        why = _what_is_left(before, finder.culprits)
         verdict = _ACCEPTED if why is None else why.encode()
     except BaseException as error:
         verdict = _describe(error).encode(errors="replace")
@@ -112,10 +116,39 @@ def _be_the_trial(source: str, writer: int, parent: int) -> None:
         os._exit(0)
 
 
-def _what_is_left(before: dict[int, str]) -> str | None:
-    threads = len(os.listdir("/proc/self/task"))
-    if threads > 1:
-        return f"its import leaves {threads - 1} threads running"
+class ThreadFinder:
+    """Finds out which import starts a thread, by counting before and after each: threads of native code are seen too.
+
+    Stands in for `__import__`, in a process that is thrown away.
+    """
+
+    def __init__(self) -> None:
+        self.culprits: list[str] = []
+        """The modules whose own import has started one, innermost first."""
+        self._import = builtins.__import__
+        self._known = 0
+        builtins.__import__ = self._count_around
+
+    def _count_around(self, name: str, *arguments: Any, **keywords: Any) -> Any:
+        if name in sys.modules:
+            return self._import(name, *arguments, **keywords)
+        before = _threads() - self._known
+        module = self._import(name, *arguments, **keywords)
+        own = _threads() - self._known - before
+        if own > 0:  # what is imported inside has been counted by now
+            self.culprits.append(name)
+            self._known += own
+        return module
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task")) - 1
+
+
+def _what_is_left(before: dict[int, str], culprits: list[str]) -> str | None:
+    if threads := _threads():
+        by = f", started by the import of {', '.join(culprits)}" if culprits else ""
+        return f"its import leaves {threads} threads running{by}"
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         return "its import leaves a child process"

@@ -22,9 +22,11 @@ import sys
 import threading
 from typing import Any, NoReturn
 
+from ...kernel.wire import logs
 from ...kernel.wire import messages as wire
 from ...kernel.wire.configuration import HostLimits
 from ...kernel.wire.journal import set_role
+from ...kernel.wire.pid import Pid
 from ...kernel.wire.reason import CANCELLED, NORMAL, WireReason, make_reason
 from ..core.exchange import Request, Response
 from ..core.outgoing import Frames, frame
@@ -50,6 +52,8 @@ def run_newborn(control: int, expected_parent: int, limits: HostLimits) -> NoRet
             runtime.wait(with_data=False)
         _leave_host(limits)
         install(runtime)
+        logs.setup_worker(os.environ)
+        logs.identify(pid=runtime.start.pid, entry=runtime.start.entry, host=runtime.start.host)
         if runtime.start.pid:
             rlimits.limit_cpu(limits.cpu)
             _run_actor(runtime, runtime.start)
@@ -149,6 +153,7 @@ def _run_invocation(runtime: Runtime, invoke: wire.Invoke, request: wire.Request
     """Run one invocation. Returns if the process may serve another (S57)."""
     response = Response()
     invocation.begin(Request(request), response)
+    logs.identify(pid=invoke.pid, entry=invoke.entry, host=Pid(invoke.pid).parts.host)
     try:
         _call(runtime, invoke.source, invoke.method, [])
     except BaseException as error:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from ...wire.configuration import (
     Application,
+    Drain,
     GatewayConfiguration,
     HostConfiguration,
     HostLimits,
@@ -33,7 +34,7 @@ from .python_source import Bindings, Unparsable, read_bindings
 from .services import assemble_services
 from .types import Reference
 
-Group = TypeVar("Group", Timeouts, Ping, Limits, HostLimits, Proxy)
+Group = TypeVar("Group", Timeouts, Ping, Drain, Limits, HostLimits, Proxy)
 
 
 class Sources(Protocol):
@@ -193,6 +194,7 @@ class Assembly:
                 address=entry.values.get("addr", ""),
                 timeouts=_group(Timeouts, "timeouts", entry),
                 ping=_group(Ping, "ping", entry),
+                drain=_group(Drain, "drain", entry),
                 limits=_group(Limits, "limits", entry),
                 tls=self._tls(entry),
                 proxy=_group(Proxy, "proxy", entry),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ...wire.configuration import (
+    Drain,
     HostConfiguration,
     HostLimits,
     Lifecycle,
@@ -35,6 +36,7 @@ from .types import (
     UNAVAILABLE,
     Type,
     choice,
+    code,
     count,
     duration,
     items,
@@ -148,6 +150,9 @@ _SERVICE = Kind(
         _of(Timeouts, "timeouts", "stall", duration(zero=False), "for a slow target before its clients are closed (S53)"),
         _of(Ping, "ping", "interval", duration(zero=True), "between protocol pings (S55)"),
         _of(Ping, "ping", "timeout", duration(zero=True), "for the pong"),
+        _of(Drain, "drain", "within", duration(zero=True), "over which the closing of connections is spread when the runtime stops"),
+        _of(Drain, "drain", "batch", count(1), "connections that are closed at a time, ten times a second"),
+        _of(Drain, "drain", "code", code(1001, 1012), "that they are closed with: 1001 (going away) or 1012 (service restart)"),
         _of(Limits, "limits", "message", size(1, _CARRIED), "of a client's message; over it the client is closed with 1009"),
         _of(Limits, "limits", "header", size(256, 1 << 19), "of the head of a request"),
         _of(Limits, "limits", "body", size(0, _CARRIED), "of the body of a request"),

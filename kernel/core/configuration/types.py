@@ -111,6 +111,18 @@ def count(least: int, most: int = 1_000_000) -> Type:
     return Type("a whole number", read)
 
 
+def code(*codes: int) -> Type:
+    """One of some close codes."""
+
+    def read(value: Value, _: Report) -> int:
+        number = value.value if isinstance(value, Scalar) else None
+        if not isinstance(number, int) or isinstance(number, bool) or number not in codes:
+            raise _expected(" or ".join(map(str, codes)), value)
+        return number
+
+    return Type("a close code", read)
+
+
 def number(least: float, most: float) -> Type:
     """A number, as a float."""
 

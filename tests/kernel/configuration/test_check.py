@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from wsrelay.kernel.core.configuration import File, Problem, check_configuration
 from wsrelay.kernel.wire.configuration import (
     Application,
+    Drain,
     Entry,
     GatewayConfiguration,
     HostConfiguration,
@@ -117,6 +118,7 @@ def test_every_field() -> None:
               addr: "[::1]:8443"
               timeouts: {header: 1s, request: 2s, idle: 3, close: 4.5, write: 200ms, stall: 1m30s}
               ping: {interval: 0, timeout: "0"}
+              drain: {within: 0, batch: 7, code: 1012}
               limits: {message: 64KiB, header: 4096, body: 0, outbound: 2MiB, inbound: 1GiB, connections: 5,
                        per_address: 2, queue: 0, compression: yes}
               tls: {certificate: cert.pem, key: /srv/app/key.pem}
@@ -155,6 +157,7 @@ def test_every_field() -> None:
                     Route("app:top", "GET", "/", "other:show", True, origins),
                     Route("app:room", "GET", "/r/{id}/{rest...}", "other:show", True, origins),
                 ),
+                drain=Drain(0.0, 7, 1012),
             ),
             Server("app:plain", "unix:/run/app.sock", statics=(Static("/files", "/srv/app/page", True, "a.html"),)),
         )),
@@ -265,6 +268,10 @@ def test_bad_files(text: str | bytes, expected: str) -> None:
         ("- {name: a, kind: process.host, function: 3}", "4:33: unknown field 'function' of process.host; did you mean functions?"),
         ("- {name: a, kind: process.python, zzz: 3, source: 'python://m', method: f}",
          "4:35: unknown field 'zzz' of process.python; expected name, kind, source, method, meta"),
+        (
+            "- {name: a, kind: http.service, addr: ':1', drain: {code: 1000}}",
+            "4:59: drain.code: expected 1001 or 1012, got 1000",
+        ),
         ("- {name: a, kind: process.host, meta: 3}", "4:39: meta: expected a mapping, got 3"),
         ("- {name: a, kind: !!python/name:os.system process.host}",
          "4:19: unknown tag '!!python/name:os.system', expected a plain value"),

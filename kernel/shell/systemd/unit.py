@@ -1,0 +1,247 @@
+"""The text of the units: a service, and a socket for each address. Pure: what is known of the machine is an argument.
+
+Owns every setting and the reason for it, which stands in the unit as a comment. The files in deploy/systemd are rendered from
+here. Reads nothing and writes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...wire.configuration import Application, Server
+from .activation import descriptor_names
+
+MARK = "# Written by: wsrelay install-unit"
+"""The beginning of a file that may be replaced."""
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
+STOP_RESERVE = 15.0
+"""Seconds beyond what a stop may take by the configuration: for killed processes to be dead, and for a busy machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a service unit is made for."""
+
+    name: str
+    command: tuple[str, ...]
+    """ExecStart: absolute paths."""
+    stop: float
+    """Seconds that a stop may take (`stop_time`)."""
+    sockets: tuple[str, ...] = ()
+    """Names of its socket units; none means that the file descriptor store keeps what it listens on."""
+    user: str | None = None
+    """Who it runs as; None for a dynamic user."""
+    changes_user: bool = False
+    """Whether a process.host has a `user`: then the supervisor is root."""
+    unix_sockets: bool = False
+    reads_homes: bool = False
+    """Whether the Python or the application is below /home or /root."""
+    template: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """What a socket unit is made for."""
+
+    name: str
+    """Without `.socket`."""
+    service: str
+    """Without `.service`."""
+    descriptor_name: str
+    streams: tuple[str, ...]
+    """Values of ListenStream."""
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError if this cannot be the name of a unit."""
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(f"--name: expected letters, digits and _.- , got {name!r}")
+
+
+def stop_time(application: Application) -> float:
+    """Return how many seconds the stop of an application may take by its configuration (docs/operations.md)."""
+    servers = application.gateway.servers
+    closing = max((server.drain.within + server.timeouts.close for server in servers), default=0.0)
+    services = sum(service.lifecycle.stop_timeout for service in application.services.values())
+    return closing + services
+
+
+def tcp_servers(application: Application) -> list[Server]:
+    """The servers that get a socket unit: those at a TCP address with a port of its own."""
+    return [
+        server
+        for server in application.gateway.servers
+        if not server.address.startswith("unix:") and not server.address.endswith(":0")
+    ]
+
+
+def socket_names(name: str, servers: Sequence[Server]) -> list[str]:
+    """The name of each server's socket unit: the first is called as the service."""
+    return [name if not index else f"{name}-{server.id.replace(':', '-')}" for index, server in enumerate(servers)]
+
+
+def descriptor_name(server: Server, servers: Sequence[Server]) -> str:
+    """The shortest name of a server's sockets (FileDescriptorName=)."""
+    return min((name for name, id in descriptor_names(servers).items() if id == server.id), key=len)
+
+
+def quote(word: str) -> str:
+    """Return a word as systemd.service(5) reads it in ExecStart: specifiers and variables are not expanded."""
+    word = word.replace("%", "%%").replace("$", "$$")
+    if _PLAIN.fullmatch(word.replace("$$", "")):
+        return word
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def render_socket(socket: Socket) -> str:
+    """Return the text of a socket unit."""
+    streams = "\n".join(f"ListenStream={stream}" for stream in socket.streams)
+    return f"""{MARK}
+
+[Unit]
+Description=Listening sockets of {socket.service}.service
+
+[Socket]
+{streams}
+# Which http.service they are for: its name, or namespace/name. The address above and its addr must agree.
+FileDescriptorName={socket.descriptor_name}
+Service={socket.service}.service
+# As many connections may wait while the service is restarted.
+Backlog=4096
+# systemd gives up a socket that starts its service too often, and then refuses everybody.
+TriggerLimitIntervalSec=0
+
+[Install]
+WantedBy=sockets.target
+"""
+
+
+def render_service(service: Service) -> str:
+    """Return the text of a service unit."""
+    return (
+        "\n".join([MARK, "", *_unit(service), "", *_service(service), "", *_hardening(service), "", *_install(service)])
+        + "\n"
+    )
+
+
+def _unit(service: Service) -> list[str]:
+    sockets = " ".join(f"{name}.socket" for name in service.sockets)
+    lines = [
+        "[Unit]",
+        f"Description=wsrelay{' %i' if service.template else ''}: WebSocket relay with isolated processes",
+    ]
+    if sockets:
+        lines += [f"Requires={sockets}", f"After=network.target {sockets}"]
+    else:
+        lines += ["After=network.target"]
+    return [
+        *lines,
+        "# Never give up: after the default of 5 starts in 10 s the sockets would fail too, and refuse everybody.",
+        "StartLimitIntervalSec=0",
+    ]
+
+
+def _service(service: Service) -> list[str]:
+    folder = f"{service.name}%i" if service.template else service.name
+    command = " ".join(service.command) if service.template else " ".join(map(quote, service.command))
+    lines = [
+        "[Service]",
+        "# Started when the gateway accepts and the services run. Only the main process may notify: no worker can.",
+        "Type=notify",
+        "NotifyAccess=main",
+        f"ExecStart={command}",
+        "Restart=on-failure",
+        "RestartSec=1s",
+        "# Hosts import the application before the start is over; a service that backs off is waited for, one minute.",
+        "TimeoutStartSec=150s",
+        "# The supervisor's loop gives signs of life while its duties are met (docs/operations.md). When they stop, SIGABRT has it",
+        "# write to the log where it hangs.",
+        "WatchdogSec=30s",
+        "TimeoutAbortSec=5s",
+        "# SIGTERM goes to the main process, which stops everything in order; what is left when that has ended gets SIGKILL.",
+        "KillMode=mixed",
+        "# drain + closing handshake + stop_timeout of the services + reserve (docs/operations.md).",
+        f"TimeoutStopSec={service.stop + STOP_RESERVE:.0f}s",
+        "# One worker that is killed for its memory must not stop the others.",
+        "OOMPolicy=continue",
+        "# A descriptor for each connection, four for each worker. The first number is what workers get.",
+        "LimitNOFILE=1024:262144",
+        "TasksMax=16384",
+        "# /run and /var/lib: what handlers may write, in RUNTIME_DIRECTORY and STATE_DIRECTORY.",
+        f"RuntimeDirectory={folder}",
+        f"StateDirectory={folder}",
+    ]
+    if not service.sockets or service.unix_sockets:
+        lines += [
+            "# systemd keeps what the service has bound itself while it is restarted: nobody is refused.",
+            "FileDescriptorStoreMax=16",
+        ]
+        if service.unix_sockets:
+            lines += ["RuntimeDirectoryPreserve=restart"]
+    return lines
+
+
+def _hardening(service: Service) -> list[str]:
+    lines = ["# --- what the service cannot do ---"]
+    if service.changes_user:
+        lines += [
+            "# A process.host has a user of its own: the supervisor is root, with the capabilities that this takes and no other.",
+            "User=root",
+            "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL CAP_DAC_READ_SEARCH",
+        ]
+    elif service.user is not None:
+        lines += [f"User={service.user}", "CapabilityBoundingSet=", "PrivateUsers=yes"]
+    else:
+        lines += [
+            "# A user that exists while the service runs.",
+            "DynamicUser=yes",
+            "CapabilityBoundingSet=",
+            "PrivateUsers=yes",
+        ]
+    lines += [
+        "AmbientCapabilities=",
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "# The Python or the application is below a home." if service.reads_homes else "",
+        f"ProtectHome={'read-only' if service.reads_homes else 'yes'}",
+        "PrivateTmp=yes",
+        "PrivateDevices=yes",
+        "ProtectClock=yes",
+        "ProtectHostname=yes",
+        "ProtectKernelTunables=yes",
+        "ProtectKernelModules=yes",
+        "ProtectKernelLogs=yes",
+        "ProtectControlGroups=yes",
+        "# The supervisor reads /proc of its own processes, and psutil /proc/stat: so not ProcSubset=pid.",
+        f"ProtectProc={'default' if service.changes_user else 'invisible'}",
+        "RestrictNamespaces=yes",
+        "RestrictRealtime=yes",
+        "RestrictSUIDSGID=yes",
+        "LockPersonality=yes",
+        "# Native code of handlers may need writable and executable memory: so not MemoryDenyWriteExecute.",
+        "# AF_NETLINK: without it the names of network interfaces cannot be had.",
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+        "RemoveIPC=yes",
+        "KeyringMode=private",
+        "# Sockets that handlers make for others are for their group." if service.unix_sockets else "",
+        f"UMask={'0007' if service.unix_sockets else '0077'}",
+        "SystemCallArchitectures=native",
+        "# Without @privileged, which has what a user may not do anyway; with setpriority and setrlimit, which workers use."
+        if not service.changes_user
+        else "# With setuid, which a host's user needs.",
+        "SystemCallFilter=@system-service",
+        "" if service.changes_user else "SystemCallFilter=~@privileged",
+        "# Landlock is not in the group of every systemd.",
+        "SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self",
+        "# An error and not a kill: programs try calls that they can do without.",
+        "SystemCallErrorNumber=EPERM",
+    ]
+    return [line for line in lines if line]
+
+
+def _install(service: Service) -> list[str]:
+    also = [f"Also={' '.join(f'{name}.socket' for name in service.sockets)}"] if service.sockets else []
+    return ["[Install]", "WantedBy=multi-user.target", *also]

@@ -1,0 +1,127 @@
+"""The units: their text, and what `wsrelay install-unit` says."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.runtime import GATEWAY, actor, application, endpoint, write_application
+from wsrelay.kernel.shell.systemd import unit
+
+WSRELAY = Path(sys.executable).with_name("wsrelay")
+SOURCES = {"app.py": "def connect(): ...\ndef act(): ..."}
+ROOT = Path(__file__).parents[4]
+
+
+def install(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [WSRELAY, "install-unit", folder, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "quoted"),
+    [
+        ("/opt/wsrelay/bin/wsrelay", "/opt/wsrelay/bin/wsrelay"),
+        ("/srv/my app", '"/srv/my app"'),
+        ("/srv/100%", "/srv/100%%"),
+        ("/srv/$HOME", "/srv/$$HOME"),
+        ('/srv/"a"', '"/srv/\\"a\\""'),
+    ],
+)
+def test_words_are_quoted_for_systemd(word: str, quoted: str) -> None:
+    assert unit.quote(word) == quoted
+
+
+def test_a_service_without_sockets_keeps_them_in_the_store() -> None:
+    text = unit.render_service(unit.Service("relay", ("/bin/wsrelay", "run", "/srv"), 10.0))
+    assert "FileDescriptorStoreMax=16" in text
+    assert "Requires=" not in text
+    text = unit.render_service(unit.Service("relay", ("/bin/wsrelay", "run", "/srv"), 10.0, sockets=("relay",)))
+    assert "FileDescriptorStoreMax" not in text
+    assert "Requires=relay.socket" in text
+
+
+def test_a_host_with_a_user_needs_root_and_little_else() -> None:
+    text = unit.render_service(unit.Service("relay", ("/bin/wsrelay",), 10.0, changes_user=True))
+    assert "User=root" in text
+    assert re.search(r"CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL ", text)
+    assert "DynamicUser" not in text
+    assert "~@privileged" not in text
+
+
+def test_the_shipped_units_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    for name, text in importlib.import_module("systemd_units").render().items():
+        assert (ROOT / "deploy" / "systemd" / name).read_text() == text, "run tools/render-units"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
+def test_systemd_understands_the_shipped_units(tmp_path: Path) -> None:
+    for file in (ROOT / "deploy" / "systemd").iterdir():
+        text = file.read_text().replace("/opt/wsrelay/bin/wsrelay", "/bin/true")
+        (tmp_path / file.name).write_text(text)
+    names = [name.replace("@", "@one") for name in map(str, tmp_path.iterdir())]
+    shutil.copy(tmp_path / "wsrelay@.service", tmp_path / "wsrelay@one.service")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", *names], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout + done.stderr == ""
+
+
+def test_what_cannot_be_served_from_there_is_said_and_nothing_is_written(tmp_path: Path) -> None:
+    folder = tmp_path / "application"
+    write_application(folder, application(endpoint("/", "connect"), actor("act")), SOURCES)
+    done = install(folder, "--directory", str(tmp_path))
+    if not str(tmp_path).startswith(("/tmp/", "/var/tmp/")):
+        pytest.skip("temporary files are not in /tmp here")
+    assert done.returncode == 1
+    assert "PrivateTmp=" in done.stderr
+    assert str(folder) in done.stderr
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_configuration_with_mistakes_gets_no_unit(tmp_path: Path) -> None:
+    write_application(tmp_path, [{"name": "gateway", "kind": "http.service"}], {})
+    done = install(tmp_path, "--print")
+    assert done.returncode == 1
+    assert "missing field addr" in done.stderr
+
+
+def test_the_names_of_units_and_sockets(tmp_path: Path) -> None:
+    from wsrelay.kernel.shell.configuration_files import load
+
+    second = {**GATEWAY, "name": "admin", "addr": "[::1]:8081"}
+    local = {**GATEWAY, "name": "local", "addr": "unix:/run/relay/local"}
+    write_application(tmp_path, [{**GATEWAY, "addr": ":8080"}, second, local], {})
+    made = load([str(tmp_path)])
+    servers = unit.tcp_servers(made)
+    assert unit.socket_names("relay", servers) == ["relay", "relay-app-admin"]
+    assert [unit.descriptor_name(each, made.gateway.servers) for each in servers] == ["gateway", "admin"]
+
+
+def test_another_file_is_not_replaced(tmp_path: Path) -> None:
+    from wsrelay.kernel.shell.errors import StartError
+    from wsrelay.kernel.shell.systemd import install as installing
+
+    (tmp_path / "relay.socket").write_text("[Socket]\n")
+    with pytest.raises(StartError, match=r"relay\.socket is not from wsrelay install-unit"):
+        installing.write({"relay.service": unit.MARK, "relay.socket": unit.MARK}, str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["relay.socket"]
+    (tmp_path / "relay.socket").write_text(unit.MARK)
+    written = installing.write({"relay.service": unit.MARK, "relay.socket": unit.MARK + "\nnew"}, str(tmp_path))
+    assert [Path(path).name for path in written] == ["relay.service", "relay.socket"]
+    assert (tmp_path / "relay.socket").read_text().endswith("new")
+
+
+def test_a_bad_name_is_refused(tmp_path: Path) -> None:
+    write_application(tmp_path, [dict(GATEWAY)], {})
+    done = install(tmp_path, *shlex.split("--name 'my relay' --print"))
+    assert done.returncode == 1
+    assert "--name: expected letters" in done.stderr
