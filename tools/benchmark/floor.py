@@ -37,7 +37,10 @@ def count() -> dict[str, Any]:
     with PEERS["wsrelay"].start("wsrelay") as server, tempfile.TemporaryDirectory(prefix="wsrelay-bench-") as name:
         folder = Path(name)
         path = server.path("echo")
-        watched = _on_the_way(server, lambda: load(server, "closed", path, limit=60, seconds=1.0, warm_up=0.5, **LOAD))
+        # Without a warm-up, so that all that is spent is spent on messages that are counted.
+        watched = _on_the_way(
+            server, lambda: load(server, "closed", path, limit=60, seconds=SECONDS, warm_up=0.0, **LOAD)
+        )
         tracers: list[subprocess.Popen[bytes]] = []
         try:
             for os_pid in watched:
@@ -49,29 +52,44 @@ def count() -> dict[str, Any]:
                 tracer.wait(20)
         processes = {
             label: _per_message((folder / str(os_pid)).read_text().splitlines(), found["messages"])
-            for os_pid, label in watched.items()
+            for os_pid, (label, _) in watched.items()
         }
     title = "echo {size} B, {connections} connections × {in_flight} in flight".format(**LOAD)
-    return {"title": title, "messages": found["messages"], "commit": conditions()["commit"], "processes": processes}
+    return {
+        "title": title,
+        "messages": found["messages"],
+        "commit": conditions()["commit"],
+        "processes": processes,
+        "cpu": dict(watched.values()),
+    }
 
 
-def _on_the_way(server: Server, make_load: Callable[[], object]) -> dict[int, str]:
-    """The processes that a message passes, by what they are: the gateway, and the other one that a load keeps busy."""
+def _on_the_way(server: Server, make_load: Callable[[], dict[str, Any]]) -> dict[int, tuple[str, dict[str, float]]]:
+    """The processes that a message passes: what each is, and its `user` and `system` microseconds for a message.
+
+    They are the gateway, and the other one that a load keeps busy.
+    """
     make_load()
     before = _cpu(server)
-    make_load()
-    used = {os_pid: seconds - before.get(os_pid, 0.0) for os_pid, seconds in _cpu(server).items()}
+    messages = make_load()["messages"]
+    used = {
+        os_pid: {
+            kind: (spent - before.get(os_pid, {}).get(kind, 0.0)) / messages * 1e6 for kind, spent in times.items()
+        }
+        for os_pid, times in _cpu(server).items()
+    }
     [gateway] = [one.pid for one in server.processes() if "wsrelay.gateway.shell.main" in one.cmdline()]
-    used.pop(gateway)
-    return {gateway: "gateway", max(used, key=lambda os_pid: used[os_pid]): "worker"}
+    others = used.keys() - {gateway}
+    worker = max(others, key=lambda os_pid: sum(used[os_pid].values()))
+    return {gateway: ("gateway", used[gateway]), worker: ("worker", used[worker])}
 
 
-def _cpu(server: Server) -> dict[int, float]:
+def _cpu(server: Server) -> dict[int, dict[str, float]]:
     found = {}
     for process in server.processes():
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            found[process.pid] = float(times.user + times.system)
+            found[process.pid] = {"user": float(times.user), "system": float(times.system)}
     return found
 
 
@@ -112,4 +130,8 @@ def table(document: dict[str, Any]) -> str:
     for label, calls in document["processes"].items():
         for call, found in calls.items():
             made.add(label, call, f"{found['calls']:.3f}", f"{found['bytes']:,.0f}" if found["bytes"] else "")
-    return f"{document['title']}, {document['messages']:,} messages\n\n{made}"
+    spent = "\n".join(
+        f"{label}: {times['user']:.1f} µs in the program, {times['system']:.1f} µs in the kernel, for a message"
+        for label, times in document["cpu"].items()
+    )
+    return f"{document['title']}, {document['messages']:,} messages\n\n{made}\n\n{spent} (without strace)"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cases.every import CASES
+from ..cases.model import Settings
 from . import tables
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs" / "performance"
@@ -44,6 +45,11 @@ def make_parts(document: Mapping[str, Any]) -> dict[str, str]:
 
 def _conditions(document: Mapping[str, Any]) -> str:
     lines = [f"- {name}: {value}" for name, value in document["conditions"].items()]
+    rounds = {result["rounds"] for result in document["cases"].values()}
+    if min(rounds) < Settings.rounds:
+        lines.append(
+            f"- rounds: **{min(rounds)}**: a draft, made while the machine did other things; no figure here is final"
+        )
     if document["profile"] != "full":
         lines.append(f"- profile: **{document['profile']}**, which shows that everything works and is no measurement")
     return "\n".join(lines)
@@ -75,5 +81,7 @@ def _floor(document: Mapping[str, Any]) -> str:
         for call, found in calls.items()
     ]
     head = ["process", "system call", "for a message", "bytes for a message"]
+    spent = [[label, f"{times['user']:.1f}", f"{times['system']:.1f}"] for label, times in document["cpu"].items()]
+    times = tables.markdown(["process", "µs in the program, for a message", "µs in the kernel, for a message"], spent)
     said = f"{document['title']}, {document['messages']:,} messages, commit {document['commit']}:"
-    return f"{said}\n\n{tables.markdown(head, body)}"
+    return f"{said}\n\n{times}\n\n{tables.markdown(head, body)}"
