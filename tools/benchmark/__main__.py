@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,12 @@ def perform(arguments: argparse.Namespace) -> int:
 def measure(arguments: argparse.Namespace) -> int:
     """Measure cases, print them, and write what was asked for."""
     settings = settings_of(arguments)
-    replace = {"wsrelay": "wsrelay-plain"} if arguments.without_speed else None
     only = frozenset(arguments.server or ())
     names = list(dict.fromkeys(name for what in arguments.what for name in GROUPS.get(what, (what,))))
     if arguments.without_speed:
         results = without_speed(names, settings)
     else:
-        results = runner.run([CASES[name] for name in names], settings, only, replace)
+        results = runner.run([CASES[name] for name in names], settings, only)
     about = conditions()
     document = {"conditions": about, "profile": "quick" if arguments.quick else "full", "cases": results}
     print(tables.text(results))
@@ -85,8 +85,6 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 def without_speed(names: Sequence[str], settings: Settings) -> dict[str, Any]:
     """The same cases with and without the extra `speed`, side by side, without peers."""
-    from dataclasses import replace
-
     chosen = [CASES[name] for name in names if "wsrelay" in CASES[name].servers]
     pairs = [replace(case, servers=("wsrelay", "wsrelay-plain"), marks=()) for case in chosen]
     return runner.run(pairs, settings)

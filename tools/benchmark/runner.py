@@ -16,17 +16,14 @@ from .peers.registry import PEERS
 from .report.text import progress
 
 
-def run(
-    cases: Iterable[Case], settings: Settings, only: frozenset[str] = frozenset(), replace: dict[str, str] | None = None
-) -> dict[str, Any]:
-    """Measure; returns the results by the name of the case. `only`: leave all other servers out, if it is not empty.
-
-    `replace` measures other servers in the place of some.
-    """
-    missing = {name: peer.missing() for name, peer in PEERS.items()}
+def run(cases: Iterable[Case], settings: Settings, only: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Measure; returns the results by the name of the case. `only`: leave all other servers out, if it is not empty."""
+    cases = list(cases)
+    wanted = {name for case in cases for name in case.servers if not only or name in only}
+    missing = {name: PEERS[name].missing() for name in wanted}
     results = {}
     for case in cases:
-        names = [(replace or {}).get(name, name) for name in case.servers if not only or name in only]
+        names = [name for name in case.servers if not only or name in only]
         if names:
             available = [name for name in names if not missing[name]]
             lacking = {name: reason for name in names if (reason := missing[name])}

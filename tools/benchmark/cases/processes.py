@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -85,8 +86,6 @@ def crash(server: Server, settings: Settings) -> dict[str, Any]:
 
 def kill_one(server: Server) -> float:
     """Connect, kill the process that answers, and return the seconds until its client has the close frame."""
-    import time
-
     connection, rest = connect("127.0.0.1", server.port, server.path("victim"))
     with connection:
         reader = FrameReader(connection, rest)

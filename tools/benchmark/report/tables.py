@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..cases.every import CASES
-from ..cases.model import Case, median
+from ..cases.model import Case
 from ..peers.registry import PEERS
 from .text import Table
 
@@ -83,6 +83,3 @@ def share_of_cpu(result: Mapping[str, Any], own: str, peer: str) -> float | None
     pairs = zip(servers.get(own, ()), servers.get(peer, ()), strict=False)
     ratios = [mine["cpu"] / theirs["cpu"] for mine, theirs in pairs if theirs["cpu"]]
     return statistics.median(ratios) if ratios else None
-
-
-__all__ = ["figure", "mark_rows", "markdown", "median", "notes", "rows", "share_of_cpu", "text"]
