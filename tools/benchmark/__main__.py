@@ -44,6 +44,8 @@ def perform(arguments: argparse.Namespace) -> int:
     if arguments.check:
         return check(arguments.accept)
     if arguments.what == ["page"]:
+        if arguments.plots:
+            plots.draw(json.loads(page.FIGURES.read_text()), arguments.plots)
         page.write()
         return 0
     if arguments.what == ["floor"]:
@@ -58,13 +60,13 @@ def perform(arguments: argparse.Namespace) -> int:
 def measure(arguments: argparse.Namespace) -> int:
     """Measure cases, print them, and write what was asked for."""
     settings = settings_of(arguments)
+    about = conditions()
     only = frozenset(arguments.server or ())
     names = list(dict.fromkeys(name for what in arguments.what for name in GROUPS.get(what, (what,))))
     if arguments.without_speed:
         results = without_speed(names, settings)
     else:
         results = runner.run([CASES[name] for name in names], settings, only)
-    about = conditions()
     document = {"conditions": about, "profile": "quick" if arguments.quick else "full", "cases": results}
     print(tables.text(results))
     print()

@@ -24,7 +24,7 @@ COMPRESSION = [
 """A sample; all 216 cases of groups 12 and 13 take a quarter of an hour."""
 
 APPLICATION = Path(__file__).parent / "application"
-TIMEOUT = 900.0
+TIMEOUT = 1800.0
 
 
 def main() -> int:

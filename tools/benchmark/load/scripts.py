@@ -53,6 +53,10 @@ class Client:
     unsent: bytes = b""
     sent_at: float = 0.0
     latencies: list[float] = field(default_factory=list)
+    fragments: bytearray | None = None
+    """What is not yet read as frames, of a server that sends messages in fragments."""
+    partial: bytes = b""
+    """The fragments so far of a message that is not complete."""
 
     def send(self, count: int) -> bool:
         """Send the next `count` messages; returns whether all is written."""
@@ -75,6 +79,10 @@ class Client:
         data = self.connection.recv(RECEIVE)
         if not data:
             raise ConnectionError("the server closed a connection")
+        if self.fragments is None and not self.received and not data[0] & 0x80:
+            self.fragments = bytearray()
+        if self.fragments is not None:
+            return self._receive_fragments(data)
         script = self.script
         start = self.received % (DISTINCT * script.expected_frame)
         if script.expected[start : start + len(data)] != data:
@@ -83,6 +91,41 @@ class Client:
         complete = self.received // script.expected_frame - self.echoed
         self.echoed += complete
         return complete
+
+    def _receive_fragments(self, data: bytes) -> int:
+        """The same for a server that sends a message in fragments: what they make up is compared."""
+        if self.fragments is None:
+            raise RuntimeError("no fragments")
+        self.fragments += data
+        self.received += len(data)
+        size, head = self.script.expected_frame, self.script.expected
+        count = 0
+        while (frame := take_frame(self.fragments)) is not None:
+            first, payload = frame
+            self.partial += payload
+            if first & 0x80:
+                start = self.echoed % DISTINCT * size
+                if server_frame(TEXT, self.partial) != head[start : start + size]:
+                    raise ValueError(f"a wrong echo after {self.echoed} messages")
+                self.partial = b""
+                self.echoed += 1
+                count += 1
+        return count
+
+
+def take_frame(buffer: bytearray) -> tuple[int, bytes] | None:
+    """Take a frame that is here whole off the buffer: its first byte and its payload."""
+    if len(buffer) < 2:
+        return None
+    start, length = 2, buffer[1]
+    if length >= 126:
+        start = 4 if length == 126 else 10
+        length = int.from_bytes(buffer[2:start], "big")
+    if len(buffer) < start or len(buffer) < start + length:
+        return None
+    first, payload = buffer[0], bytes(buffer[start : start + length])
+    del buffer[: start + length]
+    return first, payload
 
 
 def json_payloads(size: int) -> list[bytes]:
@@ -155,16 +198,10 @@ class CompressedClient(Client):
 
     def _take(self) -> bytes | None:
         """The payload of the next frame, if it is here whole."""
-        buffer = self._buffer
-        if len(buffer) < 4:
+        frame = take_frame(self._buffer)
+        if frame is None:
             return None
-        if buffer[0] != 0x80 | COMPRESSED | TEXT:
-            raise ValueError(f"expected a compressed text frame, got {bytes(buffer[:2])!r}")
-        start, length = 2, buffer[1]
-        if length == 126:
-            start, length = 4, int.from_bytes(buffer[2:4], "big")
-        if len(buffer) < start + length:
-            return None
-        payload = bytes(buffer[start : start + length])
-        del buffer[: start + length]
+        first, payload = frame
+        if first != 0x80 | COMPRESSED | TEXT:
+            raise ValueError(f"expected a compressed text frame, got one that begins with {first:#x}")
         return payload

@@ -36,8 +36,8 @@ def draw(document: Mapping[str, Any], folder: Path) -> list[Path]:
     results = document["cases"]
     made = []
     for name, unit in (("echo-one", "µs"), ("echo-many", "µs"), ("spawn", "ms"), ("crash", "ms"), ("connect", "ms")):
-        if name in results and (series := _distributions(results[name])):
-            made.append(_draw_distribution(folder / f"{name}.png", results[name]["title"], series, unit))
+        if name in results and (series := _distributions(results[name]["servers"])):
+            made.append(_draw_distribution(folder / f"{name}.png", results[name], series, unit))
     if "growth" in results:
         made.append(_draw_growth(folder / "growth.png", results["growth"]))
     for name, measure, title in (("echo", "rate", "messages/s"), ("echo-large", "rate", "messages/s")):
@@ -46,10 +46,10 @@ def draw(document: Mapping[str, Any], folder: Path) -> list[Path]:
     return made
 
 
-def _distributions(result: Mapping[str, Any]) -> dict[str, tuple[list[float], list[float]]]:
+def _distributions(servers: Mapping[str, Any]) -> dict[str, tuple[list[float], list[float]]]:
     """For each server: latencies in microseconds, and the share of messages that took longer."""
     found = {}
-    for name, rounds in result["servers"].items():
+    for name, rounds in servers.items():
         counts: dict[int, int] = {}
         for one in rounds:
             for key, count in one.get("histogram", {}).items():
@@ -66,19 +66,21 @@ def _distributions(result: Mapping[str, Any]) -> dict[str, tuple[list[float], li
 
 
 def _draw_distribution(
-    path: Path, title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], unit: str
+    path: Path, result: Mapping[str, Any], series: Mapping[str, tuple[Sequence[float], Sequence[float]]], unit: str
 ) -> Path:
     """How many took longer than that: both axes are logarithmic, so that the slow ones show."""
     from matplotlib import pyplot
 
     scale = 1000 if unit == "ms" else 1
-    figure, axes = pyplot.subplots(figsize=(9, 5), dpi=110)
-    ordered = sorted(series, key=lambda name: _at(series[name], 0.5))
+    rounds = result["servers"]
+    figure, axes = pyplot.subplots(figsize=(9, 4.6 + 0.11 * len(series)), dpi=110)
+    ordered = sorted(series, key=lambda name: median(rounds[name], "p50") or 0.0)
     for name in ordered:
         values, shares = series[name]
         color, line = STYLES.get(name, ("#333333", "-"))
         width = 2.4 if name.partition("-")[0] == "wsrelay" else 1.4
-        label = f"{PEERS[name].title} (p50 {_at(series[name], 0.5) / scale:,.3g}, p99 {_at(series[name], 0.01) / scale:,.3g})"
+        middle, slow = (_figure(median(rounds[name], key), scale) for key in ("p50", "p99"))
+        label = f"{PEERS[name].title}: p50 {middle}, p99 {slow} {unit}"
         axes.step(
             [value / scale for value in values], shares, line, where="post", color=color, linewidth=width, label=label
         )
@@ -90,20 +92,19 @@ def _draw_distribution(
     axes.set_ylabel("took longer")
     axes.xaxis.set_major_formatter(_plain)
     axes.xaxis.set_minor_formatter(_few(axes))
-    axes.set_title(title)
+    axes.set_title(result["title"])
     axes.grid(visible=True, which="both", alpha=0.25)
-    axes.legend(fontsize=8, loc="upper right")
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
     return _save(figure, path)
 
 
-def _at(series: tuple[Sequence[float], Sequence[float]], share: float) -> float:
-    """The value that `share` of the messages exceed, from a distribution."""
-    values, shares = series
-    return next((value for value, left in zip(values, shares, strict=True) if left <= share), values[-1])
+def _figure(microseconds: float | None, scale: int) -> str:
+    value = (microseconds or 0.0) / scale
+    return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
 
 
 def _plain(value: float, _: object = None) -> str:
-    return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def _few(axes: Any) -> Any:
@@ -123,10 +124,10 @@ def _draw_growth(path: Path, result: Mapping[str, Any]) -> Path:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.6), dpi=110)
-    for axes, key, title in ((left, "CPU", "CPU µs/message, whole tree"), (right, "p99", "p99 µs")):
+    for axes, key, scale, title in ((left, "CPU", 1, "CPU µs/message, whole tree"), (right, "p99", 1000, "p99 ms")):
         for name, rounds in result["servers"].items():
             points = [(count, median(rounds, f"{key} at {count}")) for count in GROWTH_CONNECTIONS]
-            known = [(count, value) for count, value in points if value is not None]
+            known = [(count, value / scale) for count, value in points if value is not None]
             color, line = STYLES.get(name, ("#333333", "-"))
             axes.plot(*zip(*known, strict=True), line, marker="o", color=color, label=PEERS[name].title)
         axes.set_xscale("log")
@@ -136,7 +137,7 @@ def _draw_growth(path: Path, result: Mapping[str, Any]) -> Path:
         axes.set_xlabel("connections")
         axes.set_ylabel(title)
         axes.grid(visible=True, alpha=0.25)
-        axes.legend(fontsize=8)
+    left.legend(fontsize=8)
     figure.suptitle(result["title"])
     return _save(figure, path)
 
