@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +26,8 @@ CHECK = Settings(rounds=5, seconds=1.0)
 def main() -> int:
     """Do what is asked; returns the exit status."""
     arguments = parse_arguments()
+    # As an exception, so that every server is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         return perform(arguments)
     except (RuntimeError, OSError) as problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -30,6 +31,8 @@ TIMEOUT = 1800.0
 def main() -> int:
     """Run what was asked for, print the table, return the exit status."""
     arguments = parse_arguments()
+    # As an exception, so that the runtime is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         if arguments.install:
             suite.install()
