@@ -32,7 +32,7 @@ from . import invocation, rlimits, system
 from .asynchronous import AsyncPort
 from .ending import Ending, ending_of_error, ending_of_value, flush_output
 from .loader import load_entry
-from .runtime import Runtime, flush_writer, install
+from .runtime import Runtime, install
 
 
 def run_newborn(control: int, expected_parent: int, limits: HostLimits) -> NoReturn:
@@ -48,7 +48,7 @@ def run_newborn(control: int, expected_parent: int, limits: HostLimits) -> NoRet
         _leave_host(limits)
         install(runtime)
         if runtime.start.pid:
-            rlimits.limit_cpu(limits.cpu)
+            rlimits.limit_cpu(limits.cpu, runtime.cpu_used)
             _run_actor(runtime, runtime.start)
         else:
             _run_function_worker(runtime, limits)
@@ -179,7 +179,7 @@ def _respond(runtime: Runtime, response: wire.Response) -> None:
     data = runtime.data
     if data is not None and data.gateway == runtime.http_gateway:
         runtime.post(Frames(data=frame(response)), data)
-        flush_writer(data.writer)
+        data.writer.finish()
 
 
 def _left_something() -> bool:
