@@ -216,7 +216,9 @@ class FrameDecoder:
 
     @property
     def unfinished(self) -> bytes:
-        """The bytes of the frame that is not complete. Only for a decoder that is `resumable`."""
+        """The bytes of the frame that is not complete. Raises ValueError if the decoder is not `resumable`."""
+        if not self._resumable:
+            raise ValueError("this decoder is not resumable")
         return b"".join(self._pieces)
 
     def _start_buffers(self) -> None:

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -81,7 +82,7 @@ RENEWED = '''
             payload = message.payload
             if message.topic != "ws.message":
                 payload = {"client_pid": payload["client_pid"], "data": message.topic}
-            answer = [payload["data"], generation, os.getpid(), message.topic]
+            answer = [payload["data"][-10:], generation, os.getpid(), message.topic]
             process.send(message.sender, "ws.send", {"data": json.dumps(answer)})
             if payload["data"].endswith("00"):
                 process.upgrade(None, generation + 1, message.sender)
@@ -135,6 +136,10 @@ SOURCES = {**PUPPET_SOURCES, "renewed.py": RENEWED}
 def runtime(tmp_path: Path) -> Iterator[Runtime]:
     with running_runtime(tmp_path, ENTRIES, SOURCES) as running:
         yield running
+
+
+WHEN_CANCELLED = "process.events().receive(timeout=10)"
+"""Takes no mail: so what is sent until then is unread."""
 
 
 def upgrade(puppet: Puppet, **names: Any) -> int:
@@ -200,3 +205,168 @@ def test_others_are_told_of_the_end_of_the_new_code(runtime: Runtime) -> None:
         assert events[0]["ref"] == ref
         assert {event["text"] for event in events} == {"exit:7"}
         assert one.end() == (1011, "exit:7")
+
+
+@pytest.mark.parametrize("count", [1000])
+def test_a_numbered_stream_crosses_many_upgrades(runtime: Runtime, count: int) -> None:
+    # S6, S35, S46: nothing lost, nothing doubled, no join or leave
+    with connect(runtime.ws_url("/numbered"), max_size=None) as client:
+        assert json.loads(client.recv(timeout=15))[0] == "ws.join"
+        for number in range(count):
+            client.send(str(number))
+        answers = [json.loads(client.recv(timeout=30)) for _ in range(count)]
+        assert [(data, topic) for data, _, _, topic in answers] == [(str(n), "ws.message") for n in range(count)]
+        assert [generation for _, generation, _, _ in answers] == [max(n - 1, 0) // 100 for n in range(count)]
+        assert len({os_pid for _, _, os_pid, _ in answers}) == count // 100
+        client.close()
+
+
+def test_mail_of_many_senders_stays_in_order_under_load(runtime: Runtime) -> None:
+    # S6, S35: several MiB, from senders that do not wait
+    with connect(runtime.ws_url("/sum"), max_size=None) as client:
+        client.send(json.dumps({"senders": 4, "each": 1500, "size": 2000}))
+        seen, generation = json.loads(client.recv(timeout=60))
+        assert seen == {str(sender): 1500 for sender in range(4)}
+        assert generation >= 6000 // 400
+
+
+def test_a_large_backlog_goes_along(runtime: Runtime) -> None:
+    # S35: read ahead, in the socket and in the supervisor: 20 MiB, and the messages of a connection beside them
+    with Puppet(runtime) as one, Puppet(runtime) as other:
+        one.order(f"{WHEN_CANCELLED} and process.upgrade('app:renewed', client)")
+        other.order("[process.send(one, 'large', [n, b'x' * 20_000]) for n in range(1000)] and None", one=one.pid)
+        other.answer(60)
+        other.do("process.cancel(one)")
+        assert one.answer(60) != one.os_pid
+        assert one.do("[n for n, _ in take(1000)] == list(range(1000))")
+        other.do("process.send(one, 'last', 1)")
+        assert one.do("take(1)") == [1]
+
+
+def test_half_read_frames_go_along(runtime: Runtime) -> None:
+    # S35: messages larger than one read, many of them half there when the old code hands over
+    with connect(runtime.ws_url("/numbered"), max_size=None) as client:
+        client.recv(timeout=15)
+        for number in range(201):
+            client.send(f"{number * 50:0>200000}")  # every second one ends a generation
+        answers = [json.loads(client.recv(timeout=30)) for _ in range(201)]
+        assert [int(data) for data, _, _, _ in answers] == [50 * number for number in range(201)]
+        assert answers[-1][1] == 100
+
+
+def test_async_handlers_are_upgraded_too(runtime: Runtime) -> None:
+    # S35
+    with connect(runtime.ws_url("/async")) as client:
+        client.send("a")
+        expected = []
+        for order in ["upgraded"]:
+            assert client.recv(timeout=15) == order
+        for word in ["a", "b", "upgrade", "c", "upgrade", "d"]:
+            if word == "upgrade":
+                client.send("upgrade")
+                assert client.recv(timeout=15) == "upgraded"
+                continue
+            if word == "a":  # it came before the first upgrade, and was unread
+                pass
+            else:
+                client.send(word)
+            expected.append(word)
+            assert json.loads(client.recv(timeout=15)) == expected
+
+
+def test_what_cannot_be_upgraded_lives_on(runtime: Runtime) -> None:
+    # S35: known before anything happens, so it raises in the caller
+    with Puppet(runtime) as one:
+        with pytest.raises(PuppetError, match=r"NotFound: .*app:nobody"):
+            one.do("process.upgrade('app:nobody')")
+        with pytest.raises(PuppetError, match=r"Invalid: args"):
+            one.do("process.upgrade('app:idle', {1, 2})")
+        with pytest.raises(PuppetError, match="Invalid: expected the id of the entry"):
+            one.do("process.upgrade(3)")
+        with pytest.raises(PuppetError, match="LimitExceeded"):
+            one.do("process.upgrade('app:idle', b'x' * (17 << 20))")
+        with pytest.raises(PuppetError, match="LimitExceeded: not upgraded"):
+            one.do(
+                "import resource; soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+                "resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))\n"
+                "try:\n"
+                "    process.upgrade()\n"
+                "finally:\n"
+                "    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))\n"
+            )
+        assert one.do("os.getpid()") == one.os_pid
+    with urlopen(runtime.url("/function")) as answer:
+        assert answer.read().startswith(b"NotPermitted: ")
+
+
+@pytest.mark.parametrize(
+    ("order", "text", "code"),
+    [
+        ("process.upgrade('app:broken')", "exception: ModuleNotFoundError: No module named 'no_such_module'", 1011),
+        ("process.upgrade('app:raises', 'at once')", "exception: ValueError: at once", 1011),
+        ("process.upgrade('app:raises')", "exception: TypeError", 1011),
+        ("process.upgrade('app:crashes')", "signal:SIGSEGV", 1011),
+        ("process.upgrade('app:returns', 1)", "normal", 1000),
+    ],
+)
+def test_a_failed_upgrade_is_one_death(runtime: Runtime, order: str, text: str, code: int) -> None:
+    # S12, S35
+    with Puppet(runtime) as watcher, Puppet(runtime) as one, Puppet(runtime) as linked:
+        watcher.do("process.monitor(one)", one=one.pid)
+        linked.do("process.set_options(trap_links=True)")
+        linked.do("process.link(one)", one=one.pid)
+        one.do("process.registry.register('the.name')")
+        one.order(order)
+        event = watcher.event()
+        assert event["text"].startswith(text)
+        if code != 1000:
+            assert linked.event()["text"] == event["text"]
+        assert one.end()[0] == code
+        assert watcher.events_now() == linked.events_now() == []
+        assert watcher.do("process.registry.lookup('the.name')") is None
+
+
+def test_a_caller_of_exec_waits_for_the_new_code(runtime: Runtime) -> None:
+    # S34, S35
+    with Puppet(runtime) as one:
+        assert one.do("process.exec('app:upgrades_to', HOST, 'app:returns', 42, timeout=10)") == 42
+        with pytest.raises(PuppetError, match="ValueError: no value"):
+            one.do("process.exec('app:upgrades_to', HOST, 'app:raises', 'no value', timeout=10)")
+
+
+def test_listened_topics_and_cancel_go_along(runtime: Runtime) -> None:
+    # S29, S35
+    with Puppet(runtime) as one, Puppet(runtime) as other:
+        one.do("mine = process.listen('mine')")
+        one.order(f"{WHEN_CANCELLED} and process.upgrade('app:renewed', client)")
+        other.do("process.cancel(one)", one=one.pid)
+        other.do("[process.send(one, topic, n) for n, topic in enumerate(['a', 'mine', 'a', 'mine'])]")
+        other.do("process.cancel(one)")
+        assert one.answer() != one.os_pid
+        assert one.do("take(4)") == [0, 1, 2, 3], "what was listened to is inbox again"
+        assert one.event() == {"event": "cancel", "sender": other.pid}
+        assert one.events_now() == []
+
+
+def test_listen(runtime: Runtime) -> None:
+    # S6, S10
+    with Puppet(runtime) as one, Puppet(runtime) as other:
+        send = "[process.send(one, topic, n) for n, topic in enumerate('abab')] and process.cancel(one)"
+        one.order(f"{WHEN_CANCELLED} and (b := process.listen('b')) and None")
+        other.do(send, one=one.pid)
+        one.answer()
+        one.order(f"{WHEN_CANCELLED} and None")
+        other.do(send)
+        one.answer()
+        assert one.do("[b.receive(timeout=10).payload for _ in range(4)]") == [1, 3, 1, 3]
+        assert one.do("take(4)") == [0, 2, 0, 2]
+        one.order(f"{WHEN_CANCELLED} and [process.listen('b').receive(timeout=10).payload, process.unlisten('b')]")
+        other.do(send)
+        assert one.answer() == [1, None]
+        assert one.do("take(3)") == [0, 2, 3], "in the order of arrival"
+        with pytest.raises(PuppetError, match="NotListening: this process does not listen to 'b'"):
+            one.do("b.receive(timeout=0)")
+        assert one.do("list(b)") == []
+        for topic in ("", "@x", "x" * 300, 7):
+            with pytest.raises(PuppetError, match="Invalid"):
+                one.do("process.listen(topic)", topic=topic)
