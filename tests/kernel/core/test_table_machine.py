@@ -48,6 +48,9 @@ class TableMachine(Comparison):
             self.do_admit(target, first)
         for watcher, connection in zip(actors, self.open_connections(), strict=True):
             self.do_monitor(watcher, connection)
+        for pid in actors[:2]:
+            self.do_upgrade(pid, "t:other")
+        self.do_hand_over(self.model.beings[actors[0]].worker)
 
     @rule(function=st.sampled_from(["t:f", "t:f", "t:g", "t:g", "t:never", "t:unknown"]))
     def request_invocation(self, function: str) -> None:
@@ -319,23 +322,43 @@ class TableMachine(Comparison):
 
     # --- rules: upgrade (S35) -----------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.programs())
-    @rule(data=st.data(), entry=st.sampled_from([None, "t:actor", "t:other", "t:nothing"]))
+    @precondition(lambda self: self.programs("actor"))
+    @rule(data=st.data(), entry=st.sampled_from([None, "t:other", "t:other"]))
     def upgrade(self, data: st.DataObject, entry: str | None) -> None:
-        pid, request = self.program(data), self.number()
+        self.do_upgrade(self.program(data, "actor"), entry)
+
+    def do_upgrade(self, pid: str, entry: str | None) -> None:
+        request = self.number()
         self.ask(pid, m.Upgrade(request, entry, b"new arguments"), self.model.upgrade(pid, request, entry))
+
+    @precondition(lambda self: self.programs())
+    @rule(data=st.data(), entry=st.sampled_from([None, "t:actor", "t:nothing"]))
+    def upgrade_wrongly(self, data: st.DataObject, entry: str | None) -> None:
+        self.do_upgrade(self.program(data), entry)
 
     def upgraded(self) -> list[int]:
         return [worker.number for worker in self.model.workers.values() if worker.upgrade]
 
+    @precondition(lambda self: self.upgraded())
+    @rule(data=st.data())
+    def hand_over(self, data: st.DataObject) -> None:
+        self.do_hand_over(data.draw(st.sampled_from(self.upgraded())))
+
+    def do_hand_over(self, number: int) -> None:
+        self.settle(self.table.from_worker(number, m.HandedOver(5), self.now), self.model.hand_over(number))
+
     @precondition(lambda self: self.model.workers)
-    @rule(data=st.data(), exits=st.booleans())
-    def hand_over(self, data: st.DataObject, exits: bool) -> None:
-        number = data.draw(st.sampled_from(self.upgraded() or list(self.model.workers)))
-        expected = self.model.hand_over(number)
-        self.settle(self.table.from_worker(number, m.HandedOver(5), self.now), expected)
-        if exits:
-            self.end_worker(number, WaitStatus(0))
+    @rule(data=st.data())
+    def hand_over_wrongly(self, data: st.DataObject) -> None:
+        self.do_hand_over(data.draw(st.sampled_from(list(self.model.workers))))
+
+    @precondition(lambda self: self.upgraded())
+    @rule(data=st.data(), handed_over=st.booleans())
+    def old_code_ends(self, data: st.DataObject, handed_over: bool) -> None:
+        number = data.draw(st.sampled_from(self.upgraded()))
+        if handed_over and not self.model.workers[number].handed_over:
+            self.do_hand_over(number)
+        self.end_worker(number, WaitStatus(0))
 
     @precondition(lambda self: self.upgraded())
     @rule(data=st.data())
