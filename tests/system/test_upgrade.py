@@ -133,8 +133,8 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
         yield running
 
 
-WHEN_CANCELLED = "process.events().receive(timeout=10)"
-"""Takes no mail: so what is sent until then is unread."""
+WHEN_CANCELLED = "(process.send(client, 'ws.send', {'data': json.dumps({'value': 'waits'})}) or process.events().receive(timeout=60))"
+"""Answers that it waits, and takes no mail: so what is sent from then on is unread."""
 
 
 def upgrade(puppet: Puppet, **names: Any) -> int:
@@ -236,6 +236,7 @@ def test_a_large_backlog_goes_along(runtime: Runtime) -> None:
     # S35: read ahead, in the socket and in the supervisor: 20 MiB, and the messages of a connection beside them
     with Puppet(runtime) as one, Puppet(runtime) as other:
         one.order(f"{WHEN_CANCELLED} and process.upgrade('app:renewed', client)")
+        assert one.answer() == "waits"
         other.order("[process.send(one, 'large', [n, b'x' * 20_000]) for n in range(1000)] and None", one=one.pid)
         other.answer(60)
         other.do("process.cancel(one)")
@@ -327,6 +328,7 @@ def test_listened_topics_and_cancel_go_along(runtime: Runtime) -> None:
     with Puppet(runtime) as one, Puppet(runtime) as other:
         one.do("mine = process.listen('mine')")
         one.order(f"{WHEN_CANCELLED} and process.upgrade('app:renewed', client)")
+        assert one.answer() == "waits"
         other.do("process.cancel(one)", one=one.pid)
         other.do("[process.send(one, topic, n) for n, topic in enumerate(['a', 'mine', 'a', 'mine'])]")
         other.do("process.cancel(one)")
@@ -341,14 +343,17 @@ def test_listen(runtime: Runtime) -> None:
     with Puppet(runtime) as one, Puppet(runtime) as other:
         send = "[process.send(one, topic, n) for n, topic in enumerate('abab')] and process.cancel(one)"
         one.order(f"{WHEN_CANCELLED} and (b := process.listen('b')) and None")
+        assert one.answer() == "waits"
         other.do(send, one=one.pid)
         one.answer()
         one.order(f"{WHEN_CANCELLED} and None")
+        assert one.answer() == "waits"
         other.do(send)
         one.answer()
         assert one.do("[b.receive(timeout=10).payload for _ in range(4)]") == [1, 3, 1, 3]
         assert one.do("take(4)") == [0, 2, 0, 2]
         one.order(f"{WHEN_CANCELLED} and [process.listen('b').receive(timeout=10).payload, process.unlisten('b')]")
+        assert one.answer() == "waits"
         other.do(send)
         assert one.answer() == [1, None]
         assert one.do("take(3)") == [0, 2, 3], "in the order of arrival"
