@@ -79,8 +79,8 @@ class Session:
             return []
         return _HANDLERS[type(event)](self, event)
 
-    def accept_message(self) -> int | None:
-        """Count a client's message and return the worker that it is for; None if it is dropped (S46).
+    def accept_messages(self, count: int) -> int | None:
+        """Count some of the client's messages and return the worker that they are for; None if they are dropped (S46).
 
         The same as handling `MessageReceived`, without the objects: messages are what happens most.
         """
@@ -88,7 +88,7 @@ class Session:
             return None
         if self._transfer is not None:
             raise RuntimeError("a message was decoded while the stream is held")
-        self.message_count += 1
+        self.message_count += count
         return self.target.worker
 
     # --- the stream ---------------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ class Session:
         return [e.SendToWorker(self.target.worker, join), e.SetHeartbeat(self.stream.heartbeat)]
 
     def _message_received(self, event: e.MessageReceived) -> list[Effect]:
-        worker = self.accept_message()
+        worker = self.accept_messages(1)
         return [] if worker is None else [e.SendToWorker(worker, ClientMessage(self.serial, event.data))]
 
     def _heartbeat_due(self, event: e.HeartbeatDue) -> list[Effect]:

@@ -10,19 +10,22 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from ...kernel.wire.client_frames import message_prefix
 from ...kernel.wire.messages import ClientMessage
 from ..core import session_events as e
+from ..core.client_reader import ClientReader
 from ..core.frames import (
+    MAX_HEAD,
     CloseFrame,
     Failure,
     Message,
-    MessageReader,
     MessageWriter,
     PingReceived,
     PongReceived,
     encode_close,
     encode_ping,
     encode_pong,
+    message_head,
 )
 from ..core.session import Phase, Session
 from .data_channels import WorkerLink, Workers
@@ -60,7 +63,7 @@ class RelayConnection(asyncio.Protocol):
         service: Service,
         transport: asyncio.Transport,
         session: Session,
-        reader: MessageReader,
+        reader: ClientReader,
         writer: MessageWriter,
         on_gone: Callable[[], None],
     ) -> None:
@@ -74,6 +77,7 @@ class RelayConnection(asyncio.Protocol):
         self._writer = writer
         self._on_gone = on_gone
         self._link: WorkerLink | None = None
+        self._prefix = message_prefix(session.serial)
         self._out: list[bytes] = []
         self._out_size = 0
         self._queued = 0
@@ -92,7 +96,8 @@ class RelayConnection(asyncio.Protocol):
 
     def open(self, response: bytes, early: bytes) -> None:
         """Send the 101 and join. `early` is what the client sent before it."""
-        self._transport.set_write_buffer_limits(high=_EARLY_FLUSH, low=0)
+        # Without a margin the transport writes at once, and what it says that it has left is what the client has not taken.
+        self._transport.set_write_buffer_limits(high=0, low=0)
         self._transport.set_protocol(self)
         self._transport.resume_reading()
         self._write(response)
@@ -118,13 +123,20 @@ class RelayConnection(asyncio.Protocol):
         """Whether messages must be encoded for this client alone."""
         return self._writer.compresses
 
-    def send_message(self, data: str | bytes) -> None:
-        """Send a message, encoded for this client."""
-        if self.session.phase is Phase.OPEN:
-            self._write(self._writer.encode(data))
+    def send_message(self, opcode: int, payload: bytes) -> None:
+        """Send a message, TEXT or BINARY. Nothing goes out once the connection closes."""
+        if self.session.phase is not Phase.OPEN:
+            return
+        if self._writer.compresses:
+            self._write(self._writer.encode(opcode, payload))
+        else:
+            head = message_head(opcode, len(payload))
+            self._out.append(head)
+            self._out_size += len(head)
+            self._write(payload)
 
     def send_frame(self, frame: bytes) -> None:
-        """Send an encoded message. Nothing goes out once the connection closes."""
+        """Send an encoded message, the same for several clients."""
         if self.session.phase is Phase.OPEN:
             self._write(frame)
 
@@ -143,20 +155,19 @@ class RelayConnection(asyncio.Protocol):
         self._flush()
 
     def _flush(self) -> None:
-        if not self._out or self._gone or self._transport.is_closing():
-            self._out.clear()
-            self._out_size = 0
+        out, size = self._out, self._out_size
+        if not out:
             return
-        largest = max(map(len, self._out))
-        self._transport.write(b"".join(self._out) if len(self._out) > 1 else self._out[0])
-        self._queued += self._out_size
-        self._out.clear()
-        self._out_size = 0
+        self._out, self._out_size = [], 0
+        if self._gone or self._transport.is_closing():
+            return
+        self._transport.write(b"".join(out) if len(out) > 1 else out[0])
+        self._queued += size
         waiting = self._transport.get_write_buffer_size()
         if waiting:
             self._around.stalls.watch(self)
             # One message may be larger than the limit, if it waits alone.
-            if waiting > max(self._service.limits.outbound, largest):
+            if waiting > max(self._service.limits.outbound, max(map(len, out)) + MAX_HEAD):
                 self.handle(e.ClientTooSlow())
 
     @property
@@ -191,12 +202,18 @@ class RelayConnection(asyncio.Protocol):
                 self._yielded = True
                 self._loop.call_soon(self._decode_on)
                 break
+            messages = self._reader.take_messages(share)
+            if messages:
+                share -= len(messages)
+                if session.accept_messages(len(messages)) is not None and self._link is not None:
+                    self._link.send_messages(self._prefix, messages)
+                continue
             event = self._reader.next_event()
             if event is None:
                 break
             share -= 1
             if type(event) is Message:
-                if session.accept_message() is not None and self._link is not None:
+                if session.accept_messages(1) is not None and self._link is not None:
                     self._link.send(ClientMessage(session.serial, event.data))
             elif type(event) is PingReceived:
                 if session.phase is Phase.OPEN:

@@ -11,10 +11,11 @@ import asyncio
 import logging
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ...kernel.wire.channel import Channel
+from ...kernel.wire.client_frames import PlainSend, SendDecoder, encode_messages
 from ...kernel.wire.messages import WORKER_TO_GATEWAY, ReportLost, ReportViolation
 from .kernel_link import KernelLink
 from .turn import Turn
@@ -54,7 +55,8 @@ class WorkerLink:
         self.drains = 0
         """How often the queue has been written out: what was queued before has left when this has grown."""
         self._workers = workers
-        self._channel = Channel(end, WORKER_TO_GATEWAY)
+        self._channel = Channel(end, WORKER_TO_GATEWAY, decoder=SendDecoder)
+        self._closed = False
         self._marked = False
         self._writing = False
         self._reading = True
@@ -83,9 +85,17 @@ class WorkerLink:
 
     def send(self, record: tuple[Any, ...]) -> None:
         """Queue a record. If the worker is gone it is dropped: its death notice is on the way (S8)."""
-        if self._channel.fileno() < 0:
-            return
-        self._channel.send(record)
+        if not self._closed:
+            self._channel.send(record)
+            self._sent()
+
+    def send_messages(self, prefix: bytes, messages: Sequence[tuple[int, bytes]]) -> None:
+        """Queue a ClientMessage for each: opcode and payload. `prefix` is that of the connection (`message_prefix`)."""
+        if not self._closed:
+            self._channel.send_frame(encode_messages(prefix, messages), count=len(messages))
+            self._sent()
+
+    def _sent(self) -> None:
         if not self._marked:
             self._marked = True
             self._workers.turn.mark(self)
@@ -135,13 +145,17 @@ class WorkerLink:
 
     def _readable(self) -> None:
         """Read once: the loop comes back if there is more, after everybody else had a turn."""
+        on_send = self._workers.on_send
         for record in self._channel.receive():
             try:
-                self._workers.on_record(self, record)
+                if type(record) is tuple:
+                    on_send(record)
+                else:
+                    self._workers.on_record(self, record)
             except Exception:
                 logger.exception("a record of worker %d could not be handled", self.number)
                 self.report("a record could not be handled")  # fenced: a stream with a hole is worse (S43)
-            if self._channel.fileno() < 0:
+            if self._closed:
                 return
         if self._channel.violation is not None:
             self.report(str(self._channel.violation))
@@ -181,8 +195,9 @@ class WorkerLink:
 
     def close(self) -> None:
         """Close the channel and release the clients that it held up."""
-        if self._channel.fileno() < 0:
+        if self._closed:
             return
+        self._closed = True
         self._stop_reading()
         if self._fence is not None:
             self._fence.cancel()
@@ -204,6 +219,7 @@ class Workers:
         self.limit = 1 << 20
         """Bytes that may be queued for one worker before its clients are no longer read: the least `limits.inbound`."""
         self.on_record: Callable[[WorkerLink, tuple[Any, ...]], None] = lambda link, record: None
+        self.on_send: Callable[[PlainSend], None] = lambda send: None
         self._links: dict[int, WorkerLink] = {}
 
     def open(self, number: int, pid: str, descriptor: int) -> None:

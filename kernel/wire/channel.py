@@ -45,13 +45,19 @@ class Channel:
     """One end. Not for use from more than one thread."""
 
     def __init__(
-        self, end: socket.socket, accepts: Mapping[int, type], *, descriptors: bool = False, limit: int = MAX_FRAME
+        self,
+        end: socket.socket,
+        accepts: Mapping[int, type],
+        *,
+        descriptors: bool = False,
+        limit: int = MAX_FRAME,
+        decoder: type[FrameDecoder] = FrameDecoder,
     ) -> None:
         """`accepts` is the table of what the peer may say. With `descriptors` the peer may pass them; otherwise the
         kernel drops any that it does."""
         end.setblocking(False)
         self._socket = end
-        self._decoder = FrameDecoder(accepts, limit=limit)
+        self._decoder = decoder(accepts, limit=limit)
         self._takes_descriptors = descriptors
         self._descriptors: deque[int] = deque()
         self._unsent: deque[tuple[bytearray, int | None]] = deque()
@@ -149,13 +155,13 @@ class Channel:
             raise ValueError(f"{type(record).__name__} and a descriptor do not go together")
         self.send_frame(encode(record), descriptor)
 
-    def send_frame(self, frame: bytes, descriptor: int | None = None) -> None:
-        """Queue an encoded frame. Frames for a broken channel are dropped: the death notice will tell (S8).
+    def send_frame(self, frame: bytes, descriptor: int | None = None, *, count: int = 1) -> None:
+        """Queue an encoded frame, or `count` of them. Frames for a broken channel are dropped: the death notice will tell (S8).
 
         Raises OSError if the descriptor cannot be duplicated; then nothing is queued.
         """
         if self.broken or self._socket.fileno() < 0:
-            self.frames_sent += 1
+            self.frames_sent += count
             return
         duplicate = None if descriptor is None else os.dup(descriptor)
         size = len(frame)
@@ -168,12 +174,12 @@ class Channel:
             and self._unsent
             and self._unsent[-1][0] is tail
         ):
-            self.frames_sent += 1
+            self.frames_sent += count
             self.pending += size
             tail.extend(frame)
             return
         entry = (bytearray(frame), duplicate)
-        self.frames_sent += 1
+        self.frames_sent += count
         self.pending += size
         self._unsent.append(entry)
 
