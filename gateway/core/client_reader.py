@@ -58,6 +58,7 @@ class ClientReader:
         "_size",
         "_twin",
         "_twins",
+        "drained",
         "finished",
     )
 
@@ -77,6 +78,8 @@ class ClientReader:
         self._failure: Failure | None = None
         self.finished = False
         """Nothing more can be decoded: after a Close frame or a failure."""
+        self.drained = True
+        """`take_messages` has come to the end of what was received: there is no other event."""
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the client. They are decoded only as far as the other methods are called."""
@@ -86,6 +89,7 @@ class ClientReader:
         # The rest is a cut header, unless the owner has not decoded as far as it could.
         self._data = self._data[-rest:] + data if rest else data
         self._position = 0
+        self.drained = False
 
     # --- whole messages -----------------------------------------------------------------------------------------------
 
@@ -136,6 +140,7 @@ class ClientReader:
             position = stop
         if position == end:
             self._data, position = b"", 0
+            self.drained = self._failure is None
         self._position = position
         return messages
 

@@ -207,6 +207,8 @@ class RelayConnection(asyncio.Protocol):
                 share -= len(messages)
                 if session.accept_messages(len(messages)) is not None and self._link is not None:
                     self._link.send_messages(self._prefix, messages)
+                if self._reader.drained:
+                    break
                 continue
             event = self._reader.next_event()
             if event is None:
@@ -233,7 +235,8 @@ class RelayConnection(asyncio.Protocol):
             self._decode()
 
     def _blocked(self) -> bool:
-        return self._yielded or (self.session.phase is Phase.OPEN and (self._congested or self.session.holding))
+        session = self.session
+        return self._yielded or ((self._congested or session.holding) and session.phase is Phase.OPEN)
 
     def _update_reading(self) -> None:
         blocked = self._blocked()
