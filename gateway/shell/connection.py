@@ -205,7 +205,8 @@ class RelayConnection(asyncio.Protocol):
             messages = self._reader.take_messages(share)
             if messages:
                 share -= len(messages)
-                if session.accept_messages(len(messages)) is not None and self._link is not None:
+                worker = session.accept_messages(len(messages))
+                if worker is not None and self._link is not None:
                     self._link.send_messages(self._prefix, messages)
                 if self._reader.drained:
                     break

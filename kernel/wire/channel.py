@@ -14,7 +14,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from .codec import FrameDecoder, encode
 from .errors import ProtocolViolation
@@ -178,7 +178,8 @@ class Channel:
             self.pending += size
             tail.extend(frame)
             return
-        entry = (bytearray(frame), duplicate)
+        # A large one is not added to, so it need not be copied.
+        entry = (bytearray(frame) if size < _COALESCE else cast(bytearray, frame), duplicate)
         self.frames_sent += count
         self.pending += size
         self._unsent.append(entry)

@@ -7,6 +7,7 @@ stream, however split, gives other records or another violation.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -41,18 +42,21 @@ def message_prefix(serial: int) -> bytes:
     return bytes((0x93, _MESSAGE_TAG)) + packed
 
 
-def encode_messages(prefix: bytes, messages: Sequence[tuple[int, bytes]]) -> bytes:
-    """Return the ClientMessages, one after the other, of some messages: opcode and payload, where that of TEXT is valid UTF-8."""
-    pieces = []
+def add_messages(pieces: list[bytes], prefix: bytes, messages: Sequence[tuple[int, bytes]]) -> int:
+    """Add the pieces of ClientMessages to a list that is to be joined, and return their size in bytes.
+
+    A message is its opcode and its payload, where that of TEXT is valid UTF-8.
+    """
+    added = 0
     for opcode, payload in messages:
         size = len(payload)
-        pieces.append(prefix)
         if opcode == TEXT:
-            pieces.append(_FIXSTR[size] if size < 32 else _string_head(0xD9, size))
+            head = prefix + (_FIXSTR[size] if size < 32 else _string_head(0xD9, size))
         else:
-            pieces.append(_string_head(0xC4, size))
-        pieces.append(payload)
-    return b"".join(pieces)
+            head = prefix + _string_head(0xC4, size)
+        pieces += (head, payload)
+        added += size + len(head)
+    return added
 
 
 def _string_head(first: int, size: int) -> bytes:
@@ -73,22 +77,28 @@ class SendDecoder(FrameDecoder):
     def __init__(self, accepts: Mapping[int, type], *, limit: int = MAX_FRAME) -> None:
         super().__init__(accepts, limit=limit)
         self._string_limit = limit
-        self._held = bytearray()
-        """The start of a frame of ours that is not all there."""
+        self._held: list[bytes] = []
+        """The pieces of a frame of ours that is not all there."""
         self._wanted = 0
-        """How many bytes it must have before another look helps."""
+        """How many bytes of it are still to come."""
 
     def decode(self, data: bytes | bytearray | memoryview) -> Iterable[tuple[Any, ...]]:
         """See `FrameDecoder.decode`."""
-        if self._held:
-            self._held += data
-            if len(self._held) < self._wanted:
-                return ()
-            data, self._held = bytes(self._held), bytearray()
-        return self._decode_whole(bytes(data))
+        data = bytes(data)
+        if not self._held:
+            return self._decode_from(data, 0)
+        wanted = self._wanted
+        self._held.append(data[:wanted])
+        if len(data) < wanted:
+            self._wanted -= len(data)
+            return ()
+        frame, self._held = b"".join(self._held), []
+        sends, read = self._scan(frame, 0)
+        if not read:
+            return self._decode_from(frame + data[wanted:], 0)
+        return itertools.chain(sends, self._decode_from(data, wanted))
 
-    def _decode_whole(self, data: bytes) -> Iterable[tuple[Any, ...]]:
-        position = 0
+    def _decode_from(self, data: bytes, position: int) -> Iterable[tuple[Any, ...]]:
         while position < len(data):
             if self._frame_start == self._fed:
                 sends, position = self._scan(data, position)
@@ -146,7 +156,7 @@ class SendDecoder(FrameDecoder):
             stop = start + size
             if stop > end or size > limit:
                 if start <= end and size <= limit:
-                    self._held, self._wanted = bytearray(data[position:]), stop - position
+                    self._held, self._wanted = [data[position:]], stop - end
                 break
             payload = data[start:stop]
             if opcode == TEXT and not payload.isascii():

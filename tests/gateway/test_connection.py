@@ -15,7 +15,7 @@ from wsrelay.gateway.shell.service import Service
 from wsrelay.gateway.shell.stalls import StallWatch
 from wsrelay.gateway.shell.turn import Turn
 from wsrelay.kernel.wire import messages as m
-from wsrelay.kernel.wire.client_frames import encode_messages
+from wsrelay.kernel.wire.client_frames import add_messages
 from wsrelay.kernel.wire.codec import FrameDecoder
 from wsrelay.kernel.wire.configuration import Server
 
@@ -69,7 +69,9 @@ class Link:
         self.records.append(record)
 
     def send_messages(self, prefix: bytes, messages: Any) -> None:
-        self.records += FrameDecoder(m.GATEWAY_TO_WORKER).decode(encode_messages(prefix, messages))
+        pieces: list[bytes] = []
+        add_messages(pieces, prefix, messages)
+        self.records += FrameDecoder(m.GATEWAY_TO_WORKER).decode(b"".join(pieces))
 
     send_reply = send
 

@@ -9,7 +9,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wsrelay.kernel.wire.client_frames import BINARY, TEXT, SendDecoder, encode_messages, message_prefix
+from wsrelay.kernel.wire.client_frames import BINARY, TEXT, SendDecoder, add_messages, message_prefix
 from wsrelay.kernel.wire.codec import MAX_INTEGER, FrameDecoder, encode
 from wsrelay.kernel.wire.errors import ProtocolViolation
 from wsrelay.kernel.wire.messages import (
@@ -133,7 +133,10 @@ def test_after_another_frame_the_fast_way_goes_on() -> None:
 @given(serials, st.lists(data | st.integers(60_000, 70_000).map(lambda size: b"x" * size), max_size=5))
 def test_messages_are_encoded_as_by_the_codec(serial: int, messages: list[Any]) -> None:
     plain = [(TEXT, one.encode()) if isinstance(one, str) else (BINARY, one) for one in messages]
-    frames = encode_messages(message_prefix(serial), plain)
+    pieces: list[bytes] = []
+    size = add_messages(pieces, message_prefix(serial), plain)
+    frames = b"".join(pieces)
+    assert size == len(frames)
     assert frames == b"".join(encode(ClientMessage(serial, one)) for one in messages)
     decoder = FrameDecoder(GATEWAY_TO_WORKER)
     assert list(decoder.decode(frames)) == [ClientMessage(serial, one) for one in messages]
