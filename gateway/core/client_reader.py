@@ -22,8 +22,9 @@ from typing import Final, TypeAlias
 
 from wsproto.extensions import Extension
 
+from ...kernel.wire.client_frames import BINARY, TEXT
 from .deflate import BoundedDeflate
-from .frames import BINARY, TEXT, Failure, FrameEvent, MessageReader, PingReceived, PongReceived, failure
+from .frames import Failure, FrameEvent, MessageReader, PingReceived, PongReceived, failure
 from .masking import unmask
 
 WholeMessage: TypeAlias = tuple[int, bytes]
@@ -95,6 +96,7 @@ class ClientReader:
 
     def take_messages(self, most: int) -> Sequence[WholeMessage]:
         """Decode whole messages, up to `most` of them; none where something else comes first: see `next_event`."""
+        # Messages are what happens most: one loop, and no call but those that look at every byte.
         messages: list[WholeMessage] = []
         if self._twins or self._fragmented or self.finished or self._failure is not None:
             return messages
@@ -220,7 +222,7 @@ class ClientReader:
         return None
 
     def _is_plain(self, first: int, size: int) -> bool:
-        return (first == _TEXT_FRAME or first == _BINARY_FRAME) and size <= self._limit and not self._fragmented
+        return first in (_TEXT_FRAME, _BINARY_FRAME) and size <= self._limit and not self._fragmented
 
     def _take_control(self, first: int, header: int, size: int) -> FrameEvent:
         start = self._position + header

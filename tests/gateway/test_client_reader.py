@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsrelay.gateway.core.client_reader import ClientReader
 from wsrelay.gateway.core.deflate import BoundedDeflate
-from wsrelay.gateway.core.frames import TEXT, Failure, Message, MessageReader, MessageWriter
+from wsrelay.gateway.core.frames import Failure, Message, MessageReader, MessageWriter
 from wsrelay.gateway.core.masking import unmask, unmask_in_python
+from wsrelay.kernel.wire.client_frames import TEXT
 
 LIMIT = 300
 OFFER = "permessage-deflate"
@@ -86,11 +87,15 @@ payloads = (
     | st.integers(100, LIMIT + 20).map(lambda size: b"x" * size)
     | st.integers(20, 160).map(lambda size: "ü".encode() * size)
 )
-messages = st.builds(lambda first, payload, mask: frame(first, payload, mask=mask), st.sampled_from([0x81, 0x82]), payloads, masks)
+messages = st.builds(
+    lambda first, payload, mask: frame(first, payload, mask=mask), st.sampled_from([0x81, 0x82]), payloads, masks
+)
 compressed = st.builds(lambda first, payload: frame(first, deflated(payload)), st.sampled_from([0xC1, 0xC2]), payloads)
 controls = st.builds(frame, st.sampled_from([0x89, 0x8A]), st.binary(max_size=125))
 closes = st.builds(
-    lambda code, reason: frame(0x88, struct.pack("!H", code) + reason), st.sampled_from([1000, 1001, 1005, 4000, 999]), st.binary(max_size=20)
+    lambda code, reason: frame(0x88, struct.pack("!H", code) + reason),
+    st.sampled_from([1000, 1001, 1005, 4000, 999]),
+    st.binary(max_size=20),
 )
 fragments = st.builds(
     lambda first, parts: b"".join(
@@ -99,16 +104,23 @@ fragments = st.builds(
     st.sampled_from([1, 2]),
     st.lists(st.binary(max_size=10) | st.text(max_size=10).map(str.encode), min_size=2, max_size=4),
 )
-wrong = st.builds(frame, st.integers(0, 255), st.binary(max_size=130), mask=masks, length=st.sampled_from([None, 0, 2, 8])) | st.binary(
-    max_size=20
-)
+wrong = st.builds(
+    frame, st.integers(0, 255), st.binary(max_size=130), mask=masks, length=st.sampled_from([None, 0, 2, 8])
+) | st.binary(max_size=20)
 unmasked = payloads.map(lambda payload: MessageWriter([]).encode(TEXT, payload))
 usual = st.one_of(messages, messages, messages, compressed, controls, fragments)
 streams = st.lists(usual, max_size=8).map(b"".join)
 cuts = st.lists(st.integers(0, 3000), max_size=8)
 
 
-@given(streams, st.one_of(usual, closes, wrong, unmasked), streams, cuts, st.sampled_from(OFFERS), st.sampled_from([1, 3, 128]))
+@given(
+    streams,
+    st.one_of(usual, closes, wrong, unmasked),
+    streams,
+    cuts,
+    st.sampled_from(OFFERS),
+    st.sampled_from([1, 3, 128]),
+)
 def test_no_stream_tells_the_readers_apart(  # S46, S49
     before: bytes, middle: bytes, after: bytes, cuts: list[int], offer: str | None, most: int
 ) -> None:
@@ -120,7 +132,9 @@ def test_bytes_one_by_one(stream: bytes, offer: str | None) -> None:
     compare(stream, list(range(len(stream))), offer)
 
 
-@given(streams, st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=3), cuts, st.sampled_from(OFFERS))
+@given(
+    streams, st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=3), cuts, st.sampled_from(OFFERS)
+)
 def test_damaged_streams(stream: bytes, damages: list[tuple[int, int]], cuts: list[int], offer: str | None) -> None:
     damaged = bytearray(stream)
     for position, value in damages:

@@ -15,8 +15,6 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.extensions import PerMessageDeflate
 from wsrelay.gateway.core.deflate import BoundedDeflate
 from wsrelay.gateway.core.frames import (
-    BINARY,
-    TEXT,
     CloseFrame,
     Failure,
     Message,
@@ -29,6 +27,7 @@ from wsrelay.gateway.core.frames import (
     encode_ping,
     encode_pong,
 )
+from wsrelay.kernel.wire.client_frames import BINARY, TEXT
 
 LIMIT = 1000
 
@@ -104,7 +103,12 @@ def test_what_we_send_a_client_can_read(messages: list[str | bytes], compress: b
     ours, theirs = negotiated() if compress else (None, None)
     writer = MessageWriter([ours] if ours else [])
     client = Connection(ConnectionType.CLIENT, [theirs] if theirs else [])
-    data = b"".join(writer.encode(*as_payload(message)) for message in messages) + encode_ping(b"a") + encode_pong(b"b") + encode_close(1001, "ü" * 99)
+    data = (
+        b"".join(writer.encode(*as_payload(message)) for message in messages)
+        + encode_ping(b"a")
+        + encode_pong(b"b")
+        + encode_close(1001, "ü" * 99)
+    )
     client.receive_data(data)
     events = list(client.events())
     received = [event.data for event in events if isinstance(event, (TextMessage, BytesMessage))]

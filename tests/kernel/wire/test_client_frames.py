@@ -117,11 +117,21 @@ def test_text_must_be_utf8() -> None:  # S11
 
 def test_any_head_of_a_number_and_a_string() -> None:
     numbers = [b"\x05", b"\xcc\x05", b"\xcd\0\x05", b"\xce\0\0\0\x05", b"\xcf" + bytes(7) + b"\x05"]
-    strings = [b"\xa1x", b"\xd9\x01x", b"\xda\0\x01x", b"\xdb\0\0\0\x01x", b"\xc4\x01x", b"\xc5\0\x01x", b"\xc6\0\0\0\x01x"]
+    strings = [
+        b"\xa1x",
+        b"\xd9\x01x",
+        b"\xda\0\x01x",
+        b"\xdb\0\0\0\x01x",
+        b"\xc4\x01x",
+        b"\xc5\0\x01x",
+        b"\xc6\0\0\0\x01x",
+    ]
     stream = b"".join(b"\x93\x50\x91" + number + string for number in numbers for string in strings)
     wanted = [ClientSend((5,), one) for _ in numbers for one in ["x"] * 4 + [b"x"] * 3]
     assert compare(stream, []) == compare(stream, list(range(len(stream)))) == wanted
-    assert all(type(record) is tuple for record in SendDecoder(WORKER_TO_GATEWAY).decode(stream)), "one went the slow way"
+    assert all(type(record) is tuple for record in SendDecoder(WORKER_TO_GATEWAY).decode(stream)), (
+        "one went the slow way"
+    )
 
 
 def test_after_another_frame_the_fast_way_goes_on() -> None:
