@@ -163,8 +163,23 @@ class WorkerLink:
 
     def _readable(self) -> None:
         """Read once: the loop comes back if there is more, after everybody else had a turn."""
+        records = self._channel.receive()
+        self._workers.turn.begin_read()
+        try:
+            self._handle(records)
+        finally:
+            self._workers.turn.end_read()
+        if self._closed:
+            return
+        if self._channel.violation is not None:
+            self.report(str(self._channel.violation))
+        elif self._channel.ended:
+            self._stop_reading()
+            self._await_death()
+
+    def _handle(self, records: list[tuple[Any, ...]]) -> None:
         on_send = self._workers.on_send
-        for record in self._channel.receive():
+        for record in records:
             try:
                 if type(record) is tuple:
                     on_send(record)
@@ -175,11 +190,6 @@ class WorkerLink:
                 self.report("a record could not be handled")  # fenced: a stream with a hole is worse (S43)
             if self._closed:
                 return
-        if self._channel.violation is not None:
-            self.report(str(self._channel.violation))
-        elif self._channel.ended:
-            self._stop_reading()
-            self._await_death()
 
     def _await_death(self) -> None:
         """The worker's end is closed. Its death will be told; if not, it is fenced, for its streams have a hole (S43)."""
