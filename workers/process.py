@@ -42,6 +42,7 @@ from ..kernel.wire.quantities import parse_duration
 from .core import outgoing as _outgoing
 from .core.items import Cancel, Event, Exit, ExitError, GroupJoined, GroupLeft, LinkDown, Message, Reason
 from .core.mailbox import Removal, Stream
+from .core.outgoing import Frames
 from .core.packing import pack
 from .shell import sending as _sending
 from .shell.executions import execute
@@ -112,7 +113,9 @@ def send(destination: str | Iterable[str], topic: str, payload: Any = None) -> A
     LimitExceeded for a message over 16 MiB.
     """
     runtime = current()
-    _outgoing.check_topic(topic)
+    topic = _outgoing.check_topic(topic)
+    if type(destination) is Pid:
+        return _sending.send_to_pid(runtime, destination, topic, payload)
     destinations = _outgoing.read_destinations(destination)
     if not destinations.names:
         return _sending.send_to_pids(runtime, destinations, destinations.pids, topic, payload)
@@ -270,13 +273,24 @@ def _remove(removal: Removal, make: Any, *, flush: bool) -> Any:
     return runtime.request(asked, _sending.nothing, settle)
 
 
-def set_options(*, trap_links: bool) -> Any:
-    """With `trap_links`, the abnormal end of a linked process arrives as a LinkDown and does not kill this one (S25).
+def set_options(*, trap_links: bool | None = None, coalesce_sends: bool | None = None) -> Any:
+    """Change what is given, and leave the other as it is. Returns None.
 
-    Holds for every end after it returns (S28). Returns None.
+    With `trap_links`, the abnormal end of a linked process arrives as a LinkDown and does not kill this one (S25). It holds
+    for every end after it returns (S28).
+
+    With `coalesce_sends`, `send` may keep a message and write it together with others (S7): at the latest when this process
+    next receives, asks anything else of this module, returns, raises or exits. Then what it has sent since can be lost if it
+    is killed, or crashes. It holds when it returns or, in an async handler, at the call.
     """
+    runtime = current()
+    if coalesce_sends is not None:
+        runtime.require_handler_thread()
+        runtime.outbox.set_coalescing(bool(coalesce_sends))
+    if trap_links is None:
+        return runtime.post(Frames(), None)
     wanted = bool(trap_links)
-    return current().request(lambda request: _wire.SetOptions(request, wanted), _sending.nothing)
+    return runtime.request(lambda request: _wire.SetOptions(request, wanted), _sending.nothing)
 
 
 # --- receiving --------------------------------------------------------------------------------------------------------
@@ -293,8 +307,12 @@ def receive(timeout: float | str | None = None) -> Any:
 def _receive(stream: Stream, timeout: float | str | None) -> Any:
     runtime = current()
     runtime.require_handler_thread()
+    if timeout is None:
+        if runtime.port is not None:
+            return runtime.port.receive(stream, None)
+        return runtime.receive(stream, None)
     try:
-        seconds = None if timeout is None else parse_duration(timeout)
+        seconds = parse_duration(timeout)
     except ValueError as error:
         raise Invalid(f"timeout: {error}") from None
     if runtime.port is not None:

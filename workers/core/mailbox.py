@@ -17,7 +17,18 @@ from typing import Any, NamedTuple
 from ...kernel.wire import messages as wire
 from ...kernel.wire.pid import Pid
 from .connections import Connection, Connections, message_of
-from .items import Cancel, Exit, GroupJoined, GroupLeft, Item, LinkDown, Message, cancel_reason, reason_from_wire
+from .items import (
+    Cancel,
+    Exit,
+    GroupJoined,
+    GroupLeft,
+    Item,
+    LinkDown,
+    Message,
+    cancel_reason,
+    make_message,
+    reason_from_wire,
+)
 from .packing import unpack
 
 DATA_BOUND = 1 << 20
@@ -39,6 +50,9 @@ class Stream(Enum):
     BOTH = "both"
 
 
+_INBOX, _BOTH = Stream.INBOX, Stream.BOTH  # an enumeration's members are slow to look up
+
+
 class Removal(NamedTuple):
     """Notices that are no longer wanted: EXIT of one ref (S21), EXIT of a PID (S19), or LINK_DOWN of a PID (S27)."""
 
@@ -54,12 +68,8 @@ class Removal(NamedTuple):
         return notice.pid == self.key
 
 
-class _Mail(NamedTuple):
-    arrival: int
-    size: int
-    connection: Connection | None
-    """None for mail from a process of the supervisor."""
-    record: tuple[Any, ...]
+_Mail = tuple[int, int, Connection | None, tuple[Any, ...]]
+"""Arrival, size, the connection (None for mail from a process of the supervisor) and the record."""
 
 
 class _Event(NamedTuple):
@@ -146,13 +156,18 @@ class Mailbox:
         """A frame of the data channel."""
         self.frames += 1
         connection = self._connections.find(record)
-        if connection is not None and not self._repeats_heartbeat(connection, record):
-            size = MAIL_OVERHEAD
-            if isinstance(record, wire.ClientMessage):
-                size += len(record.data)
+        if connection is None:
+            pass
+        elif type(record) is wire.ClientMessage:
+            size = len(record[1]) + MAIL_OVERHEAD
             self.unread_data += size
-            self._push(size, connection, record)
-        self._release()
+            self._arrivals += 1
+            self._inbox.append((self._arrivals, size, connection, record))
+        elif not self._repeats_heartbeat(connection, record):
+            self.unread_data += MAIL_OVERHEAD
+            self._push(MAIL_OVERHEAD, connection, record)
+        if self._held:
+            self._release()
 
     def _repeats_heartbeat(self, connection: Connection, record: tuple[Any, ...]) -> bool:
         """At most one heartbeat of a connection waits (S55): the gateway sees only its own queue."""
@@ -190,7 +205,7 @@ class Mailbox:
 
     def _push(self, size: int, connection: Connection | None, record: tuple[Any, ...]) -> None:
         self._arrivals += 1
-        self._inbox.append(_Mail(self._arrivals, size, connection, record))
+        self._inbox.append((self._arrivals, size, connection, record))
 
     def _push_event(self, record: EventRecord) -> None:
         self._arrivals += 1
@@ -243,12 +258,12 @@ class Mailbox:
         """Return the next item of a stream; None if nothing is there. `BOTH` is in the order of arrival."""
         while True:
             try:
-                if stream is Stream.INBOX or (stream is Stream.BOTH and self._mail_is_next()):
+                if stream is _INBOX or (stream is _BOTH and self._mail_is_next()):
                     item: Item | None = self._open_mail(self._inbox.popleft())
                 else:
                     item = self._open_event(self._events.popleft().record)
             except IndexError:
-                if stream is Stream.BOTH and (self._inbox or self._events):
+                if stream is _BOTH and (self._inbox or self._events):
                     continue
                 return None
             if item is not None:
@@ -257,20 +272,20 @@ class Mailbox:
     def _mail_is_next(self) -> bool:
         if not self._inbox or not self._events:
             return bool(self._inbox)
-        return self._inbox[0].arrival < self._events[0].arrival
+        return self._inbox[0][0] < self._events[0].arrival
 
     def _open_mail(self, mail: _Mail) -> Message | None:
-        record = mail.record
-        if mail.connection is not None:
-            self.unread_data -= mail.size
-            if isinstance(record, wire.Heartbeat):
-                self._heartbeats.discard(mail.connection.pid)
-            return message_of(mail.connection, record)
-        self.unread -= mail.size
+        _, size, connection, record = mail
+        if connection is not None:
+            self.unread_data -= size
+            if type(record) is wire.Heartbeat:
+                self._heartbeats.discard(connection.pid)
+            return message_of(connection, record)
+        self.unread -= size
         if not isinstance(record, wire.Deliver):
             return None
         try:
-            return Message(record.topic, unpack(record.payload), Pid(record.sender))
+            return make_message(record.topic, unpack(record.payload), Pid(record.sender))
         except ValueError:  # no library packs such bytes: whoever wrote them by hand has sent nothing
             return None
 
@@ -300,15 +315,14 @@ class Mailbox:
 
     def check_invariants(self) -> None:
         """Raise ValueError if the counts and the queues disagree, or a notice is held that is due."""
-        mail = sum(entry.size for entry in self._inbox if entry.connection is None)
-        data = sum(entry.size for entry in self._inbox if entry.connection is not None)
+        mail = sum(size for _, size, connection, _ in self._inbox if connection is None)
+        data = sum(size for _, size, connection, _ in self._inbox if connection is not None)
         mail += sum(MAIL_OVERHEAD for event in self._events if isinstance(event.record, wire.GroupChanged))
         if (mail, data) != (self.unread, self.unread_data):
             raise ValueError(f"counted {self.unread} and {self.unread_data} bytes, there are {mail} and {data}")
         if self._held and self._is_due(self._held[0].mark):
             raise ValueError("a notice is held that is due")
-        for queue in (self._inbox, self._events):
-            arrivals = [entry.arrival for entry in queue]
+        for arrivals in ([mail[0] for mail in self._inbox], [event.arrival for event in self._events]):
             if arrivals != sorted(arrivals):
                 raise ValueError("a queue is out of order")
         if self.data_ended and len(self._connections):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ...kernel.wire import messages as wire
@@ -74,8 +75,16 @@ def check_ids(entry: object, host: object) -> None:
 
 def check_topic(topic: object) -> str:
     """Return `topic` if a process may send on it. Raises Invalid otherwise (S9)."""
+    if type(topic) is str:
+        return _check_topic_text(topic)
     if not isinstance(topic, str):
         raise Invalid(f"expected a topic, got {type(topic).__name__}")
+    return _check_topic_text(str(topic))
+
+
+@lru_cache(maxsize=256)
+def _check_topic_text(topic: str) -> str:
+    """What was accepted is remembered: a process sends on few topics, again and again."""
     if not 0 < len(topic) <= wire.MAX_TOPIC:
         raise Invalid(f"expected a topic of 1 to {wire.MAX_TOPIC} characters, got {len(topic)}")
     if wire.topic_is_reserved(topic):
@@ -93,6 +102,31 @@ def live_pids(pids: tuple[Pid, ...], observed_dead: Collection[str], *, several:
     if pids and not live and not several:
         raise NotFound(f"{pids[0]} has ended: this process has seen its EXIT")
     return live
+
+
+class Route(NamedTuple):
+    """The path that belongs to a PID."""
+
+    gateway: int
+    """The incarnation of the gateway that owns it; 0 for a process of the supervisor."""
+    serial: int
+
+
+@lru_cache(maxsize=16384)
+def route_of(pid: Pid) -> Route:
+    """Return the path to a PID. Raises Invalid if a user has made it by hand and it is malformed."""
+    parts = pid.parts
+    return Route(parts.gateway_incarnation, parts.serial)
+
+
+def message_to_process(pid: Pid, topic: str, payload: Any) -> bytes:
+    """Return the control frame of a message to one process. Raises Invalid or LimitExceeded."""
+    return frame(wire.Send((pid,), topic, pack(payload)))
+
+
+def message_to_connection(serial: int, topic: str, payload: Any) -> bytes:
+    """Return the data frame of a message to one connection. Raises Invalid or LimitExceeded."""
+    return frame(_client_record((serial,), topic, payload))
 
 
 def compose_message(pids: tuple[Pid, ...], topic: str, payload: Any, gateway: int) -> Frames:
