@@ -338,7 +338,11 @@ class Receiver(Generic[Element]):
         return self
 
     def __next__(self) -> Element:
-        item: Element = _receive(self._stream, None)
+        runtime = current()
+        if runtime.port is not None:
+            raise Invalid("this handler is async: iterate with `async for`")
+        runtime.require_handler_thread()
+        item: Element = runtime.receive(self._stream, None)  # type: ignore[assignment]
         return item
 
     def __aiter__(self) -> Receiver[Element]:

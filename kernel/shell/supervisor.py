@@ -121,6 +121,8 @@ class Supervisor:
         self.orphans = Orphans(self._known_children, self._is_newborn_group)
         self._dead: list[tuple[WorkerHandle, Child, WaitStatus]] = []
         """Workers that are dead and not yet buried."""
+        self._unreaped: set[int] = set()
+        """The os_pids of those whose burial is under way."""
         self._sweeping = False
         self.memory = MemoryWatch(loop, application.hosts, self.workers, self._worker_measured)
         self._timers = Timers(loop, self._timer_fired)
@@ -451,17 +453,23 @@ class Supervisor:
         self._dead.append((handle, child, status))
 
     def _bury_the_dead(self) -> None:
-        """The order of these steps is S2, S14 and S16. One sweep does for all: it reads all of /proc."""
+        """The order of these steps is S2, S14 and S16. What the dead have left behind is killed before anything is read or
+        told. The sweep that is sure to find all of it reads all of /proc; nobody waits for it."""
         dead, self._dead = self._dead, []
+        self._unreaped.update(child.os_pid for _, child, _ in dead)
         for _, child, _ in dead:
             child.kill_group()
-        self.sweep()
-        for handle, child, status in dead:
+        self.sweep(quick=True)
+        for handle, _, status in dead:
             self._take_from_worker(handle, handle.channel.drain())
             self.perform(self.table.worker_exited(handle.number, status, self.loop.time()))
             del self.workers[handle.number]
             handle.attachment.close()
+        self.end_turn()
+        self.sweep()
+        for _, child, _ in dead:
             child.reap()
+            self._unreaped.discard(child.os_pid)
         self.end_turn()
 
     def _process_ended(self, effect: ProcessEnded) -> None:
@@ -485,10 +493,10 @@ class Supervisor:
         self.sweep()
         self.end_turn()
 
-    def sweep(self) -> None:
+    def sweep(self, *, quick: bool = False) -> None:
         """Kill what dead workers have left behind, and reap it when it is dead."""
         try:
-            found = self.orphans.sweep()
+            found = self.orphans.sweep(quick=quick)
         except OSError as problem:  # no descriptor to spare; the next death sweeps again
             logger.error("cannot look for what dead workers have left behind: %s", problem)
             return
@@ -510,7 +518,7 @@ class Supervisor:
         children = [self.gateway.child]
         children += [host.child for host in self.hosts.values()]
         children += [handle.child for handle in self.workers.values()]
-        return {child.os_pid for child in children if child is not None}
+        return {child.os_pid for child in children if child is not None} | self._unreaped
 
     def _is_newborn_group(self, group: int) -> bool:
         return any(host.child is not None and host.child.os_pid == group for host in self.hosts.values())

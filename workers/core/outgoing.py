@@ -210,8 +210,9 @@ def _client_record(serials: tuple[int, ...], topic: str, payload: Any) -> tuple[
 
 
 def _client_send(serials: tuple[int, ...], payload: Any) -> wire.ClientSend:
-    fields = _fields(payload, "ws.send", None)
-    kind, data = fields.get("type") or "text", fields.get("data")
+    if not isinstance(payload, dict):
+        raise Invalid(f"ws.send: expected a dict, got {type(payload).__name__}")
+    kind, data = payload.get("type") or "text", payload.get("data")
     if kind == "text":
         if isinstance(data, str):
             return wire.ClientSend(serials, data)
@@ -258,10 +259,10 @@ def _client_control(serials: tuple[int, ...], payload: Any) -> wire.ClientContro
     )
 
 
-def _fields(payload: Any, topic: str, known: tuple[str, ...] | None) -> dict[Any, Any]:
+def _fields(payload: Any, topic: str, known: tuple[str, ...]) -> dict[Any, Any]:
     if not isinstance(payload, dict):
         raise Invalid(f"{topic}: expected a dict, got {type(payload).__name__}")
-    if known is not None and (unknown := [key for key in payload if key not in known]):
+    if unknown := [key for key in payload if key not in known]:
         raise Invalid(f"{topic}: unknown field {unknown[0]!r:.80}, expected {', '.join(known)}")
     return payload
 

@@ -107,12 +107,11 @@ class Outbox:
         if not self.coalescing:
             return channel.writer.write(frame)
         if owner.waiting or not owner.in_handler_thread:
-            for each in self._collecting():
-                each.writer.flush()
+            self._flush_unasked()
             return channel.writer.write(frame)
-        for each in self._collecting():
-            if each is not channel:
-                self._write(each)
+        other = owner.data if channel is owner.control else owner.control
+        if other is not None and other.writer.collected:
+            self._write(other)
         outgoing = channel.writer.collect(frame)
         self._flusher.collecting()
         if owner.port is not None and not self._scheduled:
@@ -125,15 +124,14 @@ class Outbox:
     def flush(self) -> None:
         """Write what is collected: an async handler's loop writes what cannot be written now, another handler waits."""
         if self.coalescing:
+            owner = self._owner
             self._flusher.flushes += 1
-            for channel in self._collecting():
-                self._write(channel)
-            if self._owner.control.writer.broken:
-                self._owner.lost()
-
-    def _collecting(self) -> list[Duplex]:
-        owner = self._owner
-        return [each for each in (owner.control, owner.data) if each is not None and each.writer.collected]
+            if owner.data is not None and owner.data.writer.collected:
+                self._write(owner.data)
+            if owner.control.writer.collected:
+                self._write(owner.control)
+            if owner.control.writer.broken:
+                owner.lost()
 
     def _unwritten(self) -> list[Duplex]:
         owner = self._owner

@@ -305,7 +305,7 @@ class Runtime:
 
     def require_handler_thread(self) -> None:
         """Raise Invalid in any other thread than the handler's."""
-        if not self.in_handler_thread:
+        if threading.get_ident() != self._thread:
             raise Invalid("only the handler's thread may do this; other threads may send to PIDs")
 
     @property
