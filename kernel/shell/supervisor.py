@@ -34,6 +34,7 @@ from ..core.endings import WaitStatus
 from ..core.table import ProcessTable
 from ..wire import messages as m
 from ..wire.channel import channel_pair
+from ..wire.codec import encode
 from ..wire.configuration import Application
 from ..wire.errors import ProtocolViolation
 from .attachment import EOF_GRACE, Turn
@@ -67,6 +68,7 @@ SPARE_DESCRIPTORS = 32
 
 _BOUNDED = frozenset({m.Deliver, m.Reply, m.Failed, m.Members, m.GroupChanged, m.Executed})
 """What counts against a worker's mailbox; EXIT, LINK_DOWN and CANCEL are exempt (S10)."""
+_NOTHING: tuple[object, bytes] = (None, b"")
 
 
 def serve(application: Application, *, log_level: str = "info") -> int:
@@ -123,6 +125,8 @@ class Supervisor:
         """Workers that are dead and not yet buried."""
         self._unreaped: set[int] = set()
         """The os_pids of those whose burial is under way."""
+        self._encoded: tuple[object, bytes] = _NOTHING
+        """The record that was sent last in this turn, and its frame."""
         self._sweeping = False
         self.memory = MemoryWatch(loop, application.hosts, self.workers, self._worker_measured)
         self._timers = Timers(loop, self._timer_fired)
@@ -178,6 +182,7 @@ class Supervisor:
 
     def end_turn(self) -> None:
         """Write what this turn has queued, and wake who waits for something that is now so."""
+        self._encoded = _NOTHING
         self.turn.flush()
         for waiter in self._waiters[:]:
             condition, future = waiter
@@ -369,7 +374,10 @@ class Supervisor:
         handle = self.workers.get(effect.worker)
         if handle is None:
             return
-        handle.send(effect.record, bounded=type(effect.record) in _BOUNDED)
+        record = effect.record
+        if record is not self._encoded[0]:  # a message to many is one record
+            self._encoded = (record, encode(record))
+        handle.send_frame(self._encoded[1], bounded=type(record) in _BOUNDED)
         if handle.overflown:
             self.perform(self.table.worker_overflowed(effect.worker))
 
@@ -399,8 +407,11 @@ class Supervisor:
 
     def _take_from_worker(self, handle: WorkerHandle, records: list[tuple[Any, ...]]) -> None:
         """Tell the table what a worker wrote."""
+        now = self.loop.time()
+        from_worker, perform_one, number = self.table.from_worker, self._perform_one, handle.number
         for record in records:
-            self.perform(self.table.from_worker(handle.number, record, self.loop.time()))
+            for effect in from_worker(number, record, now):
+                perform_one[type(effect)](effect)
 
     def _worker_measured(self, number: int, resident: int) -> None:
         self.perform(self.table.worker_measured(number, resident))
