@@ -22,7 +22,7 @@ short has no effect on what was asked: a `spawn` given up may still have spawned
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any, Generic, TypeVar
 
 from ..kernel.wire import messages as _wire
@@ -350,8 +350,8 @@ class Receiver(Generic[Element]):
             raise Invalid("this handler is not async: iterate with `for`")
         return self
 
-    async def __anext__(self) -> Element:
-        item: Element = await _receive(self._stream, None)
+    def __anext__(self) -> Awaitable[Element]:
+        item: Awaitable[Element] = _receive(self._stream, None)
         return item
 
 

@@ -122,17 +122,24 @@ class AsyncPort:
 
     async def receive(self, stream: Stream, timeout: float | None) -> Item:
         """Wait for an item. Raises Timeout after `timeout` seconds."""
+        owner = self._owner
+        owner.come_back()
+        if owner.watched:  # the loop does not run while there is mail
+            self._read(owner.look)
+        item = owner.mailbox.take(stream)
+        if item is None:
+            item = await self._await_item(stream, timeout)
+        self.update()
+        return item
+
+    async def _await_item(self, stream: Stream, timeout: float | None) -> Item:
         deadline = None if timeout is None else self._loop.time() + timeout
         looked = False
-        self._owner.come_back()
-        if self._owner.watched:  # the loop does not run while there is mail
-            self._read(self._owner.look)
         while (item := self._owner.mailbox.take(stream)) is None:
             if deadline is not None and self._loop.time() >= deadline and looked:
                 raise Timeout(f"nothing came within {timeout:g} s")
             await self._wait_for_change(deadline)
             looked = True
-        self.update()
         return item
 
     async def _wait_for_change(self, deadline: float | None) -> None:
