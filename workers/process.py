@@ -103,10 +103,10 @@ def pid() -> Pid:
 def send(destination: str | Iterable[str], topic: str, payload: Any = None) -> Any:
     """Send a message to a PID, to a registered name, or to several of them (S6). Returns None.
 
-    When it returns, or has been awaited, the bytes have left this process (S7); that is no promise of delivery. To a
-    WebSocket connection, `ws.send {type, data}`, `ws.close {code, reason}` and `ws.control {target_pid, message_topic,
-    metadata, heartbeat_interval}` are commands; any other topic reaches the client as the JSON text `{"topic", "data"}`
-    (S52). A destination that has ended is skipped.
+    When it returns, or has been awaited, the bytes have left this process (S7), unless sends are coalesced (`set_options`);
+    that is no promise of delivery. To a WebSocket connection, `ws.send {type, data}`, `ws.close {code, reason}` and
+    `ws.control {target_pid, message_topic, metadata, heartbeat_interval}` are commands; any other topic reaches the client as
+    the JSON text `{"topic", "data"}` (S52). A destination that has ended is skipped.
 
     Raises NotFound for an unknown name, and for a single PID whose end this process has received (S8; the latest 65,536
     are remembered); Invalid for a malformed PID, a reserved topic (S9) or a payload that the destination cannot carry;

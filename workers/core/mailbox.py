@@ -50,6 +50,7 @@ class Stream(Enum):
     BOTH = "both"
 
 
+_new = tuple.__new__  # a named tuple's own takes twice the time
 _INBOX, _BOTH = Stream.INBOX, Stream.BOTH  # an enumeration's members are slow to look up
 
 
@@ -68,8 +69,12 @@ class Removal(NamedTuple):
         return notice.pid == self.key
 
 
-_Mail = tuple[int, int, Connection | None, tuple[Any, ...]]
-"""Arrival, size, the connection (None for mail from a process of the supervisor) and the record."""
+class _Mail(NamedTuple):
+    arrival: int
+    size: int
+    connection: Connection | None
+    """None for mail from a process of the supervisor."""
+    record: tuple[Any, ...]
 
 
 class _Event(NamedTuple):
@@ -161,8 +166,7 @@ class Mailbox:
         elif type(record) is wire.ClientMessage:
             size = len(record[1]) + MAIL_OVERHEAD
             self.unread_data += size
-            self._arrivals += 1
-            self._inbox.append((self._arrivals, size, connection, record))
+            self._push(size, connection, record)
         elif not self._repeats_heartbeat(connection, record):
             self.unread_data += MAIL_OVERHEAD
             self._push(MAIL_OVERHEAD, connection, record)
@@ -205,7 +209,7 @@ class Mailbox:
 
     def _push(self, size: int, connection: Connection | None, record: tuple[Any, ...]) -> None:
         self._arrivals += 1
-        self._inbox.append((self._arrivals, size, connection, record))
+        self._inbox.append(_new(_Mail, (self._arrivals, size, connection, record)))
 
     def _push_event(self, record: EventRecord) -> None:
         self._arrivals += 1
@@ -272,7 +276,7 @@ class Mailbox:
     def _mail_is_next(self) -> bool:
         if not self._inbox or not self._events:
             return bool(self._inbox)
-        return self._inbox[0][0] < self._events[0].arrival
+        return self._inbox[0].arrival < self._events[0].arrival
 
     def _open_mail(self, mail: _Mail) -> Message | None:
         _, size, connection, record = mail
@@ -315,14 +319,15 @@ class Mailbox:
 
     def check_invariants(self) -> None:
         """Raise ValueError if the counts and the queues disagree, or a notice is held that is due."""
-        mail = sum(size for _, size, connection, _ in self._inbox if connection is None)
-        data = sum(size for _, size, connection, _ in self._inbox if connection is not None)
+        mail = sum(entry.size for entry in self._inbox if entry.connection is None)
+        data = sum(entry.size for entry in self._inbox if entry.connection is not None)
         mail += sum(MAIL_OVERHEAD for event in self._events if isinstance(event.record, wire.GroupChanged))
         if (mail, data) != (self.unread, self.unread_data):
             raise ValueError(f"counted {self.unread} and {self.unread_data} bytes, there are {mail} and {data}")
         if self._held and self._is_due(self._held[0].mark):
             raise ValueError("a notice is held that is due")
-        for arrivals in ([mail[0] for mail in self._inbox], [event.arrival for event in self._events]):
+        for queue in (self._inbox, self._events):
+            arrivals = [entry.arrival for entry in queue]
             if arrivals != sorted(arrivals):
                 raise ValueError("a queue is out of order")
         if self.data_ended and len(self._connections):
