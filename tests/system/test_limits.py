@@ -176,7 +176,7 @@ def test_cpu_time_of_invocations(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", [BURN, "signal.pause()", "os.kill(os.getpid(), signal.SIGSTOP)"])
 def test_liveness(tmp_path: Path, how: str) -> None:
     # S17: a hang is a death where the host says so; who waits for mail is alive
-    with limited(tmp_path, liveness="1s") as runtime, scene(runtime) as on:
+    with limited(tmp_path, liveness="2s") as runtime, scene(runtime) as on:
         on.culprit.order(how)
         on.check_only_the_culprit_ends("limit:liveness")
 
@@ -184,7 +184,7 @@ def test_liveness(tmp_path: Path, how: str) -> None:
 def test_liveness_of_function_workers(tmp_path: Path) -> None:
     # S17: between invocations and within them
     functions = {"/allowance": "allowance", "/burn": "burn"}
-    with limited(tmp_path, functions, liveness="1s") as runtime:
+    with limited(tmp_path, functions, liveness="2s") as runtime:
         first = get(runtime.url("/allowance"))["os_pid"]
         with pytest.raises(urllib.error.HTTPError, match="502"):
             get(runtime.url("/burn"))
@@ -198,7 +198,7 @@ def test_liveness_of_function_workers(tmp_path: Path) -> None:
 
 def test_a_hang_elsewhere_is_no_death(tmp_path: Path) -> None:
     # S17: never without opt-in
-    with limited(tmp_path, liveness="1s") as runtime, scene(runtime) as on, Puppet(runtime) as hung:
+    with limited(tmp_path, liveness="2s") as runtime, scene(runtime) as on, Puppet(runtime) as hung:
         os.kill(hung.os_pid, signal.SIGSTOP)
         for _ in range(2):
             with Puppet(runtime, LIMITED) as culprit:
@@ -217,7 +217,7 @@ def test_a_hang_elsewhere_is_no_death(tmp_path: Path) -> None:
 )
 def test_a_slow_reader_of_much_mail_is_alive(tmp_path: Path, count: int, size: int, seconds: float) -> None:
     # S17
-    with limited(tmp_path, liveness="1s") as runtime, Puppet(runtime) as sender, Puppet(runtime, LIMITED) as slow:
+    with limited(tmp_path, liveness="2s") as runtime, Puppet(runtime) as sender, Puppet(runtime, LIMITED) as slow:
         slow.order(
             "import time\n"
             "def work(seconds):\n"
