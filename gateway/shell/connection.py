@@ -395,6 +395,9 @@ class RelayConnection(asyncio.Protocol):
     def _send_close(self, effect: e.SendClose) -> None:
         self._write(encode_close(effect.code, effect.reason))
 
+    def _await_answers(self, effect: e.AwaitAnswers) -> None:
+        self._loop.call_later(effect.seconds, self.handle, effect.then)
+
     def _await_close(self, _: e.AwaitClose) -> None:
         self._ping_timer = _cancel(self._ping_timer)
         self._pong_timer = _cancel(self._pong_timer)
@@ -452,6 +455,7 @@ _PERFORM: Final[dict[type, Callable[..., None]]] = {
     e.SetHold: RelayConnection._set_hold,
     e.SetHeartbeat: RelayConnection._set_heartbeat,
     e.SendClose: RelayConnection._send_close,
+    e.AwaitAnswers: RelayConnection._await_answers,
     e.AwaitClose: RelayConnection._await_close,
     e.Disconnect: RelayConnection._disconnect,
     e.ReportEnd: RelayConnection._report_end,
