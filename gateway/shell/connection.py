@@ -26,6 +26,7 @@ from ..core.frames import (
     encode_pong,
 )
 from ..core.session import Phase, Session
+from .accounts import Account
 from .data_channels import WorkerLink, Workers
 from .service import Service
 from .stalls import StallWatch
@@ -70,6 +71,11 @@ class RelayConnection(asyncio.Protocol):
     ) -> None:
         """`on_gone` is called once, when the line is gone."""
         self.session = session
+        self.account: Account | None = None
+        self.sent = 0
+        """Messages to the client."""
+        self.received = 0
+        """Bytes of the client."""
         self._around = surroundings
         self._loop = surroundings.loop
         self._service = service
@@ -127,11 +133,13 @@ class RelayConnection(asyncio.Protocol):
     def send_message(self, data: str | bytes) -> None:
         """Send a message, encoded for this client."""
         if self.session.is_open:
+            self.sent += 1
             self._write(self._writer.encode(data))
 
     def send_frame(self, frame: bytes) -> None:
         """Send an encoded message. Nothing goes out once the connection closes."""
         if self.session.is_open:
+            self.sent += 1
             self._write(frame)
 
     def _write(self, data: bytes) -> None:
@@ -191,6 +199,7 @@ class RelayConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
+        self.received += len(data)
         self._reader.receive(data)
         self._decode()
 

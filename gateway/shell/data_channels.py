@@ -11,11 +11,12 @@ import asyncio
 import logging
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from ...kernel.wire.channel import Channel
 from ...kernel.wire.messages import WORKER_TO_GATEWAY, ReportLost, ReportViolation
+from ..core.counts import HighWater
 from .kernel_link import KernelLink
 from .turn import Turn
 
@@ -53,6 +54,8 @@ class WorkerLink:
         self.congested = False
         self.drains = 0
         """How often the queue has been written out: what was queued before has left when this has grown."""
+        self.died_at = 0.0
+        """When the supervisor noticed that the worker is dead (CLOCK_MONOTONIC); 0 while it lives."""
         self._workers = workers
         self._channel = Channel(end, WORKER_TO_GATEWAY)
         self._marked = False
@@ -101,6 +104,8 @@ class WorkerLink:
             self.report("it floods its data channel and does not read")
 
     def _congest(self) -> None:
+        if not self.congested:
+            self._workers.stalls += 1
         self.congested = True
         for member in list(self.members.values()):
             member.pause_for_target()
@@ -119,7 +124,11 @@ class WorkerLink:
     def _flush(self) -> None:
         if self._channel.fileno() < 0:
             return
+        if self._writing:
+            self._workers.high_water.note(self.pending)
         done = self._channel.flush()
+        if not done:
+            self._workers.high_water.note(self.pending)
         if self._channel.broken:
             self._await_death()
         if done:
@@ -210,6 +219,10 @@ class Workers:
         self.limit = 1 << 20
         """Bytes that may be queued for one worker before its clients are no longer read: the least `limits.inbound`."""
         self.on_record: Callable[[WorkerLink, tuple[Any, ...]], None] = lambda link, record: None
+        self.high_water = HighWater()
+        """Of the bytes that wait for one worker."""
+        self.stalls = 0
+        """How often a queue was full."""
         self._links: dict[int, WorkerLink] = {}
 
     def open(self, number: int, pid: str, descriptor: int) -> None:
@@ -219,6 +232,10 @@ class Workers:
     def get(self, number: int) -> WorkerLink | None:
         """Return the channel of a worker that has not ended."""
         return self._links.get(number)
+
+    def links(self) -> Collection[WorkerLink]:
+        """All channels."""
+        return self._links.values()
 
     def remove(self, number: int) -> None:
         """Forget a worker that has ended, after its channel was drained."""
