@@ -48,6 +48,7 @@ CATALOGUE: Final = (
     Metric(f"{P}function_workers_started_total", "counter", "Function workers that were started.", ("host",)),
     Metric(f"{P}exits_total", "counter", "Processes that ended, by the kind of the reason. An HTTP request is one.", ("entry", "reason")),
     Metric(f"{P}service_restarts_total", "counter", "Restarts of supervised services.", ("service",)),
+    Metric(f"{P}upgrades_total", "counter", "Processes that went on with other code, by the new entry.", ("entry",)),
     Metric(f"{P}service_running", "gauge", "Whether a supervised service runs, or has done its work.", ("service",)),
     Metric(f"{P}service_failed", "gauge", "Whether a supervised service was given up.", ("service",)),
     Metric(f"{P}gateway_restarts_total", "counter", "Times that the gateway was started again."),
@@ -151,6 +152,7 @@ def _put_observation(samples: Samples, seen: Observation) -> None:
     samples.put(f"{P}connections_lost_total", seen.connections_lost)
     samples.put_all(f"{P}spawns_total", seen.spawns)
     samples.put_all(f"{P}function_workers_started_total", seen.function_workers)
+    samples.put_all(f"{P}upgrades_total", seen.upgrades)
     for entry, reasons in seen.exits.items():
         for reason, number in reasons.items():
             samples.put(f"{P}exits_total", number, entry, reason)

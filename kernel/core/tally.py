@@ -39,6 +39,8 @@ class Tally:
         self.function_workers: Counter[str] = Counter()
         self.exits: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.restarts: Counter[str] = Counter()
+        self.upgrades: Counter[str] = Counter()
+        """By the new entry (S35)."""
         self.connections_lost = 0
         self.spawn_seconds = Histogram()
         self._starting: dict[int, float] = {}

@@ -85,6 +85,7 @@ class Observer:
             function_workers=dict(tally.function_workers),
             exits={entry: dict(counts) for entry, counts in tally.exits.items()},
             restarts=dict(tally.restarts),
+            upgrades=dict(tally.upgrades),
             services={id: state.value for id, state in services.items()},
             connections_lost=tally.connections_lost,
             gateway_restarts=max(0, subject.gateway.starts - 1),

@@ -68,6 +68,8 @@ class Observation:
     """By entry and kind of reason."""
     restarts: dict[str, int] = field(default_factory=dict)
     """By service."""
+    upgrades: dict[str, int] = field(default_factory=dict)
+    """By the new entry."""
     services: dict[str, str] = field(default_factory=dict)
     """The state of each."""
     connections_lost: int = 0
