@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from typing import Final, Protocol
+from urllib.parse import quote
 
 from ...kernel.wire import logs
 from ...kernel.wire.pid import Pid
@@ -58,11 +59,8 @@ def request_answered(service: Service, head: RequestHead | None, peer: str, stat
 
 
 def shown_path(path: str) -> str:
-    """Return a decoded path for a log: what is no printable ASCII is escaped, and what is too long is cut."""
-    text = path if len(path) <= _MAX_PATH else path[:_MAX_PATH] + "…"
-    return "".join(
-        each if each.isprintable() and not each.isspace() else each.encode("unicode_escape").decode() for each in text
-    )
+    """Return a decoded path for a log: encoded again, and cut if it is too long."""
+    return quote(path[:_MAX_PATH], errors="replace") + ("…" if len(path) > _MAX_PATH else "")
 
 
 class Account:

@@ -113,6 +113,7 @@ class WorkerLink:
         if self.pending > self._workers.limit and not self.congested:
             self._flush()
             if self.pending > self._workers.limit:
+                self._workers.stalls += 1
                 self._congest()
 
     def _commit(self) -> None:
@@ -129,8 +130,6 @@ class WorkerLink:
             self.report("it floods its data channel and does not read")
 
     def _congest(self) -> None:
-        if not self.congested:
-            self._workers.stalls += 1
         self.congested = True
         for member in list(self.members.values()):
             member.pause_for_target()

@@ -20,7 +20,7 @@ class HistogramData:
     """`counts` has one number for each bound, and one for what is over the last; they are not added up."""
 
     bounds: tuple[float, ...] = ()
-    counts: tuple[int, ...] = ()
+    counts: tuple[int, ...] = (0,)
     sum: float = 0.0
 
 
