@@ -27,6 +27,8 @@ from .service import Service
 
 PATIENCE: Final = 2.0
 """Seconds that the supervisor has to answer."""
+SPACING: Final = 0.1
+"""Seconds from one question to the next, however many requests come."""
 ROTATION: Final = 30
 """Seconds after which a high-water mark begins anew."""
 _NO_STORE: Final = (("cache-control", "no-store"),)
@@ -103,6 +105,9 @@ class AdminApplication:
         self._relay = relay
         self._watcher = watcher
         self._measuring = Measuring()
+        self._asking: asyncio.Task[Observation | None] | None = None
+        self._asked_at = float("-inf")
+        self._rendered: tuple[Observation | None, bytes] = (None, b"")
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Answer one request."""
@@ -127,17 +132,36 @@ class AdminApplication:
             return plain_answer(405, headers=(("allow", "GET, HEAD"),))
         observation = await self._ask()
         if path == "/metrics":
-            usages = [] if observation is None else await self._measuring.measure(observation.processes)
-            text = collect(self._watcher.look(), observation, usages).render()
-            return Answer(200, (("content-type", CONTENT_TYPE), *_NO_STORE), text)
+            return Answer(200, (("content-type", CONTENT_TYPE), *_NO_STORE), await self._render(observation))
         if observation is None:
             return plain_answer(503, "the supervisor does not answer", _NO_STORE)
         if path == "/readyz" and observation.unready:
             return plain_answer(503, observation.unready, _NO_STORE)
         return plain_answer(200, "ok", _NO_STORE)
 
+    async def _render(self, observation: Observation | None) -> bytes:
+        """The text; those who were told the same get the same."""
+        if observation is None:
+            return collect(self._watcher.look(), None, ()).render()
+        usages = await self._measuring.measure(observation.processes)
+        if self._rendered[0] is not observation:
+            self._rendered = observation, collect(self._watcher.look(), observation, usages).render()
+        return self._rendered[1]
+
     async def _ask(self) -> Observation | None:
-        """What the supervisor says; None if it does not answer in time."""
+        """What the supervisor says. All who ask meanwhile share the answer: whoever floods us must not flood the supervisor."""
+        if self._asking is None:
+            self._asking = self._relay.loop.create_task(self._ask_supervisor())
+            self._asking.add_done_callback(self._asked)
+        return await asyncio.shield(self._asking)
+
+    def _asked(self, _: asyncio.Task[Observation | None]) -> None:
+        self._asking = None
+
+    async def _ask_supervisor(self) -> Observation | None:
+        """Ask, though not at once if that was just done; None if there is no answer in time."""
+        await asyncio.sleep(max(0.0, self._asked_at + SPACING - time.monotonic()))
+        self._asked_at = time.monotonic()
         answered: asyncio.Future[Observed] = self._relay.loop.create_future()
 
         def take(record: Observed) -> None:
