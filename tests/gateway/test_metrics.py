@@ -186,6 +186,21 @@ def test_a_supervisor_that_does_not_answer(watch: Callable[..., Watched]) -> Non
     assert watched.ask("/healthz", None) == (503, "the supervisor does not answer\n")
 
 
+def test_a_flood_of_scrapes_does_not_reach_the_supervisor(watch: Callable[..., Watched]) -> None:
+    watched = watch()
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        answers = [pool.submit(get, watched.admin + "/metrics") for _ in range(200)]
+        asked = 0
+        while not all(answer.done() for answer in answers):
+            watched.supervisor.pump(0.05)
+            for record in watched.supervisor.inbox:
+                watched.supervisor.send(m.Observed(record.request, pack(Observation())))
+            asked += len(watched.supervisor.inbox)
+            watched.supervisor.inbox.clear()
+    assert {answer.result()[0] for answer in answers} == {200}
+    assert asked <= 100, "they share the answers"
+
+
 def test_a_slow_client_and_a_slow_worker(watch: Callable[..., Watched]) -> None:  # S53, S54
     limits = Limits(outbound=200_000, inbound=100_000)
     watched = watch(limits=limits, timeouts=Timeouts(close=0.3, write=60.0, stall=0.3))
