@@ -62,7 +62,7 @@ def code_label(leave: str, code: int | None) -> str:
         return "1006"
     if code is None:
         return "1005"
-    return f"{code // 1000}xxx" if code >= 3000 else str(code)
+    return str(code) if code <= 1015 else f"{code // 1000}xxx"
 
 
 def initiator(leave: str, closer: str) -> str:
