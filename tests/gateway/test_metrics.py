@@ -121,13 +121,12 @@ class Watched:
         self.supervisor = supervisor
         self.admin = f"http://127.0.0.1:{supervisor.ports['app:admin']}"
 
-    def ask(self, path: str, observation: Observation | None) -> tuple[int, str]:
-        """Get a page; the supervisor answers, or not."""
+    def ask(self, path: str, observation: Observation) -> tuple[int, str]:
+        """Get a page; the supervisor answers this."""
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             answer = pool.submit(get, self.admin + path)
             asked = self.supervisor.expect(m.Observe)
-            if observation is not None:
-                self.supervisor.send(m.Observed(asked.request, pack(observation)))
+            self.supervisor.send(m.Observed(asked.request, pack(observation)))
             return answer.result()
 
     def scrape(self) -> Scrape:
@@ -179,11 +178,13 @@ def test_what_the_supervisor_says(watch: Callable[..., Watched]) -> None:
 
 def test_a_supervisor_that_does_not_answer(watch: Callable[..., Watched]) -> None:
     watched = watch()
-    status, text = watched.ask("/metrics", None)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        metrics, health = (pool.submit(get, watched.admin + path) for path in ("/metrics", "/healthz"))
+    status, text = metrics.result()
     assert status == 200
     assert Scrape(text).value("supervisor_up") == 0
     assert Scrape(text).value("connections_opened_total", **SERVER) == 0
-    assert watched.ask("/healthz", None) == (503, "the supervisor does not answer\n")
+    assert health.result() == (503, "the supervisor does not answer\n")
 
 
 def test_a_flood_of_scrapes_does_not_reach_the_supervisor(watch: Callable[..., Watched]) -> None:
