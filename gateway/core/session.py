@@ -86,6 +86,8 @@ class Session:
         self._hold = hold
         self._held_bytes = held_bytes or HeldBytes()
         self._leave = ("connection_lost", None)  # type: tuple[str, int | None]
+        self.closer = "process"
+        """Who wanted the close, where the reason of the leave does not say it: `process`, `target` or `gateway`."""
         self._exit: WireReason | None = None
         self._failure: e.ProtocolFailed | None = None
         """What the client did wrong, while its target has time to answer."""
@@ -109,6 +111,11 @@ class Session:
     def target_lives(self) -> bool:
         """Whether the current target is not known to be dead."""
         return self._death is None
+
+    @property
+    def ending(self) -> tuple[str, int | None]:
+        """The reason and the code of the leave, as they stand (S45)."""
+        return self._leave
 
     def handle(self, event: Event) -> list[Effect]:
         """Change state and return what is to be done, in order."""
@@ -232,6 +239,7 @@ class Session:
         self.message_count += 1
         if self.backlog.keep(ClientMessage(self.serial, data)):
             return []
+        self.closer = "gateway"
         return self._close("closed", 1013, "too many messages for a service that restarts")
 
     def _new_backlog(self) -> Backlog:
@@ -282,6 +290,8 @@ class Session:
         return []
 
     def _close_for(self, death: e.TargetEnded) -> list[Effect]:
+        if self.is_open:
+            self.closer = "target"
         code = 1012 if death.restarting else 1000 if death.reason.clean else 1011
         return self._close("closed", code, death.reason.kind)
 

@@ -29,6 +29,7 @@ from ..core.frames import (
     message_head,
 )
 from ..core.session import Phase, Session
+from .accounts import Account
 from .data_channels import WorkerLink, Workers
 from .service import Service
 from .stalls import StallWatch
@@ -73,6 +74,11 @@ class RelayConnection(asyncio.Protocol):
     ) -> None:
         """`on_gone` is called once, when the line is gone."""
         self.session = session
+        self.account: Account | None = None
+        self.sent = 0
+        """Messages to the client."""
+        self.received = 0
+        """Bytes of the client."""
         self._around = surroundings
         self._loop = surroundings.loop
         self._service = service
@@ -133,6 +139,7 @@ class RelayConnection(asyncio.Protocol):
         """Send a message, TEXT or BINARY. Nothing goes out once the connection closes."""
         if not self.session.is_open:
             return
+        self.sent += 1
         if self._writer.compresses:
             self._write(self._writer.encode(opcode, payload))
         else:
@@ -144,6 +151,7 @@ class RelayConnection(asyncio.Protocol):
     def send_frame(self, frame: bytes) -> None:
         """Send an encoded message, the same for several clients."""
         if self.session.is_open:
+            self.sent += 1
             self._write(frame)
 
     def _write(self, data: bytes) -> None:
@@ -202,6 +210,7 @@ class RelayConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
+        self.received += len(data)
         self._reader.receive(data)
         self._decode()
 
