@@ -180,10 +180,10 @@ class ProcessTable:
         if worker := self._workers.get(number):
             self._limits.has_read(worker)
 
-    def worker_measured(self, number: int, resident: int) -> list[Effect]:
-        """A worker, with its descendants, has so many bytes of memory."""
+    def worker_measured(self, number: int, memory: int, processes: int = 0, disk: int = 0) -> list[Effect]:
+        """A worker, with its descendants, has so many bytes of memory, OS processes and threads, and bytes on disk."""
         if worker := self._workers.get(number):
-            self._limits.measured(worker, resident)
+            self._limits.measured(worker, memory, processes, disk)
         return self._population.take_effects()
 
     def gateway_lost(self) -> list[Effect]:
@@ -213,7 +213,7 @@ class ProcessTable:
     def worker_exited(self, number: int, status: WaitStatus, now: float) -> list[Effect]:
         """The kernel says that a worker is dead; its control channel has been drained (S14)."""
         if worker := self._workers.get(number):
-            limit = self._limits.cpu_reason(worker, status)
+            limit = self._limits.kernel_reason(worker, status)
             self._remove_worker(worker, reason_of_death(worker.chosen, worker.report, status, limit), now)
         return self._population.take_effects()
 
