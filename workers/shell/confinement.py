@@ -29,7 +29,8 @@ def confine_host(configuration: HostConfiguration, supervisor: int) -> None:
     if configuration.sandbox.wanted:
         system.renounce_privileges()
         folders = (configuration.temporary,) if configuration.private_tmp else ()
-        landlock.restrict(configuration.sandbox, configuration.sources, folders)
+        # It looks in /proc for what a module has left running at its import; workers do not.
+        landlock.restrict(configuration.sandbox, configuration.sources, readable=("/proc",), writable=folders)
 
 
 def confine_worker(configuration: HostConfiguration, number: int) -> None:
@@ -43,7 +44,7 @@ def confine_worker(configuration: HostConfiguration, number: int) -> None:
         tempfile.tempdir = None  # what a module has asked for at its import
         folders = (folder,)
     if configuration.sandbox.wanted:  # once more: so that no worker may write to, trace or signal another
-        landlock.restrict(configuration.sandbox, configuration.sources, folders)
+        landlock.restrict(configuration.sandbox, configuration.sources, writable=folders)
 
 
 def become(identity: Identity) -> None:

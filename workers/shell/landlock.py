@@ -36,9 +36,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 
-def restrict(sandbox: Sandbox, sources: Iterable[str] = (), writable: Iterable[str] = ()) -> None:
-    """Keep to the sandbox from here on. `sources` are those of the host's entries, `writable` further folders. The process has
-    renounced privileges. Raises OSError."""
+def restrict(
+    sandbox: Sandbox, sources: Iterable[str] = (), *, readable: Iterable[str] = (), writable: Iterable[str] = ()
+) -> None:
+    """Keep to the sandbox from here on. `sources` are those of the host's entries, `readable` and `writable` further folders. The
+    process has renounced privileges. Raises OSError."""
     abi = _call(_SYS_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_CREATE_RULESET_VERSION))
     handled = _handled(abi) if sandbox.restricts_files else 0
     # struct landlock_ruleset_attr: handled_access_fs, handled_access_net (ABI 4), scoped (ABI 6)
@@ -52,7 +54,7 @@ def restrict(sandbox: Sandbox, sources: Iterable[str] = (), writable: Iterable[s
             for path in dict.fromkeys(_needed(sources)):
                 _allow(ruleset, path, _READ, optional=True)
             _allow(ruleset, os.devnull, _READ_FILE | _WRITE_FILE | (_TRUNCATE & handled), optional=False)
-            for path in sandbox.read or ():
+            for path in (*(sandbox.read or ()), *readable):
                 _allow(ruleset, path, _READ, optional=False)
             for path in (*(sandbox.write or ()), *writable):
                 _allow(ruleset, path, handled, optional=False)
