@@ -2,6 +2,8 @@
 
 SIGSTOP and not SIGKILL: the children of a killed process have another parent at once, and a worker that forks without end would
 be ahead of who looks for them. A stopped one forks no more, so those that are not stopped yet become fewer with each look.
+
+The journal has none of it: it knows our children by their numbers, and these are their children, reached through a pidfd.
 """
 
 from __future__ import annotations
@@ -11,8 +13,6 @@ import os
 import signal
 import time
 
-from ..wire import journal_records as j
-from ..wire.journal import write
 from .proc import Stat, read_stat
 
 TIMEOUT = 0.5
@@ -53,7 +53,6 @@ def _stop(os_pid: int, stat: Stat) -> None:
         try:
             now = read_stat(os_pid)
             if now is not None and now.started == stat.started:
-                write(j.Signalled(os_pid, signal.SIGSTOP, group=False))
                 signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
         finally:
             os.close(pidfd)

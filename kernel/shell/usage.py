@@ -6,7 +6,8 @@ nothing but when to look.
 
 How often follows from what it costs: a round each `INTERVAL` seconds, or less often when there is so much to look at that it
 would take more than `SHARE` of the supervisor's time. Where processes are limited, and many have come since the last
-round, the next one is made without a pause: a worker that forks without end would outgrow a slow look.
+round, the next one is made without a pause: a worker that forks without end would outgrow a slow look. That may take
+`ALARM_SHARE` of the time: the count is of the whole machine, and others start processes too.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ ALARM_INTERVAL = 0.05
 """Seconds between two looks at how many tasks the machine has, where processes are limited."""
 SHARE = 0.02
 """Of the supervisor's time, at most."""
+ALARM_SHARE = 0.2
+"""Of the supervisor's time, at most, while many processes come."""
 SLICE = 32
 """Processes looked at in one turn: half a millisecond."""
 
@@ -82,6 +85,10 @@ class UsageWatch:
         self._round: Iterator[None] | None = None
         self._started = float("-inf")
         self._pause = 0.0
+        self._hurried = 0.0
+        """Seconds of work in this round without a pause after it."""
+        self._calm_until = float("-inf")
+        """When the next round may be hurried."""
         self._tasks = 0
         """Of the machine, when the last round began."""
         self._alarm = min((each.processes for each in self._watched.values() if each.processes is not None), default=0)
@@ -101,17 +108,22 @@ class UsageWatch:
         """One turn: begin a round, or go on with it."""
         before = time.thread_time()
         now = self._loop.time()
-        hurry = self._multiplied()
+        hurry = now >= self._calm_until and self._multiplied()
         if self._round is None and (hurry or now >= self._started + INTERVAL + self._pause):
             self._started, self._pause = now, 0.0
             self._tasks = tasks_of_machine()
             self._round = self._look_at_all()
         if self._round is not None and next(self._round, self) is self:
             self._round = None
-        rest = (time.thread_time() - before) * (1 / SHARE - 1)
+        cost = time.thread_time() - before
+        rest = cost * (1 / SHARE - 1)
         if self._round is not None:
             delay = 0.0 if hurry else rest
+            self._hurried += cost if hurry else 0.0
         else:
+            if self._hurried:
+                self._calm_until = self._loop.time() + self._hurried * (1 / ALARM_SHARE - 1)
+                self._hurried = 0.0
             self._pause = rest
             due = max(0.0, self._started + INTERVAL + self._pause - self._loop.time())
             delay = min(due, ALARM_INTERVAL) if self._alarm else due

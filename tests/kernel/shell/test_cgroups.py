@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 from wsrelay.kernel.shell.cgroups import Cgroups, find_delegated
 from wsrelay.kernel.shell.errors import StartError
 
@@ -102,6 +109,49 @@ def test_the_life_of_a_group(root: Path, cgroups: Cgroups) -> None:
     (folder / "cgroup.procs").write_text("")
     cgroups.retire(99)  # another's end
     assert not folder.exists()
+
+
+@contextlib.contextmanager
+def real_group() -> Iterator[Path]:
+    """A group of the real hierarchy, if there is one that may be divided; controllers it may have none."""
+    lines = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    for place in [line[1] for line in lines if line[2] == "cgroup2"]:
+        folder = Path(place, f"wsrelay-test-{os.getpid()}")
+        with contextlib.suppress(OSError):
+            folder.mkdir()
+            break
+    else:
+        pytest.skip("there is no cgroup v2 that may be divided")
+    try:
+        yield folder
+    finally:
+        for inner in [*folder.glob("*/"), folder]:
+            wait_until(lambda inner=inner: not (inner / "cgroup.procs").read_text())
+            inner.rmdir()
+
+
+def test_killing_a_real_group_leaves_nobody() -> None:
+    with real_group() as folder:
+        cgroups = Cgroups(folder, ())
+        cgroups.prepare()
+        script = (
+            "import os, signal\nos.read(0, 1)\nos.fork()\nos.fork()\nos.setsid()\nos.write(1, b'x')\nsignal.pause()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            cgroups.put(3, process.pid, ())
+            process.stdin.write(b"x")
+            process.stdin.flush()
+            inside = folder / "worker-3" / "cgroup.procs"
+            wait_until(lambda: len(inside.read_text().split()) == 4)
+            cgroups.kill(3)
+            assert process.wait(timeout=30) == -signal.SIGKILL
+        wait_until(lambda: not inside.read_text())
+        cgroups.retire(3)
+        assert not inside.exists()
 
 
 def test_a_limit_that_cannot_be_written_is_an_error(cgroups: Cgroups) -> None:
