@@ -20,6 +20,8 @@ class WaitStatus(NamedTuple):
     cpu_limit: int | None = None
     """If a signal ended it: its soft limit on CPU time in seconds, None if there was none or it is not known. The kernel
     raises it by one each time when it sends SIGXCPU."""
+    out_of_memory: bool = False
+    """Whether the kernel has killed for the memory of the child's own cgroup."""
 
 
 def check_report(report: WireReason) -> WireReason:

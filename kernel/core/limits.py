@@ -4,7 +4,7 @@ Owns the watch over workers whose host has `limits.liveness`. Each is asked for 
 given one: `PROBES` times within the limit. At most one question waits, so that a stopped worker's queue does not grow. A sign
 of life is the answer, or that the worker has read from a channel that was full: then the question may wait behind much mail.
 
-How much memory a worker has is measured elsewhere, and the CPU limit is the kernel's; here is what follows.
+How much a worker has is measured elsewhere, and the CPU limit is the kernel's; here is what follows.
 """
 
 from __future__ import annotations
@@ -115,18 +115,29 @@ class Limits:
         """A worker is dead."""
         self._watches.pop(worker.number, None)
 
-    # --- memory and CPU time ------------------------------------------------------------------------------------------
+    # --- memory, processes, disk and CPU time ------------------------------------------------------------------------------------------
 
-    def measured(self, worker: Worker, resident: int) -> None:
-        """A worker, with its descendants, has so many bytes of memory."""
-        limit = self._limits[worker.host].memory
-        if limit is not None and resident > limit:
-            detail = f"it had {resident >> 20} MiB of memory, limits.memory is {limit >> 20} MiB"
+    def measured(self, worker: Worker, memory: int, processes: int = 0, disk: int = 0) -> None:
+        """A worker, with its descendants, has so many bytes of memory, so many OS processes and threads, and so many bytes in
+        its private temporary folder."""
+        limits = self._limits[worker.host]
+        if limits.memory is not None and memory > limits.memory:
+            detail = f"it had {memory >> 20} MiB of memory, limits.memory is {limits.memory >> 20} MiB"
             self._population.kill_worker(worker, make_reason("limit:oom", detail))
+        elif limits.processes is not None and processes > limits.processes:
+            detail = f"it had {processes} OS processes and threads, limits.processes is {limits.processes}"
+            self._population.kill_worker(worker, make_reason("limit:processes", detail))
+        elif limits.disk is not None and disk > limits.disk:
+            detail = f"its temporary folder had more than limits.disk ({limits.disk >> 10} KiB)"
+            self._population.kill_worker(worker, make_reason("limit:disk", detail))
 
-    def cpu_reason(self, worker: Worker, status: WaitStatus) -> WireReason | None:
-        """Return the reason of a worker that the kernel has ended for its CPU time, None for any other."""
-        limit = self._limits[worker.host].cpu
+    def kernel_reason(self, worker: Worker, status: WaitStatus) -> WireReason | None:
+        """Return the reason of a worker that the kernel has ended for its CPU time or for its cgroup's memory, None for any
+        other."""
+        limits = self._limits[worker.host]
+        if status.out_of_memory and status.signal == signal.SIGKILL and limits.memory is not None:
+            return make_reason("limit:oom", f"its cgroup was out of memory, limits.memory is {limits.memory >> 20} MiB")
+        limit = limits.cpu
         if limit is None or not _exhausted(
             None if worker.is_function else cpu_allowance(limit, worker.cpu_used), status
         ):

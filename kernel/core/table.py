@@ -189,10 +189,10 @@ class ProcessTable:
         if worker := self._workers.get(number):
             self._limits.has_read(worker)
 
-    def worker_measured(self, number: int, resident: int) -> list[Effect]:
-        """A worker, with its descendants, has so many bytes of memory."""
+    def worker_measured(self, number: int, memory: int, processes: int = 0, disk: int = 0) -> list[Effect]:
+        """A worker, with its descendants, has so many bytes of memory, OS processes and threads, and bytes on disk."""
         if worker := self._workers.get(number):
-            self._limits.measured(worker, resident)
+            self._limits.measured(worker, memory, processes, disk)
         return self._population.take_effects()
 
     def gateway_lost(self) -> list[Effect]:
@@ -226,7 +226,7 @@ class ProcessTable:
             if has_handed_over(worker, status):
                 reason = self._upgrades.old_code_ended(worker)
             else:
-                limit = self._limits.cpu_reason(worker, status)
+                limit = self._limits.kernel_reason(worker, status)
                 reason = reason_of_death(worker.chosen, worker.report, status, limit)
             if reason is not None:
                 self._remove_worker(worker, reason, now)

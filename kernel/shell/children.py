@@ -11,7 +11,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from ..core.endings import WaitStatus
@@ -31,10 +31,11 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def start_python(module: str, descriptor: int) -> int:
+def start_python(module: str, descriptor: int, environment: Mapping[str, str] | None = None) -> int:
     """Execute `python -m module DESCRIPTOR OUR_OS_PID` afresh, in a session of its own, and return its os_pid.
 
-    `descriptor` keeps its number; everything else that is open here is close-on-exec. Raises OSError.
+    `descriptor` keeps its number; everything else that is open here is close-on-exec. `environment` has its variables, None for
+    ours. Raises OSError.
     """
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -42,7 +43,8 @@ def start_python(module: str, descriptor: int) -> int:
         arguments = [sys.executable, "-P", "-m", module, str(descriptor), str(os.getpid())]
         # A dup2 onto itself clears close-on-exec in the child alone: posix_spawn_file_actions_adddup2, glibc 2.29.
         files = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, descriptor, descriptor)]
-        return os.posix_spawn(sys.executable, arguments, dict(os.environ), file_actions=files, setsid=True)
+        variables = dict(os.environ if environment is None else environment)
+        return os.posix_spawn(sys.executable, arguments, variables, file_actions=files, setsid=True)
     finally:
         os.close(null)
 

@@ -10,11 +10,11 @@ import asyncio
 import dataclasses
 import logging
 import os
-import pwd
 import socket
 from typing import Protocol
 
 from ..core.endings import reason_of_death
+from ..core.enforcement import Enforcement, environment
 from ..wire import logs
 from ..wire import messages as m
 from ..wire.channel import Channel, channel_pair
@@ -23,7 +23,6 @@ from ..wire.errors import ProtocolViolation
 from ..wire.failpoints import failpoint
 from .attachment import Attachment, Turn
 from .children import Child, start_python
-from .errors import StartError
 
 logger = logging.getLogger("wsrelay")
 
@@ -36,6 +35,9 @@ class HostListener(Protocol):
 
     def host_changed(self) -> None:
         """It is ready, or gone."""
+
+    def host_failed(self, why: str) -> None:
+        """It cannot be what its configuration asks for."""
 
     def worker_born(self, number: int, os_pid: int) -> None:
         """It forked a worker. Raises ProtocolViolation if that cannot be."""
@@ -58,15 +60,13 @@ class Host:
         loop: asyncio.AbstractEventLoop,
         turn: Turn,
         configuration: HostConfiguration,
+        enforcement: Enforcement,
+        temporary: str,
         open_files: int,
         listener: HostListener,
     ) -> None:
-        """`open_files` is the soft limit on descriptors that workers get unless the configuration says otherwise.
-
-        Raises StartError if the configured user cannot be had.
-        """
-        if configuration.user is not None:
-            _check_user(configuration.id, configuration.user)
+        """`temporary` is the folder of the private temporary ones. `open_files` is the soft limit on descriptors that workers
+        get unless the configuration says otherwise."""
         limits = configuration.limits
         if limits.open_files is None:
             limits = dataclasses.replace(limits, open_files=open_files)
@@ -74,7 +74,9 @@ class Host:
         self.ready = False
         self.child: Child | None = None
         self.starts = 0
-        self._configuration = dataclasses.replace(configuration, limits=limits)
+        self._configuration = dataclasses.replace(
+            configuration, limits=limits, identity=enforcement.identity, temporary=temporary
+        )
         self._loop = loop
         self._turn = turn
         self._listener = listener
@@ -105,12 +107,12 @@ class Host:
         self._attachment = Attachment(self._loop, self._turn, channel, self._readable, on_broken=self.kill)
         self._attachment.send(m.ConfigureHost(pack(self._configuration)))
 
-    @staticmethod
-    def _execute() -> tuple[socket.socket, Child]:
+    def _execute(self) -> tuple[socket.socket, Child]:
         ours, theirs = channel_pair()
+        variables = environment(os.environ, self._configuration.environment, self._configuration.identity)
         with theirs:
             try:
-                return ours, Child(start_python("wsrelay.workers.shell.host", theirs.fileno()))
+                return ours, Child(start_python("wsrelay.workers.shell.host", theirs.fileno(), variables))
             except BaseException:
                 ours.close()
                 raise
@@ -172,6 +174,8 @@ class Host:
                     extra=logs.about(host=self.id),
                 )
             self._listener.host_changed()
+        elif isinstance(record, m.HostFailed):
+            self._listener.host_failed(f"{self.id}: its workers cannot be confined as asked: {record.message}")
         elif isinstance(record, m.Forked):
             if record.worker in self._unwanted:
                 self._listener.worker_unwanted(record.os_pid)
@@ -213,12 +217,3 @@ class Host:
             logger.error("%s: its fork server ended (%s): restarting", self.id, why, extra=logs.about(host=self.id))
             self._loop.call_at(max(self._loop.time(), self._last_start + RESTART_DELAY), self.start)
         self._listener.end_turn()
-
-
-def _check_user(host: str, name: str) -> None:
-    try:
-        user = pwd.getpwnam(name)
-    except KeyError:
-        raise StartError(f"{host}: user: there is no user {name!r}") from None
-    if os.geteuid() not in (0, user.pw_uid):
-        raise StartError(f"{host}: user: only root can run workers as another user, here {name!r}")

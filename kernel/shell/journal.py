@@ -79,9 +79,9 @@ class JournaledTable(ProcessTable):
         """Journaled."""
         return self._written(super().worker_overflowed(number))
 
-    def worker_measured(self, number: int, resident: int) -> list[Effect]:
+    def worker_measured(self, number: int, memory: int, processes: int = 0, disk: int = 0) -> list[Effect]:
         """Journaled."""
-        return self._written(super().worker_measured(number, resident))
+        return self._written(super().worker_measured(number, memory, processes, disk))
 
     def worker_born(self, number: int, now: float) -> list[Effect]:
         """Journaled."""

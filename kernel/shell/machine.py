@@ -1,11 +1,24 @@
-"""What the supervisor asks of the machine: descriptors, and its name."""
+"""What the supervisor asks of the machine: descriptors, its name, and what it offers for the limits of hosts."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
+import grp
 import os
+import pwd
 import resource
 import socket
+from collections.abc import Collection, Iterable, Iterator
+
+from ..core.enforcement import Machine, User
+from ..wire.configuration import HostConfiguration
+
+_CAPABILITIES = {"CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_SYS_RESOURCE": 24}
+_CEILINGS = {"open_files": resource.RLIMIT_NOFILE, "cpu": resource.RLIMIT_CPU, "core": resource.RLIMIT_CORE}
+_SYS_LANDLOCK_CREATE_RULESET = 444
+_LANDLOCK_CREATE_RULESET_VERSION = 1
 
 SPARE_DESCRIPTORS = 32
 """Descriptors that no new worker gets: deaths, sweeps and restarts must always be possible."""
@@ -31,3 +44,67 @@ def node_name() -> str:
         letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "-" for letter in socket.gethostname()
     )
     return name[:64] or "localhost"
+
+
+def look_at_machine(hosts: Collection[HostConfiguration], controllers: frozenset[str], why_none: str) -> Machine:
+    """Return what there is for these hosts. `controllers` of cgroups are delegated; `why_none`, if there are none."""
+    ceilings = {name: resource.getrlimit(number)[1] for name, number in _CEILINGS.items()}
+    return Machine(
+        uid=os.geteuid(),
+        gid=os.getegid(),
+        capabilities=_capabilities(),
+        controllers=controllers,
+        no_controllers=why_none,
+        landlock=landlock_abi(),
+        oom_score=_own_oom_score(),
+        ceilings={name: hard for name, hard in ceilings.items() if hard != resource.RLIM_INFINITY},
+        users=dict(_users(host.user for host in hosts)),
+        groups=dict(_groups(hosts)),
+        missing=frozenset(path for path in _paths(hosts) if not os.path.exists(path)),
+    )
+
+
+def landlock_abi() -> int:
+    """Return the version of Landlock's interface, 0 if there is none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    version = libc.syscall(
+        ctypes.c_long(_SYS_LANDLOCK_CREATE_RULESET), None, ctypes.c_size_t(0), ctypes.c_uint32(_LANDLOCK_CREATE_RULESET_VERSION)
+    )  # fmt: skip
+    return max(0, int(version))
+
+
+def _capabilities() -> frozenset[str]:
+    with contextlib.suppress(OSError), open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("CapEff:"):
+                effective = int(line.split()[1], 16)
+                return frozenset(name for name, bit in _CAPABILITIES.items() if effective >> bit & 1)
+    return frozenset()
+
+
+def _own_oom_score() -> int:
+    with open("/proc/self/oom_score_adj") as file:
+        return int(file.read())
+
+
+def _users(names: Iterable[str | None]) -> Iterator[tuple[str, User]]:
+    for name in names:
+        if name is not None:
+            with contextlib.suppress(KeyError):
+                entry = pwd.getpwnam(name)
+                groups = tuple(os.getgrouplist(name, entry.pw_gid))
+                yield name, User(entry.pw_uid, entry.pw_gid, groups, entry.pw_dir)
+
+
+def _groups(hosts: Iterable[HostConfiguration]) -> Iterator[tuple[str, int]]:
+    for host in hosts:
+        for name in (*([host.group] if host.group else []), *(host.groups or ())):
+            with contextlib.suppress(KeyError):
+                yield name, grp.getgrnam(name).gr_gid
+
+
+def _paths(hosts: Iterable[HostConfiguration]) -> Iterator[str]:
+    for host in hosts:
+        yield from host.sandbox.read or ()
+        yield from host.sandbox.write or ()

@@ -21,6 +21,9 @@ class Stat(NamedTuple):
     session: int
     resident: int
     """Bytes."""
+    threads: int
+    started: int
+    """In ticks since the boot: with the number, it names a process for good."""
 
 
 def every_process() -> list[int]:
@@ -42,7 +45,18 @@ def read_stat(name: str | int) -> Stat | None:
     if not text:
         return None
     fields = text[text.rindex(b")") + 2 :].split(maxsplit=22)
-    return Stat(int(fields[1]), int(fields[2]), int(fields[3]), int(fields[21]) * _PAGE)
+    return Stat(
+        int(fields[1]), int(fields[2]), int(fields[3]), int(fields[21]) * _PAGE, int(fields[17]), int(fields[19])
+    )
+
+
+def tasks_of_machine() -> int:
+    """Return how many processes and threads there are; 0 if it cannot be known."""
+    try:
+        with open("/proc/loadavg", "rb") as file:
+            return int(file.read().split()[3].partition(b"/")[2])
+    except OSError:
+        return 0
 
 
 def read_cpu_limit(os_pid: int) -> int | None:

@@ -49,6 +49,7 @@ from ..wire.failpoints import failpoint
 from . import upgrades
 from .attachment import EOF_GRACE, Turn
 from .children import Child, Orphans, become_subreaper, own_children
+from .confinement import Confinement
 from .errors import StartError
 from .farewell import Farewell
 from .gateway import Gateway
@@ -59,13 +60,14 @@ from .inspection import handlers as inspection_handlers
 from .journal import JournaledTable, SizesWatch
 from .log import log_end, log_service
 from .machine import check_spare_descriptors, node_name, raise_descriptor_limit
-from .memory import MemoryWatch
 from .observer import Observer
 from .systemd import environment
 from .systemd.activation import Listening
 from .systemd.manager import Contact, Manager
 from .systemd.notify import Relay
+from .temporary import make_base, remove_base
 from .timers import Timers
+from .usage import Usage, UsageWatch
 from .worker import WorkerHandle
 
 logger = logging.getLogger("wsrelay")
@@ -101,11 +103,13 @@ def serve(application: Application, *, log_level: str = "info", log_format: str 
     try:
         passed = environment.take(os.environ, os.getpid())
         relay = Relay(passed.notify) if passed.notify else None
+        temporary = make_base(application.hosts.values())
     except (StartError, OSError) as problem:
         logger.error("%s", problem)
         return 1
     guarded = stand_guard(relay)
     if isinstance(guarded, int):
+        remove_base(temporary)  # whatever became of the supervisor
         return guarded
     journal.set_role("supervisor")
     faulthandler.enable()  # SIGABRT comes from the service manager's watchdog
@@ -115,7 +119,8 @@ def serve(application: Application, *, log_level: str = "info", log_format: str 
     try:
         listening = Listening(passed.descriptors, application.gateway.servers)
         contact = Contact(listening, None if relay is None else relay.for_supervisor(), passed.watchdog)
-        supervisor = Supervisor(application, loop, guarded, contact, open_files=open_files)
+        confinement = Confinement(application.hosts.values(), temporary)
+        supervisor = Supervisor(application, loop, guarded, contact, confinement, open_files=open_files)
         return supervisor.run()
     except StartError as problem:
         logger.error("%s", problem)
@@ -133,6 +138,7 @@ class Supervisor:
         loop: asyncio.AbstractEventLoop,
         guarded: Guarded,
         contact: Contact,
+        confinement: Confinement,
         *,
         open_files: int,
     ) -> None:
@@ -162,7 +168,11 @@ class Supervisor:
             lambda packed: m.Configure(self.table.gateway, node, epoch, packed),
             contact.listening.open,
         )
-        self.hosts = {host.id: Host(loop, self.turn, host, open_files, self) for host in application.hosts.values()}
+        self._confinement = confinement
+        self.hosts = {
+            id: Host(loop, self.turn, host, enforcement, confinement.folders.base, open_files, self)
+            for id, (host, enforcement) in confinement.watched.items()
+        }
         self.orphans = Orphans(self._known_children, self._is_newborn_group)
         self._farewell = Farewell()
         self._dead: list[tuple[WorkerHandle, Child, WaitStatus]] = []
@@ -172,7 +182,9 @@ class Supervisor:
         self._encoded: tuple[object, bytes] = _NOTHING
         """The record that was sent last in this turn, and its frame."""
         self._sweeping = False
-        self.memory = MemoryWatch(loop, application.hosts, self.workers, self._worker_measured)
+        self.usage = UsageWatch(
+            loop, confinement.watched, self.workers, confinement.folders, confinement.cgroups, self._worker_measured
+        )
         self._timers = Timers(loop, self._timer_fired)
         self.observer = Observer(loop, self)
         self.manager = Manager(loop, self, contact)
@@ -203,7 +215,7 @@ class Supervisor:
             self.gateway.start()
             for host in self.hosts.values():
                 host.start()
-            self.memory.start()
+            self.usage.start()
             if self.application.gateway.is_observed:
                 self.observer.start()
             self.perform(self.table.start(self.loop.time()))
@@ -211,6 +223,7 @@ class Supervisor:
             self.loop.run_forever()
         finally:
             self._kill_everything()
+            self._confinement.folders.close()
             self.gateway.close_sockets(self._sockets_are_kept, last=True)
             self.manager.close()
         if self._shutdown is not None:
@@ -308,6 +321,13 @@ class Supervisor:
         self.sweep()
         self._announce_if_ready()
 
+    def host_failed(self, why: str) -> None:
+        """A host cannot be what its configuration asks for: nothing may run that was to be confined."""
+        if not self.stopping:
+            logger.critical("%s", why)
+            self.exit_code = 1
+            self.loop.stop()
+
     def _announce_if_ready(self) -> None:
         """Log where we listen, once the gateway and every host are ready."""
         self.manager.changed()
@@ -397,7 +417,7 @@ class Supervisor:
             signal.signal(number, signal.SIG_IGN)
         if self._shutdown is not None:
             self._shutdown.cancel()
-        self.memory.stop()
+        self.usage.stop()
         self.observer.stop()
         self.perform(self.table.kill_all())
         for host in self.hosts.values():
@@ -466,6 +486,7 @@ class Supervisor:
             if effect.start.pid:
                 failpoint("spawn.asked")
             self._open_data(handle, effect.start.pid)
+            self._confinement.expect(effect.host, effect.worker)
             self.hosts[effect.host].fork(effect.worker, control_there.fileno())
 
     def _prepare_upgrade(self, effect: PrepareUpgrade) -> None:
@@ -516,6 +537,7 @@ class Supervisor:
             self.hosts[handle.host].give_up(effect.worker)
         else:
             handle.child.kill()
+            self._confinement.kill(effect.worker)
 
     def _timer_fired(self, event: Timer, now: float) -> None:
         if isinstance(event, RestartDue):
@@ -542,8 +564,8 @@ class Supervisor:
             for effect in from_worker(number, record, now):
                 perform_one[type(effect)](effect)
 
-    def _worker_measured(self, number: int, resident: int) -> None:
-        self.perform(self.table.worker_measured(number, resident))
+    def _worker_measured(self, number: int, usage: Usage) -> None:
+        self.perform(self.table.worker_measured(number, *usage))
         self.end_turn()
 
     def _channel_lost(self, handle: WorkerHandle) -> None:
@@ -568,6 +590,11 @@ class Supervisor:
             child = Child(os_pid)
         except OSError as problem:
             raise ProtocolViolation(f"it names an OS process that is no child of ours: {problem}") from None
+        try:
+            self._confinement.take_in(handle.host, number, os_pid)
+        except OSError as problem:
+            logger.error("%s: a worker's cgroup cannot be had: %s", handle.host, problem)
+            child.kill()  # before it has read anything
         handle.born(child)
         self.observer.tally.born(number, self.loop.time())
         journal.write(j.Born(number, self.table.worker_pid(number), os_pid))
@@ -578,6 +605,7 @@ class Supervisor:
         handle = self.workers.pop(number, None)
         if handle is not None:
             handle.close()
+            self._confinement.let_go(number)
         self.observer.tally.failed(number)
         self.perform(self.table.worker_failed(number, detail, self.loop.time()))
 
@@ -609,13 +637,15 @@ class Supervisor:
         told. The sweep that is sure to find all of it reads all of /proc; nobody waits for it."""
         dead, self._dead = self._dead, []
         self._unreaped.update(child.os_pid for _, child, _ in dead)
-        for _, child, _ in dead:
+        for handle, child, _ in dead:
+            self._confinement.kill(handle.number)
             child.kill_group()
         self.sweep(quick=True)
         upgraded = False
         for handle, _, status in dead:
             self._take_from_worker(handle, handle.channel.drain())
             failpoint("death.drained")
+            status = status._replace(out_of_memory=self._confinement.out_of_memory(handle.number))
             self.perform(self.table.worker_exited(handle.number, status, self.loop.time()))
             failpoint("death.committed")
             if self.workers[handle.number] is handle:
@@ -629,9 +659,11 @@ class Supervisor:
             self.end_turn()
             failpoint("death.published")
         self.sweep()
-        for _, child, _ in dead:
+        for handle, child, _ in dead:
             child.reap()
             self._unreaped.discard(child.os_pid)
+            if handle.number not in self.workers:  # new code has what the old had
+                self._confinement.let_go(handle.number)
             failpoint("death.reaped")
         self.end_turn()
         if upgraded:

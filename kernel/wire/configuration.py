@@ -173,6 +173,60 @@ class HostLimits:
     """Seconds of CPU time of an actor or an invocation (RLIMIT_CPU, whole seconds)."""
     liveness: float | None = None
     """Seconds for a sign of life (S17)."""
+    processes: int | None = None
+    """OS processes and threads of a worker with its descendants."""
+    cpus: float | None = None
+    """CPUs that a worker with its descendants may use at a time (cpu.max of a cgroup)."""
+    disk: int | None = None
+    """Bytes in a worker's private temporary folder."""
+    core: int | None = None
+    """Bytes of a core dump (RLIMIT_CORE)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """`environment` of a `process.host`: the variables of the fork server and its workers."""
+
+    inherit: bool = True
+    """Whether the runtime's own variables are passed on; else only those of `core.enforcement.KEPT`."""
+    set: tuple[tuple[str, str], ...] = ()
+    """Pairs of name and value."""
+    unset: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """`sandbox` of a `process.host`: what Landlock leaves a worker. There is none while all have their defaults."""
+
+    read: tuple[str, ...] | None = None
+    """Absolute paths to read and execute below, beside what the runtime itself needs."""
+    write: tuple[str, ...] | None = None
+    """Absolute paths to read and write below."""
+    signals: bool = True
+    """Whether it may signal processes that it has not started."""
+
+    @property
+    def restricts_files(self) -> bool:
+        """Whether it says anything of the file system."""
+        return self.read is not None or self.write is not None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a sandbox at all."""
+        return self.restricts_files or not self.signals
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the workers of a host are, resolved by the supervisor."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    """Supplementary ones."""
+    name: str
+    """Of the user; empty if only the groups change."""
+    home: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +244,24 @@ class HostConfiguration:
     """What to preload: the distinct sources of all entries that may run here."""
     coalesce_sends: bool = False
     """Whether sends are collected if the handler does not say otherwise (S7)."""
+    group: str | None = None
+    """None for the user's own."""
+    groups: tuple[str, ...] | None = None
+    """Supplementary ones; None for the user's own."""
+    umask: int | None = None
+    oom_score: int | None = None
+    """oom_score_adj, proc(5)."""
+    no_new_privs: bool = True
+    private_tmp: bool = False
+    """Whether each worker has a temporary folder of its own, removed at its end."""
+    environment: Environment = Environment()
+    sandbox: Sandbox = Sandbox()
+    places: dict[str, str] = field(default_factory=dict, compare=False)
+    """Field, by its path with dots, to `file:line:column` of what was given."""
+    identity: Identity | None = None
+    """Filled in by the supervisor: whom to become; None to stay."""
+    temporary: str = ""
+    """Filled in by the supervisor: the folder of the private temporary folders, each named by its worker's number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -734,6 +734,12 @@ class ForkFailed(NamedTuple):
     message: str
 
 
+class HostFailed(NamedTuple):
+    """The fork server cannot be what its configuration asks for: what is wrong. It ends after this."""
+
+    message: str
+
+
 MAX_FRAME: Final = 17 << 20
 """Bytes of one frame's largest string: a WebSocket message of 16 MiB and its envelope. A library refuses to send more (LimitExceeded)."""
 
@@ -766,7 +772,7 @@ GATEWAY_TO_WORKER: Final[dict[int, type]] = {
     100: Join, 101: ClientMessage, 102: Heartbeat, 103: Leave, 104: ControlError, 105: Request,
 }  # fmt: skip
 SUPERVISOR_TO_HOST: Final[dict[int, type]] = {120: ConfigureHost, 121: Fork}
-HOST_TO_SUPERVISOR: Final[dict[int, type]] = {130: HostReady, 131: Forked, 132: ForkFailed}
+HOST_TO_SUPERVISOR: Final[dict[int, type]] = {130: HostReady, 131: Forked, 132: ForkFailed, 133: HostFailed}
 
 DIRECTIONS: Final[dict[str, dict[int, type]]] = {
     "worker → supervisor (control)": WORKER_TO_SUPERVISOR,

@@ -14,11 +14,11 @@ from typing import Any
 
 import psutil
 import pytest
-from support.puppet import PUPPET_ENTRIES, PUPPET_SOURCES, Puppet
-from support.runtime import Entries, Runtime, endpoint, running_runtime
+from support.limited import LIMITED, entries, scene
+from support.puppet import PUPPET_SOURCES, Puppet
+from support.runtime import Runtime, running_runtime
 from support.waiting import wait_until
 
-LIMITED = "app:limited"
 BURN = "while True: pass"
 FUNCTIONS = """
     import math, os, resource, time
@@ -40,50 +40,12 @@ FUNCTIONS = """
 """
 
 
-def entries(limits: Mapping[str, Any], functions: Mapping[str, str] | None = None) -> Entries:
-    """The puppets, a second host `app:limited` with these limits, and functions that run there."""
-    made = [dict(entry) for entry in PUPPET_ENTRIES]
-    for entry in made:
-        if entry["kind"] == "function.python":
-            entry["host"] = "processes"
-    made.append({"name": "limited", "kind": "process.host", "functions": 1, "limits": dict(limits)})
-    for path, method in (functions or {}).items():
-        function, route = endpoint(path, method, source="file://functions.py")
-        made += [{**function, "host": "limited"}, route]
-    return made
-
-
 @contextlib.contextmanager
 def limited(tmp_path: Path, functions: Mapping[str, str] | None = None, **limits: Any) -> Iterator[Runtime]:
     """A runtime whose host `app:limited` has these limits."""
     sources = {**PUPPET_SOURCES, "functions.py": FUNCTIONS}
-    with running_runtime(tmp_path, entries(limits, functions), sources) as runtime:
+    with running_runtime(tmp_path, entries({"limits": limits}, functions), sources) as runtime:
         yield runtime
-
-
-class Scene:
-    """A culprit on the limited host, somebody beside it there, and who watches from elsewhere."""
-
-    def __init__(self, runtime: Runtime, puppets: contextlib.ExitStack) -> None:
-        self.watcher = puppets.enter_context(Puppet(runtime))
-        self.bystander = puppets.enter_context(Puppet(runtime, LIMITED))
-        self.culprit = puppets.enter_context(Puppet(runtime, LIMITED))
-        self.watcher.do("process.monitor(other)", other=self.culprit.pid)
-        self.watcher.do("process.monitor(other)", other=self.bystander.pid)
-
-    def check_only_the_culprit_ends(self, kind: str) -> None:
-        """Its client and its watcher learn of `kind`; the others go on."""
-        assert self.culprit.end() == (1011, kind)  # S49
-        event = self.watcher.event()
-        assert (event["sender"], event["kind"], event["origin"]) == (self.culprit.pid, kind, None)
-        assert self.bystander.do("'fine'") == "fine"
-        assert self.watcher.events_now() == []
-
-
-@contextlib.contextmanager
-def scene(runtime: Runtime) -> Iterator[Scene]:
-    with contextlib.ExitStack() as puppets:
-        yield Scene(runtime, puppets)
 
 
 def get(url: str) -> Any:

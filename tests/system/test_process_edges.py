@@ -352,7 +352,7 @@ def test_arguments_and_notices_are_no_mail(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kind": "process.host", "user": "no-such-user"}, "app:host: user: there is no user 'no-such-user'"),
+        ({"kind": "process.host", "user": "no-such-user"}, ": user: there is no user 'no-such-user'"),
         (
             {"kind": "http.service", "addr": "127.0.0.1:0", "tls": {"certificate": "junk.pem", "key": "junk.pem"}},
             "app:host: tls: certificate ",

@@ -16,7 +16,7 @@ from support.waiting import wait_until
 from support.worker_lab import PEER, Ended, Lab
 from wsrelay.kernel.wire import messages as wire
 from wsrelay.kernel.wire.channel import channel_pair
-from wsrelay.kernel.wire.configuration import HostConfiguration, HostLimits
+from wsrelay.kernel.wire.configuration import HostConfiguration, HostLimits, Identity, Sandbox
 from wsrelay.workers.shell import loader
 
 MAIN = f"""
@@ -112,25 +112,30 @@ from wsrelay.workers import process
 def main():
     with open("/proc/self/status") as file:
         status = dict(line.split(":", 1) for line in file)
-    process.send("{PEER}", "t", [os.getuid(), os.getgid(), os.environ["USER"],
+    process.send("{PEER}", "t", [os.getuid(), os.getgid(), os.getgroups(),
         resource.getrlimit(resource.RLIMIT_NOFILE)[0], status["NoNewPrivs"].strip(), status["SigIgn"].strip()])
     process.receive()
 """
     nobody = pwd.getpwnam("nobody")
-    configuration = HostConfiguration("app:processes", user="nobody", limits=HostLimits(open_files=77))
+    configuration = HostConfiguration(
+        "app:processes",
+        identity=Identity(nobody.pw_uid, nobody.pw_gid, (nobody.pw_gid, 4), "nobody", "/"),
+        limits=HostLimits(open_files=77),
+    )
     folder = tmp_path_factory.mktemp("user")
     for path in (folder, *folder.parents):
         if path.owner() == "root" and path != Path("/"):
             path.chmod(path.stat().st_mode | 0o055)
     with Lab(configuration, folder) as lab, lab.actor(source) as worker:
-        uid, gid, name, files, no_new_privileges, ignored = worker.message()
-        assert (uid, gid, name, files, no_new_privileges) == (nobody.pw_uid, nobody.pw_gid, "nobody", 77, "1")
+        uid, gid, groups, files, no_new_privileges, ignored = worker.message()
+        assert (uid, gid, files, no_new_privileges) == (nobody.pw_uid, nobody.pw_gid, 77, "1")
+        assert sorted(groups) == sorted({nobody.pw_gid, 4})
         assert not int(ignored, 16) & 1 << (signal.SIGTERM - 1)
 
 
-def test_an_unknown_user_is_an_error() -> None:
+def test_a_host_that_cannot_be_confined_runs_nothing() -> None:
     with pytest.raises(AssertionError, match="has ended"):
-        Lab(HostConfiguration("app:processes", user="no such user"))
+        Lab(HostConfiguration("app:processes", sandbox=Sandbox(read=("/no/such/folder",))))
 
 
 def test_workers_outlive_their_host(lab: Lab, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import os
-import pwd
 import select
 import signal
 import socket
@@ -24,6 +23,7 @@ from ...kernel.wire.failpoints import failpoint
 from ...kernel.wire.journal import set_role
 from .. import http, process  # noqa: F401  # what every handler imports
 from . import system
+from .confinement import confine_host
 from .preload import preload
 from .worker import run_newborn
 
@@ -53,9 +53,11 @@ class ForkServer:
                 os._exit(0)
 
     def _configure(self, configuration: HostConfiguration) -> None:
-        if configuration.user is not None:
-            become(configuration.user)
-        system.die_with_parent(self._supervisor)
+        try:
+            confine_host(configuration, self._supervisor)
+        except OSError as error:
+            self._answer(wire.HostFailed(str(error)[:1024]))
+            os._exit(1)
         refused = preload(configuration.sources) if configuration.preload else []
         gc.collect()
         gc.freeze()  # the collector would touch, and so copy, every page that is shared with the workers
@@ -79,7 +81,7 @@ class ForkServer:
             return
         if os_pid == 0:
             self._end.detach()  # the descriptor is closed with all others; its number will be another's
-            run_newborn(control, self._supervisor, configuration.limits, coalescing=configuration.coalesce_sends)
+            run_newborn(control, self._supervisor, configuration, worker)
         os.close(control)
         failpoint("spawn.forked")
         self._answer(wire.Forked(worker, os_pid))
@@ -88,18 +90,6 @@ class ForkServer:
         self._channel.send(record)
         while not self._channel.flush():
             select.select([], [self._end], [])
-
-
-def become(user: str) -> None:
-    """Change to this user, with its groups, for good."""
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        sys.exit(f"wsrelay host: there is no user {user!r}")
-    os.initgroups(user, entry.pw_gid)
-    os.setgid(entry.pw_gid)
-    os.setuid(entry.pw_uid)
-    os.environ.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)
 
 
 def main(arguments: list[str]) -> NoReturn:

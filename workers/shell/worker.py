@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 from ...kernel.wire import logs
 from ...kernel.wire import messages as wire
-from ...kernel.wire.configuration import HostLimits
+from ...kernel.wire.configuration import HostConfiguration, HostLimits
 from ...kernel.wire.journal import set_role
 from ...kernel.wire.pid import Pid
 from ...kernel.wire.reason import CANCELLED, NORMAL, WireReason, make_reason
@@ -33,23 +33,26 @@ from ..core.outgoing import Frames, frame
 from ..core.packing import unpack
 from . import invocation, rlimits, system
 from .asynchronous import AsyncPort
+from .confinement import confine_worker
 from .ending import Ending, ending_of_error, ending_of_value, flush_output
 from .loader import load_entry
 from .observation import WorkerRuntime
 from .runtime import Runtime, install
 
 
-def run_newborn(control: int, expected_parent: int, limits: HostLimits, *, coalescing: bool = False) -> NoReturn:
-    """Be a worker, right after the fork. `control` is the descriptor of its control channel; with `coalescing` sends are
-    collected unless the handler says otherwise (S7)."""
+def run_newborn(control: int, expected_parent: int, configuration: HostConfiguration, number: int) -> NoReturn:
+    """Be a worker, right after the fork. `control` is the descriptor of its control channel, `number` its own."""
+    limits = configuration.limits
     try:
         system.close_descriptors_except(control)
         system.die_with_parent(expected_parent)
         system.adopt_orphans()
-        system.renounce_privileges()
+        confine_worker(configuration, number)
         set_role("worker")
         runtime = WorkerRuntime(
-            socket.socket(fileno=control), watched=limits.liveness is not None, coalescing=coalescing
+            socket.socket(fileno=control),
+            watched=limits.liveness is not None,
+            coalescing=configuration.coalesce_sends,
         )
         while runtime.start is None:
             runtime.wait(with_data=False)

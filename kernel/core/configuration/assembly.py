@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from ...wire.configuration import (
     Application,
     Drain,
+    Environment,
     GatewayConfiguration,
     HostConfiguration,
     HostLimits,
@@ -19,6 +20,7 @@ from ...wire.configuration import (
     Ping,
     Proxy,
     Route,
+    Sandbox,
     Server,
     Static,
     Timeouts,
@@ -29,12 +31,13 @@ from ...wire.configuration import (
 )
 from . import syntax
 from .entries import Entries, Entry
+from .hosts import check_host
 from .problems import Mistake, Place, Problems, suggestion
 from .python_source import Bindings, Unparsable, read_bindings
 from .services import assemble_services
 from .types import Reference
 
-Group = TypeVar("Group", Timeouts, Ping, Drain, Limits, HostLimits, Proxy)
+Group = TypeVar("Group", Timeouts, Ping, Drain, Limits, HostLimits, Environment, Proxy)
 
 
 ADMIN_LIMITS = Limits(message=1, header=16 << 10, body=0, connections=64)
@@ -178,14 +181,30 @@ class Assembly:
         made = {}
         for entry in self._entries.of("process.host"):
             own = [function for id, function in functions.items() if function_hosts.get(id) == entry.id]
-            names = ("max_processes", "functions", "preload", "coalesce_sends", "user")
+            check_host(entry, self._problems)
+            names = (
+                "max_processes", "functions", "preload", "coalesce_sends", "user", "group", "groups", "umask", "oom_score", "no_new_privs",
+                "private_tmp",
+            )  # fmt: skip
             made[entry.id] = HostConfiguration(
                 id=entry.id,
                 limits=_group(HostLimits, "limits", entry),
+                environment=_group(Environment, "environment", entry),
+                sandbox=self._sandbox(entry),
                 sources=tuple(dict.fromkeys(each.source for each in [*processes.values(), *own])),
+                places={name: str(place) for name, place in entry.places.items()},
                 **{name: entry.values[name] for name in names},
             )
         return made
+
+    @staticmethod
+    def _sandbox(entry: Entry) -> Sandbox:
+        """The sandbox with absolute paths."""
+        read, write = (
+            None if paths is None else tuple(_absolute(entry, path) for path in paths)
+            for paths in (entry.values["sandbox.read"], entry.values["sandbox.write"])
+        )
+        return Sandbox(read, write, entry.values["sandbox.signals"])
 
     # Servers
 

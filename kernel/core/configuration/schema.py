@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ...wire.configuration import (
     Drain,
+    Environment,
     HostConfiguration,
     HostLimits,
     Lifecycle,
@@ -20,6 +21,7 @@ from ...wire.configuration import (
     Ping,
     Proxy,
     Restart,
+    Sandbox,
     Server,
     Static,
     Timeouts,
@@ -34,7 +36,8 @@ from .types import (
     ORIGINS,
     REFERENCES,
     REGISTERED_NAME,
-    UNAVAILABLE,
+    UMASK,
+    VARIABLES,
     Type,
     choice,
     code,
@@ -45,6 +48,7 @@ from .types import (
     optional,
     size,
     text,
+    whole,
     words,
 )
 
@@ -65,6 +69,8 @@ _CARRIED = MAX_FRAME - (1 << 20)
 _MAX_BUFFER = 1 << 40
 _LEAST_MEMORY = 32 << 20
 """Bytes: what a worker needs to be born."""
+_LEAST_DISK = 64 << 10
+"""Bytes: a folder, and a file in it."""
 _LEAST_LIVENESS = 0.1
 """Seconds: less than that, and a busy machine looks like a hang."""
 
@@ -112,6 +118,12 @@ def _parse_user(user: str) -> str:
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?", user, re.ASCII) is None:
         raise Mistake(f"expected the name of a user, got {shown(user)}")
     return user
+
+
+def _parse_group(group: str) -> str:
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?", group, re.ASCII) is None:
+        raise Mistake(f"expected the name of a group, got {shown(group)}")
+    return group
 
 
 def _parse_file_name(name: str) -> str:
@@ -241,9 +253,35 @@ _HOST = Kind(
             "CPU time of an actor or an invocation, rounded up to seconds: `limit:cpu`"),
         _of(HostLimits, "limits", "liveness", optional(duration(zero=False, least=_LEAST_LIVENESS)),
             "without a sign of life before a worker is killed (S17): `limit:liveness`"),
-        _of(HostConfiguration, None, "user", optional(text("a user", _parse_user)), "whom the workers run as"),
+        _of(HostLimits, "limits", "processes", optional(count(1)),
+            "OS processes and threads of a worker with its descendants: `limit:processes`"),
+        _of(HostLimits, "limits", "cpus", optional(number(0.01, 1024)),
+            "CPUs that a worker with its descendants may use at a time; it is slowed down, not ended. Needs a delegated cgroup"),
+        _of(HostLimits, "limits", "disk", optional(size(_LEAST_DISK, _MAX_BUFFER)),
+            "of a worker's private temporary folder: `limit:disk`"),
+        _of(HostLimits, "limits", "core", optional(size(0, _MAX_BUFFER)), "of a core dump (RLIMIT_CORE); 0 for none, none for the machine's"),
+        _of(HostConfiguration, None, "user", optional(text("a user", _parse_user)), "whom the workers run as, with their groups"),
+        _of(HostConfiguration, None, "group", optional(text("a group", _parse_group)), "of the workers, instead of the user's own"),
+        _of(HostConfiguration, None, "groups", optional(items(text("a group", _parse_group), "a list")),
+            "supplementary groups, instead of the user's own; `[]` for none"),
+        _of(HostConfiguration, None, "umask", optional(UMASK), "of the workers, such as `0077`"),
+        _of(HostConfiguration, None, "oom_score", optional(whole(-1000, 1000)),
+            "whom the kernel kills first when memory is short (oom_score_adj); lower than the runtime's own needs CAP_SYS_RESOURCE"),
+        _of(HostConfiguration, None, "no_new_privs", FLAG, "whether programs that workers execute gain no privileges (setuid, file capabilities)"),
+        _of(HostConfiguration, None, "private_tmp", FLAG,
+            "whether each worker has a temporary folder of its own (TMPDIR), removed at its end"),
+        _of(Environment, "environment", "inherit", FLAG,
+            "whether workers get the runtime's variables; else only PATH, TZ, LANG and LC_*"),
+        _of(Environment, "environment", "set", VARIABLES, "variables that workers have"),
+        _of(Environment, "environment", "unset", items(text("the name of a variable", syntax.parse_variable), "a list"),
+            "variables that workers do not get"),
+        _of(Sandbox, "sandbox", "read", optional(items(_PATH, "a list")),
+            "files and folders that workers may read and execute, beside what the runtime needs. Needs Landlock"),
+        _of(Sandbox, "sandbox", "write", optional(items(_PATH, "a list")),
+            "files and folders that workers may read and write; the private temporary folder is one. Needs Landlock"),
+        _of(Sandbox, "sandbox", "signals", FLAG,
+            "whether workers may signal processes that they have not started; false needs Landlock"),
         _of(HostConfiguration, None, "coalesce_sends", FLAG, "whether a handler's sends leave together (S7)"),
-        Field(("sandbox",), UNAVAILABLE, None, "a later version"),
     ),
 )  # fmt: skip
 

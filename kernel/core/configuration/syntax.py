@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from .problems import Mistake, shown
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*", re.ASCII)
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[^\]]*\]|[^:/?#\[\]@]*)(?::([0-9]*))?", re.ASCII)
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
@@ -33,6 +34,15 @@ def parse_name(text: str) -> str:
     if _NAME.fullmatch(text) is None or len(text) > MAX_NAME_LENGTH:
         raise Mistake(
             f"expected at most {MAX_NAME_LENGTH} letters, digits and _.- that start with a letter, digit or _, got {shown(text)}"
+        )
+    return text
+
+
+def parse_variable(text: str) -> str:
+    """Check the name of an environment variable."""
+    if _VARIABLE.fullmatch(text) is None or len(text) > MAX_NAME_LENGTH:
+        raise Mistake(
+            f"expected at most {MAX_NAME_LENGTH} letters, digits and _ that start with a letter or _, got {shown(text)}"
         )
     return text
 

@@ -6,6 +6,7 @@ about the items of a list it reports, so that each is told.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -109,6 +110,36 @@ def count(least: int, most: int = 1_000_000) -> Type:
         return number
 
     return Type("a whole number", read)
+
+
+def whole(least: int, most: int) -> Type:
+    """A whole number that may be below 0."""
+    return Type("a whole number", count(least, most).read)
+
+
+def _read_umask(value: Value, _: Report) -> int:
+    if isinstance(value, Scalar) and _UMASK.fullmatch(value.text):
+        return int(value.text, 8)
+    raise _expected("an octal number from 000 to 0777, such as 0077", value)
+
+
+_UMASK = re.compile(r"0?[0-7]{3}", re.ASCII)
+UMASK = Type("an octal number", _read_umask)
+
+
+def _read_variables(value: Value, report: Report) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, Mapping):
+        raise _expected("a mapping of names to text", value)
+    made = []
+    for name, item in value.values.items():
+        try:
+            made.append((syntax.parse_variable(name), _text(item, f"the value of {name[:100]}")))
+        except Mistake as mistake:
+            report(item.place, mistake)
+    return tuple(made)
+
+
+VARIABLES = Type("a mapping of names to text", _read_variables)
 
 
 def code(*codes: int) -> Type:

@@ -35,9 +35,13 @@ def plan(application: Application, paths: Sequence[str], *, name: str, user: str
     script = Path(sysconfig.get_path("scripts"), "wsrelay")
     whole = [os.path.abspath(path) for path in paths]
     needed = [sys.executable, sys.prefix, str(script), *whole, *_files(application)]
-    changes_user = any(host.user is not None for host in application.hosts.values())
+    hosts = application.hosts.values()
+    others = [host for host in hosts if (host.user, host.group, host.groups) != (None, None, None)]
+    changes_user = bool(others)
     if user is not None and changes_user:
-        raise StartError("--user: a process.host has a user, so the service has to start as root; expected no --user")
+        raise StartError(
+            "--user: a process.host has a user or a group, so the service has to start as root; expected no --user"
+        )
     problems = list(_unreadable(needed, user)) if not changes_user else []
     problems += [f"{path} is below {_below(path, _PRIVATE)}, and the unit has a private one (PrivateTmp=)"
                  for path in needed if _below(path, _PRIVATE)]  # fmt: skip
@@ -60,6 +64,13 @@ def plan(application: Application, paths: Sequence[str], *, name: str, user: str
         sockets=tuple(names),
         user=user,
         changes_user=changes_user,
+        gives_away=any(host.private_tmp for host in others),
+        divides_cgroup=any(
+            limit is not None
+            for host in hosts
+            for limit in (host.limits.memory, host.limits.processes, host.limits.cpus)
+        ),
+        writable=tuple(dict.fromkeys(path for host in hosts for path in host.sandbox.write or ())),
         unix_sockets=any(server.address.startswith("unix:") for server in application.gateway.servers),
         reads_homes=any(_below(path, _HOMES) for path in needed),
     )
@@ -123,6 +134,9 @@ def _files(application: Application) -> Iterator[str]:
     """Every file and folder that the application names."""
     entries = [*application.functions.values(), *application.processes.values()]
     yield from (entry.source.removeprefix("file://") for entry in entries if entry.source.startswith("file://"))
+    for host in application.hosts.values():
+        yield from (host.sandbox.read or ())
+        yield from (host.sandbox.write or ())
     for server in application.gateway.servers:
         yield from (static.directory for static in server.statics)
         if server.tls is not None:

@@ -35,7 +35,13 @@ class Service:
     user: str | None = None
     """Who it runs as; None for a dynamic user."""
     changes_user: bool = False
-    """Whether a process.host has a `user`: then the supervisor is root."""
+    """Whether a process.host has a `user`, `group` or `groups`: then the supervisor is root."""
+    gives_away: bool = False
+    """Whether one of those has a `private_tmp`, which the supervisor makes and removes."""
+    divides_cgroup: bool = False
+    """Whether a process.host has limits that a cgroup keeps."""
+    writable: tuple[str, ...] = ()
+    """What handlers may write (`sandbox.write`) besides the service's own folders."""
     unix_sockets: bool = False
     reads_homes: bool = False
     """Whether the Python or the application is below /home or /root."""
@@ -168,6 +174,7 @@ def _service(service: Service) -> list[str]:
         f"TimeoutStopSec={service.stop + STOP_RESERVE:.0f}s",
         "# One worker that is killed for its memory must not stop the others.",
         "OOMPolicy=continue",
+        *(["Delegate=memory pids cpu"] if service.divides_cgroup else []),
         "# A descriptor for each connection, four for each worker. The first number is what workers get.",
         "LimitNOFILE=1024:262144",
         "TasksMax=16384",
@@ -191,7 +198,8 @@ def _hardening(service: Service) -> list[str]:
         lines += [
             "# A process.host has a user of its own: the supervisor is root, with the capabilities that this takes and no other.",
             "User=root",
-            "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL CAP_DAC_READ_SEARCH",
+            "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL CAP_DAC_READ_SEARCH"
+            + (" CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER" if service.gives_away else ""),
         ]
     elif service.user is not None:
         lines += [f"User={service.user}", "CapabilityBoundingSet=", "PrivateUsers=yes"]
@@ -208,6 +216,7 @@ def _hardening(service: Service) -> list[str]:
         "ProtectSystem=strict",
         "# The Python or the application is below a home." if service.reads_homes else "",
         f"ProtectHome={'read-only' if service.reads_homes else 'yes'}",
+        *(f"ReadWritePaths={quote(path)}" for path in service.writable),
         "PrivateTmp=yes",
         "PrivateDevices=yes",
         "ProtectClock=yes",
@@ -215,7 +224,10 @@ def _hardening(service: Service) -> list[str]:
         "ProtectKernelTunables=yes",
         "ProtectKernelModules=yes",
         "ProtectKernelLogs=yes",
-        "ProtectControlGroups=yes",
+        "# It divides its own group, for the limits of its workers; those of others are not its to write."
+        if service.divides_cgroup
+        else "",
+        f"ProtectControlGroups={'no' if service.divides_cgroup else 'yes'}",
         "# The supervisor reads /proc of its own processes, and psutil /proc/stat: so not ProcSubset=pid.",
         f"ProtectProc={'default' if service.changes_user else 'invisible'}",
         "RestrictNamespaces=yes",

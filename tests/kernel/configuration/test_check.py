@@ -135,7 +135,7 @@ def test_every_field() -> None:
             - {name: top, kind: http.endpoint, meta: {router: router}, method: GET, path: "", func: other:show}
             - {name: room, kind: http.endpoint, meta: {router: router}, method: GET, path: "/r/{id}/{rest...}", func: other:show}
             - {name: big, kind: process.host, max_processes: 10, functions: 1, preload: false, user: www-data,
-               limits: {mailbox: 1MiB, open_files: 256, memory: none, cpu: null}, coalesce_sends: true, sandbox: none}
+               limits: {mailbox: 1MiB, open_files: 256, memory: none, cpu: null}, coalesce_sends: true}
             - {name: small, kind: process.host}
             - {name: work, kind: process.python, source: "python://package.module", method: Work}
             """
@@ -297,7 +297,34 @@ def test_bad_files(text: str | bytes, expected: str) -> None:
         ("- {name: a, kind: process.host, limits: {liveness: 99ms}}",
          "4:52: limits.liveness: expected a duration of at least 0.1s, got '99ms'"),
         ("- {name: a, kind: process.host, coalesce_sends: often}", "4:49: coalesce_sends: expected true or false, got 'often'"),
-        ("- {name: a, kind: process.host, sandbox: {net: none}}", "4:42: sandbox is not available in this version"),
+        ("- {name: a, kind: process.host, sandbox: {net: none}}",
+         "4:43: unknown field 'sandbox.net' of process.host; expected read, write, signals"),
+        ("- {name: a, kind: process.host, sandbox: none}", "4:42: sandbox: expected a mapping, got 'none'"),
+        ("- {name: a, kind: process.host, sandbox: {read: [1]}}", "4:50: sandbox.read: expected a path as text, got 1 without quotes"),
+        ("- {name: a, kind: process.host, umask: 0888}", "4:40: umask: expected an octal number from 000 to 0777, such as 0077, got '0888'"),
+        ("- {name: a, kind: process.host, umask: [7]}", "4:40: umask: expected an octal number from 000 to 0777, such as 0077, got a list"),
+        ("- {name: a, kind: process.host, oom_score: 1001}", "4:44: oom_score: expected a whole number from -1000 to 1000, got 1001"),
+        ("- {name: a, kind: process.host, limits: {processes: 0}}",
+         "4:53: limits.processes: expected a whole number from 1 to 1000000, got 0"),
+        ("- {name: a, kind: process.host, limits: {cpus: 0}}", "4:48: limits.cpus: expected a number from 0.01 to 1024, got 0"),
+        ("- {name: a, kind: process.host, limits: {disk: 1MiB}}",
+         "4:48: limits.disk: has no effect, expected private_tmp: true beside it"),
+        ("- {name: a, kind: process.host, no_new_privs: false, sandbox: {signals: false}}",
+         "4:47: no_new_privs: expected true beside a sandbox, which the kernel gives only to who renounces privileges"),
+        ("- {name: a, kind: process.host, group: 'a b'}", "4:40: group: expected the name of a group, got 'a b'"),
+        ("- {name: a, kind: process.host, groups: [a, a]}", "4:45: groups: expected each item once, got 'a' twice"),
+        ("- {name: a, kind: process.host, environment: {set: {A: 1}}}",
+         "4:56: environment.set: expected the value of A as text, got 1 without quotes"),
+        ("- {name: a, kind: process.host, environment: {set: {'A B': x}}}",
+         "4:60: environment.set: expected at most 99 letters, digits and _ that start with a letter or _, got 'A B'"),
+        ("- {name: a, kind: process.host, environment: {set: {A: x}, unset: [A]}}",
+         "4:67: environment.unset: A is in environment.set too, expected it in one of them"),
+        ("- {name: a, kind: process.host, environment: {inherit: false, unset: [A]}}",
+         "4:70: environment.unset: has no effect beside inherit: false, expected one of them"),
+        ("- {name: a, kind: process.host, private_tmp: true, environment: {set: {TMPDIR: /x}}}",
+         "4:71: environment.set: TMPDIR is what private_tmp sets, expected one of them"),
+        ("- {name: a, kind: process.host, environment: {set: {WSRELAY_LOG: x}}}",
+         "4:52: environment.set: WSRELAY_LOG is the runtime's own, expected another name"),
         ("- {name: a, kind: process.host, user: 'a b'}", "4:39: user: expected the name of a user, got 'a b'"),
         # Servers
         ("- {name: a, kind: http.admin}", "4:3: missing field addr of http.admin"),

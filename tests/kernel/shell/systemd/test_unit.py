@@ -49,6 +49,8 @@ def test_a_service_without_sockets_keeps_them_in_the_store() -> None:
 
 
 def test_a_host_with_a_user_needs_root_and_little_else() -> None:
+    text = unit.render_service(unit.Service("relay", ("/bin/wsrelay",), 10.0, changes_user=True, gives_away=True))
+    assert "CAP_DAC_READ_SEARCH CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER" in text
     text = unit.render_service(unit.Service("relay", ("/bin/wsrelay",), 10.0, changes_user=True))
     assert "User=root" in text
     assert re.search(r"CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL ", text)
@@ -130,3 +132,12 @@ def test_a_bad_name_is_refused(tmp_path: Path) -> None:
     done = install(tmp_path, *shlex.split("--name 'my relay' --print"))
     assert done.returncode == 1
     assert "--name: expected letters" in done.stderr
+
+
+def test_a_service_whose_hosts_have_limits_and_a_sandbox() -> None:
+    text = unit.render_service(
+        unit.Service("relay", ("/bin/wsrelay",), 10.0, divides_cgroup=True, writable=("/srv/data", "/srv/my data"))
+    )
+    assert "\nDelegate=memory pids cpu\n" in text
+    assert "\nProtectControlGroups=no\n" in text
+    assert '\nReadWritePaths=/srv/data\nReadWritePaths="/srv/my data"\n' in text

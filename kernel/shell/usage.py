@@ -1,0 +1,200 @@
+"""Measures what the workers use whose host limits it: memory, OS processes, and their private temporary folders.
+
+Nobody tells when a process grows or multiplies, so it is looked at: every process of the machine, a few in each turn of the
+loop, because only a process's parent is known and not its children. What is over a limit is then told to the table. Decides
+nothing but when to look.
+
+How often follows from what it costs: a round each `INTERVAL` seconds, or less often when there is so much to look at that it
+would take more than `SHARE` of the supervisor's time. Where processes are limited, and many have come since the last
+round, the next one is made without a pause: a worker that forks without end would outgrow a slow look. That may take
+`ALARM_SHARE` of the time: the count is of the whole machine, and others start processes too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from ..core.enforcement import Enforcement
+from ..wire.configuration import HostConfiguration
+from .cgroups import Cgroups
+from .descendants import stop_descendants
+from .disk import Disk
+from .memory import memory_of
+from .proc import Stat, read_stat, tasks_of_machine
+from .temporary import TemporaryFolders
+from .worker import WorkerHandle
+
+INTERVAL = 0.25
+"""Seconds between the starts of two rounds."""
+ALARM_INTERVAL = 0.05
+"""Seconds between two looks at how many tasks the machine has, where processes are limited."""
+SHARE = 0.02
+"""Of the supervisor's time, at most."""
+ALARM_SHARE = 0.2
+"""Of the supervisor's time, at most, while many processes come."""
+SLICE = 32
+"""Processes looked at in one turn: half a millisecond."""
+
+
+class Usage(NamedTuple):
+    """What one worker has with its descendants; 0 for what is not measured."""
+
+    memory: int = 0
+    """Bytes."""
+    processes: int = 0
+    """OS processes and threads."""
+    disk: int = 0
+    """Bytes."""
+
+
+class _Watched(NamedTuple):
+    """What is to be looked at for a host."""
+
+    memory: int | None
+    processes: int | None
+    disk: int | None
+    forks: int | None
+    """`limits.processes`, where the worker's cgroup says that it wanted one more."""
+
+
+class UsageWatch:
+    """Looks at all workers again and again, once started."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        hosts: Mapping[str, tuple[HostConfiguration, Enforcement]],
+        workers: Mapping[int, WorkerHandle],
+        folders: TemporaryFolders,
+        cgroups: Cgroups | None,
+        on_over: Callable[[int, Usage], None],
+    ) -> None:
+        """`workers` are those that live now; `on_over(number, usage)` is told of one that is over a limit."""
+        self._loop = loop
+        self._watched = {id: watched for id, each in hosts.items() if any(watched := _watched(*each))}
+        self._workers = workers
+        self._folders = folders
+        self._cgroups = cgroups
+        self._on_over = on_over
+        self._timer: asyncio.TimerHandle | None = None
+        self._round: Iterator[None] | None = None
+        self._started = float("-inf")
+        self._pause = 0.0
+        self._hurried = 0.0
+        """Seconds of work in this round without a pause after it."""
+        self._calm_until = float("-inf")
+        """When the next round may be hurried."""
+        self._tasks = 0
+        """Of the machine, when the last round began."""
+        self._alarm = min((each.processes for each in self._watched.values() if each.processes is not None), default=0)
+        self._found: dict[int, Stat] = {}
+
+    def start(self) -> None:
+        """Look from now on, if any host limits what is measured here."""
+        if self._watched:
+            self._timer = self._loop.call_later(INTERVAL, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        """One turn: begin a round, or go on with it."""
+        before = time.thread_time()
+        now = self._loop.time()
+        hurry = now >= self._calm_until and self._multiplied()
+        if self._round is None and (hurry or now >= self._started + INTERVAL + self._pause):
+            self._started, self._pause = now, 0.0
+            self._tasks = tasks_of_machine()
+            self._round = self._look_at_all()
+        if self._round is not None and next(self._round, self) is self:
+            self._round = None
+        cost = time.thread_time() - before
+        rest = cost * (1 / SHARE - 1)
+        if self._round is not None:
+            delay = 0.0 if hurry else rest
+            self._hurried += cost if hurry else 0.0
+        else:
+            if self._hurried:
+                self._calm_until = self._loop.time() + self._hurried * (1 / ALARM_SHARE - 1)
+                self._hurried = 0.0
+            self._pause = rest
+            due = max(0.0, self._started + INTERVAL + self._pause - self._loop.time())
+            delay = min(due, ALARM_INTERVAL) if self._alarm else due
+        self._timer = self._loop.call_later(delay, self._look)
+
+    def _multiplied(self) -> bool:
+        """Whether so many processes and threads have come since the last round that one worker may have too many."""
+        return bool(self._alarm) and tasks_of_machine() - self._tasks >= self._alarm
+
+    def _look_at_all(self) -> Iterator[None]:
+        """One round; each step is a turn."""
+        watched = list(self._each_watched())
+        if not watched:
+            return
+        self._found.clear()
+        names: list[str] = []
+        with contextlib.suppress(OSError):  # no descriptor to spare: next time
+            names = [name for name in os.listdir("/proc") if name.isdigit()]
+        for start in range(0, len(names), SLICE):
+            for name in names[start : start + SLICE]:
+                if stat := read_stat(name):
+                    self._found[int(name)] = stat
+            yield
+        children: dict[int, list[int]] = {}
+        for os_pid, stat in self._found.items():
+            children.setdefault(stat.parent, []).append(os_pid)
+        for handle, limits in watched:
+            if handle.child is not None and self._workers.get(handle.number) is handle:
+                tree = [handle.child.os_pid]
+                for member in tree:
+                    tree += children.get(member, ())
+                self._judge(handle, limits, tree)
+                if limits.disk is not None:
+                    yield from self._look_at_disk(handle, limits.disk, tree)
+
+    def _each_watched(self) -> Iterator[tuple[WorkerHandle, _Watched]]:
+        """Every worker whose host limits something that is looked at."""
+        for handle in self._workers.values():
+            limits = self._watched.get(handle.host)
+            if limits is not None and handle.child is not None:
+                yield handle, limits
+
+    def _judge(self, handle: WorkerHandle, limits: _Watched, tree: list[int]) -> None:
+        stats = [self._found[member] for member in tree if member in self._found]
+        processes = sum(max(1, stat.threads) for stat in stats)
+        if limits.processes is not None and processes > limits.processes:
+            if handle.child is not None:
+                stop_descendants(handle.child.os_pid)  # or they would fork away from being killed one by one
+            self._on_over(handle.number, Usage(processes=processes))
+        elif limits.memory is not None and sum(stat.resident for stat in stats) > limits.memory:
+            self._on_over(handle.number, Usage(memory=memory_of(filter(self._still_is, tree))))
+        elif limits.forks is not None and self._cgroups is not None and self._cgroups.refused_forks(handle.number):
+            self._on_over(handle.number, Usage(processes=limits.forks + 1))
+
+    def _look_at_disk(self, handle: WorkerHandle, limit: int, tree: list[int]) -> Iterator[None]:
+        disk = Disk(self._folders.path(handle.number))
+        yield from disk.look(member for member in tree if self._still_is(member))
+        if disk.used > limit and self._workers.get(handle.number) is handle:
+            self._on_over(handle.number, Usage(disk=disk.used))
+
+    def _still_is(self, os_pid: int) -> bool:
+        """Whether this is the process that was looked at: the number could be another's by now."""
+        before, now = self._found.get(os_pid), read_stat(os_pid)
+        return before is not None and now is not None and before.started == now.started
+
+
+def _watched(host: HostConfiguration, enforcement: Enforcement) -> _Watched:
+    limits, watched = host.limits, enforcement.watched
+    return _Watched(
+        memory=limits.memory if "memory" in watched else None,
+        processes=limits.processes if "processes" in watched else None,
+        disk=limits.disk if "disk" in watched else None,
+        forks=limits.processes if enforcement.counts_forks else None,
+    )

@@ -1,0 +1,159 @@
+"""The groups of workers, on a plain folder that looks like cgroup v2."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.waiting import wait_until
+from wsrelay.kernel.shell.cgroups import Cgroups, find_delegated
+from wsrelay.kernel.shell.errors import StartError
+
+FILES = {
+    "cgroup.procs": "", "cgroup.kill": "", "cgroup.subtree_control": "", "memory.max": "max", "memory.oom.group": "0",
+    "pids.max": "", "memory.events": "low 0\noom 0\noom_kill 0\n", "pids.events": "max 0\n",
+}  # fmt: skip
+SETTINGS = (("memory.max", "1000"), ("memory.swap.max", "0"), ("memory.oom.group", "1"), ("pids.max", "8"))
+OWN = "1:name=systemd:/old\n0::/app.service\n"
+
+
+def make(folder: Path) -> None:
+    """A new group, with the files that the kernel gives it."""
+    folder.mkdir()
+    for name, content in FILES.items():
+        (folder / name).write_text(content)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    make(tmp_path / "fs")
+    (tmp_path / "fs" / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    make(tmp_path / "fs" / "app.service")
+    (tmp_path / "fs" / "app.service" / "cgroup.controllers").write_text("memory pids\n")
+    (tmp_path / "fs" / "app.service" / "cgroup.procs").write_text("10\n11\n")
+    return tmp_path / "fs"
+
+
+def remove(folder: Path) -> None:
+    """Remove a group, which takes that nobody is in it."""
+    if (folder / "cgroup.procs").read_text().strip():
+        raise OSError(16, "Device or resource busy")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def cgroups(root: Path) -> Cgroups:
+    made = Cgroups(root / "app.service", {"memory", "pids"}, make=make, remove=remove)
+    made.prepare()
+    return made
+
+
+def test_what_is_delegated(root: Path) -> None:
+    assert find_delegated(OWN, {10, 11}, root) == (root / "app.service", {"memory", "pids"}, "")
+
+
+@pytest.mark.parametrize(
+    ("own", "ours", "words"),
+    [
+        ("1:name=systemd:/old\n", {10, 11}, "there is no cgroup v2"),
+        ("0::/gone.service\n", {10, 11}, "No such file"),
+        (OWN, {10}, "is shared with other processes"),
+    ],
+)
+def test_what_is_not_delegated(root: Path, own: str, ours: set[int], words: str) -> None:
+    folder, controllers, why = find_delegated(own, ours, root)
+    assert (folder, controllers) == (None, frozenset())
+    assert words in why
+
+
+def test_the_group_is_emptied_before_it_is_divided(root: Path, cgroups: Cgroups) -> None:
+    # A plain file keeps what was written last: the second of the two processes.
+    assert (root / "app.service" / "main" / "cgroup.procs").read_text() == "11"
+    assert (root / "app.service" / "cgroup.subtree_control").read_text() == "+memory +pids"
+
+
+def test_groups_of_an_earlier_supervisor_are_removed(root: Path) -> None:
+    make(root / "app.service" / "worker-7")
+    Cgroups(root / "app.service", {"memory"}, make=make, remove=remove).prepare()
+    assert not (root / "app.service" / "worker-7").exists()
+
+
+def test_a_group_that_cannot_be_divided_is_an_error(root: Path) -> None:
+    (root / "app.service" / "cgroup.subtree_control").unlink()
+    with pytest.raises(StartError, match="cannot be divided"):
+        Cgroups(root / "app.service", {"memory"}, make=make, remove=remove).prepare()
+
+
+def test_the_life_of_a_group(root: Path, cgroups: Cgroups) -> None:
+    folder = root / "app.service" / "worker-3"
+    cgroups.put(3, 4711, SETTINGS)  # memory.swap.max is not in every kernel
+    assert [(folder / name).read_text() for name in ("memory.max", "memory.oom.group", "pids.max", "cgroup.procs")] == [
+        "1000", "1", "8", "4711",
+    ]  # fmt: skip
+    assert not cgroups.was_out_of_memory(3)
+    assert not cgroups.refused_forks(3)
+    (folder / "memory.events").write_text("low 0\noom 1\noom_kill 3\noom_group_kill 1\n")
+    (folder / "pids.events").write_text("max 12\n")
+    assert cgroups.was_out_of_memory(3)
+    assert cgroups.refused_forks(3)
+    cgroups.retire(3)
+    assert (folder / "cgroup.kill").read_text() == "1"
+    assert folder.exists(), "somebody is in it still"
+    (folder / "cgroup.procs").write_text("")
+    cgroups.retire(99)  # another's end
+    assert not folder.exists()
+
+
+@contextlib.contextmanager
+def real_group() -> Iterator[Path]:
+    """A group of the real hierarchy, if there is one that may be divided; controllers it may have none."""
+    lines = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    for place in [line[1] for line in lines if line[2] == "cgroup2"]:
+        folder = Path(place, f"wsrelay-test-{os.getpid()}")
+        with contextlib.suppress(OSError):
+            folder.mkdir()
+            break
+    else:
+        pytest.skip("there is no cgroup v2 that may be divided")
+    try:
+        yield folder
+    finally:
+        for inner in [*folder.glob("*/"), folder]:
+            wait_until(lambda inner=inner: not (inner / "cgroup.procs").read_text())
+            inner.rmdir()
+
+
+def test_killing_a_real_group_leaves_nobody() -> None:
+    with real_group() as folder:
+        cgroups = Cgroups(folder, ())
+        cgroups.prepare()
+        script = (
+            "import os, signal\nos.read(0, 1)\nos.fork()\nos.fork()\nos.setsid()\nos.write(1, b'x')\nsignal.pause()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            cgroups.put(3, process.pid, ())
+            process.stdin.write(b"x")
+            process.stdin.flush()
+            inside = folder / "worker-3" / "cgroup.procs"
+            wait_until(lambda: len(inside.read_text().split()) == 4)
+            cgroups.kill(3)
+            assert process.wait(timeout=30) == -signal.SIGKILL
+        wait_until(lambda: not inside.read_text())
+        cgroups.retire(3)
+        assert not inside.exists()
+
+
+def test_a_limit_that_cannot_be_written_is_an_error(cgroups: Cgroups) -> None:
+    with pytest.raises(OSError, match=r"memory\.high"):
+        cgroups.put(3, 4711, (("memory.high", "1"),))
