@@ -64,8 +64,8 @@ class Cgroups:
         self._make = make
         self._remove = remove
         self._controllers = sorted(controllers)
-        self._members: set[int] = set()
-        self._retired: set[int] = set()
+        self._members: dict[int, Path] = {}
+        self._retired: set[Path] = set()
         """Whose worker is dead, and whose descendants may not all be."""
 
     def prepare(self) -> None:
@@ -89,9 +89,9 @@ class Cgroups:
 
     def put(self, number: int, os_pid: int, settings: Collection[tuple[str, str]]) -> None:
         """Make the group of a worker and move it there. Raises OSError."""
-        folder = self._of(number)
+        folder = self._folder / f"{_PREFIX}{number}-{os_pid}"  # the new code of an upgraded worker has its number
         self._make(folder)
-        self._members.add(number)
+        self._members[number] = folder
         for name, value in settings:
             try:
                 _write(folder / name, value)
@@ -112,26 +112,24 @@ class Cgroups:
         """SIGKILL to all in the group at once: none can fork away."""
         if number in self._members:
             with contextlib.suppress(OSError):  # before Linux 5.14: then they are found one by one
-                _write(self._of(number) / "cgroup.kill", "1")
+                _write(self._members[number] / "cgroup.kill", "1")
 
     def retire(self, number: int) -> None:
         """A worker is dead: kill who is left in its group, and remove that when it is empty, now or at another's end."""
         if number in self._members:
             self.kill(number)
-            self._members.discard(number)
-            self._retired.add(number)
+            self._retired.add(self._members.pop(number))
         for each in list(self._retired):
             with contextlib.suppress(OSError):
-                self._remove(self._of(each))
-            if not self._of(each).exists():
+                self._remove(each)
+            if not each.exists():
                 self._retired.discard(each)
 
-    def _of(self, number: int) -> Path:
-        return self._folder / f"{_PREFIX}{number}"
-
     def _count(self, number: int, name: str, what: str) -> int:
+        if number not in self._members:
+            return 0
         with contextlib.suppress(OSError):
-            for line in (self._of(number) / name).read_text().splitlines():
+            for line in (self._members[number] / name).read_text().splitlines():
                 key, _, value = line.partition(" ")
                 if key == what:
                     return int(value)

@@ -51,11 +51,12 @@ class Confinement:
         """Whether the kernel has killed in a worker's group for its memory."""
         return self.cgroups is not None and self.cgroups.was_out_of_memory(number)
 
-    def let_go(self, number: int) -> None:
-        """A worker is dead, or will never be born."""
+    def let_go(self, number: int, *, upgraded: bool = False) -> None:
+        """A worker is dead, or will never be born. One that is `upgraded` keeps its folder, which is the new code's (S35)."""
         if self.cgroups is not None:
             self.cgroups.retire(number)
-        self.folders.remove(number)
+        if not upgraded:
+            self.folders.remove(number)
 
 
 def _prepare(hosts: list[HostConfiguration]) -> tuple[dict[str, Enforcement], Cgroups | None]:

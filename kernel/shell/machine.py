@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import grp
 import os
 import pwd
@@ -19,12 +20,22 @@ _CEILINGS = {"open_files": resource.RLIMIT_NOFILE, "cpu": resource.RLIMIT_CPU, "
 _SYS_LANDLOCK_CREATE_RULESET = 444
 _LANDLOCK_CREATE_RULESET_VERSION = 1
 
+SPARE_DESCRIPTORS = 32
+"""Descriptors that no new worker gets: deaths, sweeps and restarts must always be possible."""
+
 
 def raise_descriptor_limit() -> int:
     """Raise the soft limit on descriptors to the hard one; return what it was, which is what workers get."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return soft
+
+
+def check_spare_descriptors(highest: int) -> None:
+    """Raise OSError if `highest`, a number that is about to be used, leaves too few: the lowest free one is what one gets."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if highest > limit - SPARE_DESCRIPTORS:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def node_name() -> str:

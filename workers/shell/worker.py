@@ -37,7 +37,7 @@ from .confinement import confine_worker
 from .ending import Ending, ending_of_error, ending_of_value, flush_output
 from .loader import load_entry
 from .observation import WorkerRuntime
-from .runtime import Runtime, flush_writer, install
+from .runtime import Runtime, install
 
 
 def run_newborn(control: int, expected_parent: int, configuration: HostConfiguration, number: int) -> NoReturn:
@@ -49,7 +49,11 @@ def run_newborn(control: int, expected_parent: int, configuration: HostConfigura
         system.adopt_orphans()
         confine_worker(configuration, number)
         set_role("worker")
-        runtime = WorkerRuntime(socket.socket(fileno=control), watched=limits.liveness is not None)
+        runtime = WorkerRuntime(
+            socket.socket(fileno=control),
+            watched=limits.liveness is not None,
+            coalescing=configuration.coalesce_sends,
+        )
         while runtime.start is None:
             runtime.wait(with_data=False)
         _leave_host(limits)
@@ -57,7 +61,7 @@ def run_newborn(control: int, expected_parent: int, configuration: HostConfigura
         logs.setup_worker(os.environ)
         logs.identify(pid=runtime.start.pid, entry=runtime.start.entry, host=runtime.start.host)
         if runtime.start.pid:
-            rlimits.limit_cpu(limits.cpu)
+            rlimits.limit_cpu(limits.cpu, runtime.cpu_used)
             _run_actor(runtime, runtime.start)
         else:
             _run_function_worker(runtime, limits)
@@ -189,7 +193,7 @@ def _respond(runtime: Runtime, response: wire.Response) -> None:
     data = runtime.data
     if data is not None and data.gateway == runtime.http_gateway:
         runtime.post(Frames(data=frame(response)), data)
-        flush_writer(data.writer)
+        data.writer.finish()
 
 
 def _left_something() -> bool:

@@ -179,7 +179,7 @@ class Assembly:
             own = [function for id, function in functions.items() if function_hosts.get(id) == entry.id]
             check_host(entry, self._problems)
             names = (
-                "max_processes", "functions", "preload", "user", "group", "groups", "umask", "oom_score", "no_new_privs",
+                "max_processes", "functions", "preload", "coalesce_sends", "user", "group", "groups", "umask", "oom_score", "no_new_privs",
                 "private_tmp",
             )  # fmt: skip
             made[entry.id] = HostConfiguration(

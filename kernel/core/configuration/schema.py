@@ -36,7 +36,6 @@ from .types import (
     REFERENCES,
     REGISTERED_NAME,
     UMASK,
-    UNAVAILABLE,
     VARIABLES,
     Type,
     choice,
@@ -271,7 +270,7 @@ _HOST = Kind(
             "files and folders that workers may read and write; the private temporary folder is one. Needs Landlock"),
         _of(Sandbox, "sandbox", "signals", FLAG,
             "whether workers may signal processes that they have not started; false needs Landlock"),
-        Field(("coalesce_sends",), UNAVAILABLE, False, "a later version"),
+        _of(HostConfiguration, None, "coalesce_sends", FLAG, "whether a handler's sends leave together (S7)"),
     ),
 )  # fmt: skip
 

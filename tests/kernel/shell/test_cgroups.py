@@ -92,7 +92,7 @@ def test_a_group_that_cannot_be_divided_is_an_error(root: Path) -> None:
 
 
 def test_the_life_of_a_group(root: Path, cgroups: Cgroups) -> None:
-    folder = root / "app.service" / "worker-3"
+    folder = root / "app.service" / "worker-3-4711"
     cgroups.put(3, 4711, SETTINGS)  # memory.swap.max is not in every kernel
     assert [(folder / name).read_text() for name in ("memory.max", "memory.oom.group", "pids.max", "cgroup.procs")] == [
         "1000", "1", "8", "4711",
@@ -145,7 +145,7 @@ def test_killing_a_real_group_leaves_nobody() -> None:
             cgroups.put(3, process.pid, ())
             process.stdin.write(b"x")
             process.stdin.flush()
-            inside = folder / "worker-3" / "cgroup.procs"
+            inside = folder / f"worker-3-{process.pid}" / "cgroup.procs"
             wait_until(lambda: len(inside.read_text().split()) == 4)
             cgroups.kill(3)
             assert process.wait(timeout=30) == -signal.SIGKILL
