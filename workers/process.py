@@ -109,7 +109,7 @@ def send(destination: str | Iterable[str], topic: str, payload: Any = None) -> A
 
     Raises NotFound for an unknown name, and for a single PID whose end this process has received (S8; the latest 65,536
     are remembered); Invalid for a malformed PID, a reserved topic (S9) or a payload that the destination cannot carry;
-    LimitExceeded for a message over 16 MiB.
+    LimitExceeded for a message over 17 MiB.
     """
     runtime = current()
     _outgoing.check_topic(topic)

@@ -682,8 +682,8 @@ class ForkFailed(NamedTuple):
     message: str
 
 
-MAX_FRAME: Final = 16 << 20
-"""Bytes of one frame's largest string. A library refuses to send more (LimitExceeded)."""
+MAX_FRAME: Final = 17 << 20
+"""Bytes of one frame's largest string: a WebSocket message of 16 MiB and its envelope. A library refuses to send more (LimitExceeded)."""
 
 WORKER_TO_SUPERVISOR: Final[dict[int, type]] = {
     1: Spawn, 2: Send, 3: Monitor, 4: Unmonitor, 5: UnmonitorAll, 6: Link, 7: Unlink, 8: Cancel, 9: Terminate,
