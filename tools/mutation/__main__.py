@@ -90,8 +90,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("name", nargs="*", metavar="NAME", help="only these mutations")
     parser.add_argument("--list", action="store_true", help="say which there are")
     parser.add_argument("--all-tests", action="store_true", help="run every test, not only those that a mutation names")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at a time; default: as many as processors")
-    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for one mutation's tests, default %(default)g")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="at a time; default: as many as processors"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=LIMIT, help="seconds for one mutation's tests, default %(default)g"
+    )
     arguments = parser.parse_args()
     names = {mutation.name for mutation in MUTATIONS}
     for name in arguments.name:

@@ -93,7 +93,17 @@ def _pytest(copy: Path, arguments: Sequence[str], limit: float) -> tuple[int, st
     # Failures are not made smaller: that one fails is all that counts.
     environment = {**os.environ, "PYTHONPATH": str(site), "WSRELAY_HYPOTHESIS": "unshrunk"}
     tools = Path(__file__).resolve().parents[1]
-    pytest = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider", f"--hypothesis-seed={SEED}"]
+    pytest = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=no",
+        "-rfE",
+        "-p",
+        "no:cacheprovider",
+        f"--hypothesis-seed={SEED}",
+    ]
     command = [sys.executable, str(tools / "mutation" / "contained.py"), str(limit), *pytest, *arguments]
     with tempfile.TemporaryFile("w+b") as log:
         done = subprocess.run(command, cwd=copy, env=environment, stdout=log, stderr=log, check=False)
