@@ -273,7 +273,7 @@ MUTATIONS = (
         "kernel/core/connections.py",
         "            self._terminate(self._population.processes[pid])\n",
         "            pass\n",
-        ("tests/kernel/core/test_gateway_lost.py",),
+        ("tests/kernel/core/test_holds.py",),
     ),
     Mutation(
         "an-aborted-handshake-kills-a-target-of-others",
