@@ -130,6 +130,23 @@ MUTATIONS = (
         "if False and not origins.allow(",
         ("tests/system/test_relay_requirements.py::test_origins", "tests/gateway/test_websocket.py"),
     ),
+    # --- reading clients
+    Mutation(
+        "text-that-is-no-utf-8-is-handed-over",
+        "S49",
+        "gateway/core/client_reader.py",
+        "if opcode == TEXT and not payload.isascii() and not _is_text(payload):",
+        "if False:",
+        ("tests/gateway/test_client_reader.py",),
+    ),
+    Mutation(
+        "a-message-over-the-limit-is-handed-over",
+        "S49",
+        "gateway/core/client_reader.py",
+        "if stop > end or size > limit or size < 0:",
+        "if stop > end or size < 0:",
+        ("tests/gateway/test_client_reader.py",),
+    ),
     # --- admission, channels, pressure
     Mutation(
         "a-connection-to-a-target-that-cannot-be-reached",

@@ -15,7 +15,7 @@ MUTATIONS = (
         "            self._take_from_worker(handle, handle.channel.drain())\n",
         "            self.perform(self.table.worker_exited(handle.number, status, self.loop.time()))\n"
         "            self._take_from_worker(handle, handle.channel.drain())\n",
-        ("tests/system/test_endings.py", "tests/system/test_process_edges.py", "tests/system/test_processes.py"),
+        ("tests/faults/test_failpoints.py::test_last_words_come_before_the_notice",),
     ),
     Mutation(
         "an-orphan-is-not-swept",
@@ -28,10 +28,10 @@ MUTATIONS = (
     Mutation(
         "what-the-runtime-did-not-start-is-swept-too",
         "S2",
-        "kernel/shell/children.py",
-        " or relative.session == self._session:",
-        ":",
-        ("tests/system/test_process_edges.py",),
+        "kernel/shell/guardian.py",
+        "for child in own_children(strangers) if child.session != session]",
+        "for child in own_children(strangers) if session]",
+        ("tests/system/test_process_edges.py", "tests/system/test_hygiene.py", _FAILURES),
     ),
     Mutation(
         "a-fence-is-missing",
