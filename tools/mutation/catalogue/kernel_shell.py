@@ -31,7 +31,7 @@ MUTATIONS = (
         "kernel/shell/guardian.py",
         "for child in own_children(strangers) if child.session != session]",
         "for child in own_children(strangers) if session]",
-        ("tests/system/test_process_edges.py", "tests/system/test_hygiene.py", _FAILURES),
+        ("tests/system/test_process_edges.py::test_what_the_runtime_did_not_start_it_does_not_kill",),
     ),
     Mutation(
         "a-fence-is-missing",
@@ -39,7 +39,7 @@ MUTATIONS = (
         _SUPERVISOR,
         "            self.perform(self.table.worker_lost(number, detail))\n",
         "            pass\n",
-        (_FAILURES,),
+        (f"{_FAILURES}::test_a_worker_whose_channel_breaks_is_fenced",),
     ),
     Mutation(
         "mailbox-bound-off-in-the-supervisor",
@@ -55,7 +55,7 @@ MUTATIONS = (
         "kernel/shell/gateway.py",
         "        for record in attachment.channel.drain():\n            self._take(record)\n",
         "",
-        (_FAILURES, "tests/kernel/shell"),
+        ("tests/kernel/shell/test_gateway.py",),
     ),
     Mutation(
         "a-new-gateway-without-the-workers-channels",
@@ -63,7 +63,7 @@ MUTATIONS = (
         _SUPERVISOR,
         "                self._open_data(handle, self.table.worker_pid(handle.number))\n",
         "                pass\n",
-        (_FAILURES,),
+        (f"{_FAILURES}::test_workers_survive_the_gateway",),
     ),
     Mutation(
         "a-gateway-that-hangs-is-left-alone",
@@ -71,7 +71,7 @@ MUTATIONS = (
         "kernel/shell/gateway.py",
         '        self._kill(f"the gateway has not answered for {limit:g} s")\n',
         "        pass\n",
-        (_FAILURES,),
+        (f"{_FAILURES}::test_a_gateway_that_hangs_is_restarted",),
     ),
     Mutation(
         "the-guardian-leaves-descendants",
@@ -79,7 +79,7 @@ MUTATIONS = (
         "kernel/shell/guardian.py",
         "    left = _kill_descendants(strangers)\n",
         "    left = 0\n",
-        (_FAILURES,),
+        (f"{_FAILURES}::test_nothing_outlives_the_supervisor",),
     ),
     Mutation(
         "a-hung-supervisor-is-not-continued",
@@ -87,7 +87,7 @@ MUTATIONS = (
         "kernel/shell/guardian.py",
         "libc.prctl(_PR_SET_PDEATHSIG, signal.SIGCONT,",
         "libc.prctl(_PR_SET_PDEATHSIG, 0,",
-        (_FAILURES,),
+        (f"{_FAILURES}::test_nothing_outlives_the_guardian",),
     ),
     Mutation(
         "a-tail-is-written-from-its-start-again",
