@@ -29,8 +29,8 @@ from wsrelay.kernel.wire.codec import encode
 from wsrelay.kernel.wire.reason import NORMAL, make_reason
 end = socket.socket(fileno=int(sys.argv[1]))
 end.setblocking(True)
-for number in range({RECORDS}):
-    end.sendall(encode(m.ConnectionEnded(f"{{'x' * 60}}{{number}}", make_reason(NORMAL), ())))
+ended = [m.ConnectionEnded(f"{{'x' * 60}}{{number}}", make_reason(NORMAL), ()) for number in range({RECORDS})]
+end.sendall(b"".join(map(encode, ended)))
 """
 
 
@@ -96,7 +96,10 @@ def test_a_gateway_s_last_words_come_before_its_death(loop: asyncio.AbstractEven
     gateway.start()
     assert gateway.child is not None
     process = psutil.Process(gateway.child.os_pid)
-    wait_until(lambda: process.status() == psutil.STATUS_ZOMBIE, 30)
-    loop.run_forever()
+    try:
+        wait_until(lambda: process.status() == psutil.STATUS_ZOMBIE, 30)
+    finally:
+        gateway.child.kill()
+        loop.run_forever()
     pids = [f"{'x' * 60}{number}" for number in range(RECORDS)]
     assert listener.told == [*(m.ConnectionEnded(pid, make_reason(NORMAL), ()) for pid in pids), "lost", "failed"]
