@@ -87,14 +87,14 @@ MUTATIONS = (
         "kernel/shell/guardian.py",
         "libc.prctl(_PR_SET_PDEATHSIG, signal.SIGCONT,",
         "libc.prctl(_PR_SET_PDEATHSIG, 0,",
-        (f"{_FAILURES}::test_nothing_outlives_the_guardian",),
+        (f"{_FAILURES}::test_a_stopped_supervisor_is_woken_by_the_guardian_s_death",),
     ),
     Mutation(
-        "a-tail-is-written-from-its-start-again",
+        "the-tail-of-a-torn-frame-is-dropped",
         "S11",
         "kernel/wire/channel.py",
         "                self._offset += self._written[0]\n",
-        "",
+        "                self._offset = len(frame)\n",
         ("tests/kernel/wire/test_channel.py",),
     ),
     Mutation(
