@@ -51,14 +51,20 @@ def run_all(mutations: Sequence[Mutation], tests: Sequence[str], jobs: int, limi
         if unchanged.verdict != "survived":
             return [Outcome(execution.UNCHANGED, "", "broken", f"fails as it is: {unchanged.by}", unchanged.seconds)]
         done = {}
-        with ThreadPoolExecutor(jobs) as pool:
+        pool = ThreadPoolExecutor(jobs)
+        try:
             runs = {
                 pool.submit(execution.run, base, mutation, tests or mutation.tests, limit): mutation
                 for mutation in mutations
             }
             for future in as_completed(runs):
                 outcome = done[runs[future].name] = future.result()
-                print(f"{outcome.name}: {outcome.verdict}, {outcome.seconds:.0f} s", file=sys.stderr, flush=True)
+                said = f"{outcome.name}: {outcome.verdict}, {outcome.seconds:.0f} s, {outcome.by}"
+                print(said, file=sys.stderr, flush=True)
+        finally:  # also when this is interrupted
+            pool.shutdown(wait=False, cancel_futures=True)
+            execution.stop()
+            pool.shutdown()
     return [done[mutation.name] for mutation in mutations]
 
 

@@ -28,6 +28,7 @@ UNCHANGED = "(nothing changed)"
 _LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".hypothesis", ".*_cache", "*.egg-info")
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 _TESTS_FAILED = 1
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,17 @@ def _pytest(copy: Path, arguments: Sequence[str], limit: float) -> tuple[int, st
     ]
     command = [sys.executable, str(tools / "mutation" / "contained.py"), str(limit), *pytest, *arguments]
     with tempfile.TemporaryFile("w+b") as log:
-        done = subprocess.run(command, cwd=copy, env=environment, stdout=log, stderr=log, check=False)
+        with subprocess.Popen(command, cwd=copy, env=environment, stdout=log, stderr=log) as process:
+            _running.add(process)
+            try:
+                status = process.wait()
+            finally:
+                _running.discard(process)
         log.seek(0)
-        return done.returncode, log.read().decode(errors="replace")
+        return status, log.read().decode(errors="replace")
+
+
+def stop() -> None:
+    """End what runs, in whatever thread: each kills what it has started first."""
+    for process in list(_running):
+        process.terminate()

@@ -180,7 +180,7 @@ MUTATIONS = (
         _CHANNELS,
         "            if self._channel.fileno() < 0 or self._channel.ended or not poll.poll(0):\n",
         "            if True or not poll.poll(0):\n",
-        ("tests/gateway/test_websocket.py", "tests/system/test_relay_requirements.py"),
+        ("tests/gateway/test_websocket.py::test_a_death_notice_that_is_read_first_waits_for_the_last_words",),
     ),
     Mutation(
         "the-mark-is-of-the-first-frame",
@@ -196,7 +196,7 @@ MUTATIONS = (
         _CHANNELS,
         "            member.pause_for_target()\n",
         "            pass\n",
-        ("tests/gateway/test_websocket.py", "tests/gateway/test_edges.py"),
+        ("tests/gateway/test_websocket.py::test_a_slow_target_stops_its_clients_and_loses_nothing",),
     ),
     Mutation(
         "a-slow-client-without-a-bound",
@@ -204,7 +204,7 @@ MUTATIONS = (
         "gateway/shell/connection.py",
         "if waiting > max(self._service.limits.outbound, ",
         "if waiting > max(1 << 40, ",
-        ("tests/gateway/test_websocket.py",),
+        ("tests/gateway/test_websocket.py::test_a_slow_client_is_closed_and_holds_up_nobody",),
     ),
     Mutation(
         "a-stalled-client-without-a-time-limit",
@@ -212,7 +212,7 @@ MUTATIONS = (
         "gateway/shell/stalls.py",
         "                writer.handle_stall()\n",
         "                pass\n",
-        ("tests/gateway/test_websocket.py",),
+        ("tests/gateway/test_websocket.py::test_a_client_that_takes_nothing_for_too_long",),
     ),
     Mutation(
         "garbage-on-a-data-channel-is-kept-quiet",
@@ -220,7 +220,7 @@ MUTATIONS = (
         _CHANNELS,
         "            self.report(str(self._channel.violation))\n",
         "            self._stop_reading()\n",
-        ("tests/gateway/test_websocket.py", "tests/system/test_failures.py"),
+        ("tests/gateway/test_websocket.py::test_a_worker_that_writes_garbage_is_reported_alone",),
     ),
     Mutation(
         "a-broken-data-channel-is-not-reported",
@@ -228,7 +228,7 @@ MUTATIONS = (
         _CHANNELS,
         '            self._workers.kernel.send(ReportLost(self.number, "its data channel ended"))\n',
         "            pass\n",
-        ("tests/gateway/test_websocket.py", "tests/system/test_failures.py"),
+        ("tests/gateway/test_websocket.py::test_a_worker_that_lives_without_its_channel_is_reported",),
     ),
     Mutation(
         "a-message-to-a-connection-that-closes",
