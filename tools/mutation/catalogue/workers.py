@@ -122,7 +122,7 @@ MUTATIONS = (
         _RUNTIME,
         "            for earlier in self.data.reader.drain():\n",
         "            for earlier in self.data.reader.drain()[:0]:\n",
-        _PROCESS_TESTS,
+        ("tests/workers/test_process.py::test_a_new_gateway",),
     ),
     Mutation(
         "the-tail-of-a-frame-is-not-finished",
@@ -137,10 +137,10 @@ MUTATIONS = (
     Mutation(
         "a-forked-child-keeps-the-channel",
         "S11",
-        "workers/shell/writer.py",
-        "        self._lock = threading.RLock()\n        self.broken = True\n",
-        "        self._lock = threading.RLock()\n",
-        _PROCESS_TESTS,
+        "workers/shell/channels.py",
+        "        self.writer.forget_in_fork()\n        self.reader.close()\n",
+        "        pass\n",
+        ("tests/workers/test_process.py::test_a_forked_child_has_no_channel",),
     ),
     Mutation(
         "frames-after-the-last-word",
