@@ -17,7 +17,7 @@ MUTATIONS = (
     _blind(2, "relations.py", "elif kind != death.record[1]:", "elif False:"),
     _blind(3, "streams.py", "if item != expected[index][1]:", "if False:"),
     _blind(4, "streams.py", "            if key in ended:\n", "            if False:\n"),
-    _blind(5, "relations.py", "if owed.pop((peer, pid), None) is None:", "if False:"),
+    _blind(5, "relations.py", "if owed.pop((peer, pid), None) is None:", "if owed.pop((peer, pid), None) is False:"),
     _blind(
         6,
         "naming.py",
