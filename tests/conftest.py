@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from support.hygiene import nothing_left_behind
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=5000)
+# For tools/mutate, which asks only whether a test fails.
+settings.register_profile("unshrunk", deadline=None, phases=(Phase.explicit, Phase.generate))
 settings.load_profile(os.environ.get("WSRELAY_HYPOTHESIS", "ci" if os.environ.get("CI") else "default"))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support.limited import LIMITED, confined, entries, scene
 from support.puppet import PUPPET_SOURCES, Puppet, PuppetError
-from support.runtime import Runtime, write_application
+from support.runtime import Runtime, actor, running_runtime, write_application
 from support.waiting import wait_until
 from wsrelay.kernel.core.enforcement import SANDBOX_ABI, SIGNALS_ABI
 from wsrelay.kernel.shell.machine import landlock_abi
@@ -224,3 +224,32 @@ def test_what_cannot_be_had_keeps_the_runtime_from_starting(
         assert list(place.iterdir()) == []
     finally:
         runtime.kill()
+
+
+# --- upgrade ----------------------------------------------------------------------------------------------------------
+
+RENEWED = """
+    import json, os
+    import puppet
+    from wsrelay.workers import process
+
+    def renewed(client):
+        found = sorted(os.listdir(os.environ["TMPDIR"]))
+        process.send(client, "ws.send", {"data": json.dumps({"value": found})})
+        puppet.puppet(client)
+"""
+
+
+def test_upgraded_code_keeps_the_temporary_folder(tmp_path: Path) -> None:
+    # S35
+    made = [*entries({"private_tmp": True}), actor("renewed", source="file://renewed.py")]
+    with (
+        running_runtime(tmp_path, made, {**PUPPET_SOURCES, "renewed.py": RENEWED}) as runtime,
+        Puppet(runtime, LIMITED) as one,
+    ):
+        one.do("open(os.environ['TMPDIR'] + '/kept', 'w').close()")
+        assert one.do("process.upgrade('app:renewed', client)") == ["kept"]
+        folder = Path(one.do("os.environ['TMPDIR']"))
+        assert folder.exists()
+        one.order("raise SystemExit")
+        wait_until(lambda: not folder.exists())

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import psutil
 import pytest
 from support.puppet import PUPPET_ENTRIES, PUPPET_SOURCES, Puppet
 from support.runtime import MARK, Runtime, actor, endpoint, running_runtime, write_application
@@ -432,6 +433,44 @@ def test_nothing_outlives_the_guardian(runtime: Runtime, stopped: bool) -> None:
         wait_until(lambda: runtime.process.poll() is not None)
         wait_until(lambda: not [os_pid for os_pid in everybody if state_of(os_pid) not in ("", "Z")])
     assert "is gone: stopping at once" in runtime.log()
+
+
+def test_a_stopped_supervisor_is_woken_by_the_guardian_s_death(tmp_path: Path) -> None:
+    # S40: also where the kernel does not wake it, because whoever takes it over is of its session
+    folder, log = tmp_path / "application", tmp_path / "log"
+    write_application(folder, PUPPET_ENTRIES, PUPPET_SOURCES)
+    subreaper = """
+import ctypes, os, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+subprocess.Popen(sys.argv[1:], process_group=0)
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        break
+"""
+    command = [sys.executable, "-c", subreaper, str(Path(sys.executable).with_name("wsrelay")), "run", str(folder)]
+    with log.open("wb") as output:
+        started = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    everybody = [psutil.Process(started.pid)]
+    try:
+        wait_until(lambda: "serving" in log.read_text(), 30.0, log.read_text)
+        [guardian] = psutil.Process(started.pid).children()
+        [supervisor] = guardian.children()
+        everybody += everybody[0].children(recursive=True)
+        supervisor.suspend()
+        wait_until(lambda: supervisor.status() == psutil.STATUS_STOPPED)
+        guardian.kill()
+        wait_until(lambda: started.poll() is not None, 30.0, log.read_text)
+        assert [one for one in everybody if one.is_running()] == []
+    finally:
+        for one in reversed(everybody):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        started.wait()
+    assert "is gone: stopping at once" in log.read_text()
 
 
 def test_the_next_boot_is_another_epoch(tmp_path: Path) -> None:

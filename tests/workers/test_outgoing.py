@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from wsrelay.kernel.wire import messages as wire
 from wsrelay.kernel.wire.codec import FrameDecoder
@@ -112,6 +112,18 @@ def test_what_a_connection_cannot_get(topic: str, payload: Any, match: str) -> N
 
 
 @given(st.integers(-1, 6000))
+@example(999).via("each edge of S50")
+@example(1003)
+@example(1004)
+@example(1005)
+@example(1006)
+@example(1007)
+@example(1014)
+@example(1015)
+@example(2999)
+@example(3000)
+@example(4999)
+@example(5000)
 def test_close_codes(code: int) -> None:
     # S50
     allowed = code in {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)}

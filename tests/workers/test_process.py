@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Any
 
 import msgpack
+import psutil
 import pytest
+from support.waiting import wait_until
 from support.worker_lab import PEER, Ended, Lab, Worker, connection, packed
 from wsrelay.kernel.wire import messages as wire
 from wsrelay.kernel.wire.reason import NORMAL, WireReason
@@ -255,9 +258,13 @@ def test_a_new_gateway(puppet: Puppet) -> None:
     worker.serve(wire.Join(1, client, "ws.message", b"", False))
     worker.tell(wire.Exit(1, client, KILLED, wire.Mark(1, 99)))
     assert puppet.do("process.events().receive(timeout=0.01)")[0] == "Timeout"
+    # The last words of the old gateway, and word of the new one, are there at once.
+    os.kill(worker.os_pid, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(worker.os_pid).status() == psutil.STATUS_STOPPED)
     worker.data.send(wire.ClientMessage(1, "late"))
     worker.data.flush()
     old = worker.replace_gateway(2)
+    os.kill(worker.os_pid, signal.SIGCONT)
     assert puppet.do("process.events().receive(timeout=5)")[:2] == ["Exit", client]
     assert puppet.do("[message.topic for message in mail]") == ["ws.join", "ws.message", "ws.leave"]
     expected = {"client_pid": client, "reason": "gateway_lost", "code": None, "metadata": {}}

@@ -8,6 +8,7 @@ import signal
 import socket
 
 import pytest
+from support.waiting import wait_until
 from support.worker_lab import PEER, Ended, Lab, Worker, connection, packed
 from wsrelay.kernel.wire import messages as wire
 from wsrelay.kernel.wire.channel import channel_pair
@@ -38,6 +39,12 @@ async def async_old():
     message = await process.inbox().receive()
     await process.send(PEER, "old", message.payload["data"])
     await process.monitor(PEER)
+    await process.upgrade("app:new", 7)
+
+async def async_fills():
+    join = await process.inbox().receive()
+    for number in range(64):
+        process.send(join.payload["client_pid"], "ws.send", {{"type": "binary", "data": bytes([number]) * (64 << 10)}})
     await process.upgrade("app:new", 7)
 
 def new(number):
@@ -117,6 +124,23 @@ def test_half_a_frame_goes_along(lab: Lab, source: str, method: str) -> None:
             assert topics == {1, "half " * 100}
             new.serve(wire.ClientMessage(1, "next"))
             assert new.message("chat")["data"] == "next"
+
+
+def test_what_is_unsent_goes_out_before_the_old_code_ends(lab: Lab, source: str) -> None:
+    # S6, S7, S35: four megabytes to a client, none of which the gateway has read when the upgrade is granted
+    ours, theirs = channel_pair()
+    with ours, theirs, lab.start(lab.fork(), source, "async_fills") as old:
+        old.serve(wire.Join(1, connection(1), "chat", b"", False))
+
+        def has_asked() -> bool:
+            old.said += old.control.receive()
+            return any(isinstance(record, wire.Upgrade) for record in old.said)
+
+        wait_until(has_asked)
+        old.tell(wire.HandOver(old.expect(wire.Upgrade).request), descriptor=ours.fileno())
+        assert old.end() == Ended(None, 0)
+        sent = [record.data for record in old.said if isinstance(record, wire.ClientSend)]
+        assert sent == [bytes([number]) * (64 << 10) for number in range(64)]
 
 
 def test_what_cannot_be_handed_over_is_an_end(lab: Lab, source: str) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 from . import floor, runner
 from .cases.every import CASES
 from .cases.model import Settings
+from .isolation import command as isolation
+from .isolation.profile import QUICK, Profile
 from .peers import installation
 from .peers.registry import PEERS, is_ours
 from .report import page, plots, regression, tables
@@ -57,7 +59,20 @@ def perform(arguments: argparse.Namespace) -> int:
         if arguments.json:
             write_json(arguments.json, document)
         return 0
+    if arguments.what == ["isolation"]:
+        return measure_isolation(arguments)
     return measure(arguments)
+
+
+def measure_isolation(arguments: argparse.Namespace) -> int:
+    """What disturbances cost those who have nothing to do with them."""
+    profile = QUICK if arguments.quick else Profile()
+    profile = replace(profile, rounds=arguments.rounds or profile.rounds, seconds=arguments.seconds or profile.seconds)
+    document = isolation.run(profile)
+    print(isolation.text(document))
+    if arguments.json:
+        write_json(arguments.json, document)
+    return 0 if isolation.reached(document) else 1
 
 
 def measure(arguments: argparse.Namespace) -> int:
@@ -121,9 +136,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="tools/bench",
         description="Measure this runtime beside its peers, in interleaved rounds.",
-        epilog="'floor' counts system calls with strace; 'page' writes docs/performance/figures.json into the page there.",
+        epilog="'floor' counts system calls with strace; 'page' writes docs/performance/figures.json into the page there; "
+        "'isolation' disturbs the runtime, and measures those who have nothing to do with it.",
     )
-    known = [*GROUPS, *CASES, "floor", "page"]
+    known = [*GROUPS, *CASES, "floor", "isolation", "page"]
     parser.add_argument("what", nargs="*", default=["echo"], metavar="CASE", help=f"one or more of {', '.join(known)}")
     parser.add_argument("--list", action="store_true", help="say what each case is")
     parser.add_argument(
@@ -149,8 +165,8 @@ def parse_arguments() -> argparse.Namespace:
     for what in arguments.what:
         if what not in known:
             parser.error(f"expected one of {', '.join(known)}, got {what!r}")
-    if {"floor", "page"} & set(arguments.what) and len(arguments.what) > 1:
-        parser.error("'floor' and 'page' stand alone")
+    if {"floor", "isolation", "page"} & set(arguments.what) and len(arguments.what) > 1:
+        parser.error("'floor', 'isolation' and 'page' stand alone")
     return arguments
 
 

@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import broadcast, closed, connects, idle, opened
+from . import broadcast, closed, connects, deaf, flood, idle, opened
 
 KINDS: dict[str, Callable[..., dict[str, Any]]] = {
     "broadcast": broadcast.run,
     "closed": closed.run,
     "connects": connects.run,
+    "deaf": deaf.run,
+    "flood": flood.run,
     "idle": idle.run,
     "opened": opened.run,
 }

@@ -1,0 +1,84 @@
+"""`tools/bench isolation`: its reasoning, and one short run without a judgement of latencies."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmark.isolation.profile import QUICK
+from benchmark.isolation.verdict import MIB, gateway_bound, latencies, percentile, problems, supervisor_bound
+from benchmark.load.latency import RATIO, summary
+from hypothesis import given
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@given(st.lists(st.lists(st.floats(1e-5, 1.0), min_size=1), min_size=1))
+def test_percentiles_of_several_phases(phases: list[list[float]]) -> None:
+    """Of all latencies together, to the width of a bucket."""
+    histograms = [summary(phase)["histogram"] for phase in phases]
+    ordered = sorted(latency * 1e6 for phase in phases for latency in phase)
+    exact = ordered[max(0, -(-len(ordered) * 99 // 100) - 1)]
+    assert exact <= percentile(histograms, 0.99) * 1.0001
+    assert percentile(histograms, 0.99) <= exact * RATIO * 1.0001
+
+
+def test_the_p99_may_double() -> None:
+    calm, disturbed = [summary([0.001] * 100)], [summary([0.0015] * 100)]
+    assert problems(latencies(calm, disturbed), timing=True) == []
+    worse = latencies(calm, [summary([0.001] * 90 + [0.003] * 10)])
+    assert "times the calm one" in problems(worse, timing=True)[0]
+    assert problems(worse, timing=False) == []
+
+
+def test_every_crash_is_told_as_what_it_was() -> None:
+    crashed: dict[str, Any] = {"asked": 2, "seconds": 1.0, "wanted seconds": 1.0, "missing": 0}
+    assert problems({"crashes": [crashed | {"reasons": {"signal:SIGSEGV": 2}}]}, timing=False) == []
+    assert problems({"crashes": [crashed | {"reasons": {"signal:SIGSEGV": 1}}]}, timing=False)
+    assert problems({"crashes": [crashed | {"reasons": {"noproc": 2}}]}, timing=False)
+
+
+def test_memory_over_its_bound_is_a_problem() -> None:
+    memory = {"gateway": {"growth": 2 * MIB, "bound": MIB}}
+    assert "the gateway grows by 2.0 MiB" in problems({"memory": memory}, timing=False)[0]
+
+
+def test_the_bounds_are_those_of_the_documentation() -> None:
+    """The example of docs/operations.md."""
+    gateway = gateway_bound(
+        inbound=MIB, outbound=MIB, message=MIB, stopped_workers=1, their_clients=100, slow_clients=1
+    )
+    text = (ROOT / "docs" / "operations.md").read_text()
+    assert f"{gateway / MIB:.0f} MiB" in text
+    assert f"{supervisor_bound(mailbox=64 * MIB, stopped_workers_with_mail=1) / MIB:.0f} MiB" in text
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """As users start it."""
+    path = tmp_path_factory.mktemp("isolation") / "found.json"
+    command = [sys.executable, "-m", "benchmark", "isolation", "--quick", "--json", str(path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tools")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cases: dict[str, Any] = json.loads(path.read_text())["cases"]
+    return cases
+
+
+def test_crashes_are_told_and_others_answered(document: dict[str, Any]) -> None:  # S42
+    [crashed] = document["crashes"]["crashes"]
+    assert crashed["reasons"] == {"signal:SIGSEGV": round(QUICK.crash_rate * QUICK.seconds)}
+    assert all(phase["messages"] for phase in document["crashes"]["disturbed"])
+
+
+def test_a_stopped_process_costs_what_the_limits_say(document: dict[str, Any]) -> None:  # S10, S53, S54
+    memory = document["pressure"]["memory"]
+    assert all(part["growth"] <= part["bound"] for part in memory.values())
+    assert min(document["pressure"]["flooded bytes"]) > 0
+    assert all(phase["messages"] for phase in document["pressure"]["disturbed"])

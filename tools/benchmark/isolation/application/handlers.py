@@ -1,0 +1,92 @@
+"""Who is disturbed, and who disturbs."""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections import Counter
+from typing import Any
+
+from wsrelay.workers import http, process
+
+ECHO = "isolation.echo"
+SINK = "isolation.sink"
+
+
+def connect_echo() -> None:
+    """All connections to one echo process."""
+    relay_to_named(ECHO, "app:echo", "app:quiet")
+
+
+def connect_sink() -> None:
+    """All connections to one process, which will be stopped."""
+    relay_to_named(SINK, "app:sink", "app:stopped")
+
+
+def connect_storm() -> None:
+    """Every connection to a process that makes others crash."""
+    http.response().relay_to(process.spawn("app:storm", "app:quiet"))
+
+
+def relay_to_named(name: str, entry: str, host: str) -> None:
+    """Relay to the process of this name, and start it if there is none."""
+    if process.registry.lookup(name) is None:
+        with contextlib.suppress(process.AlreadyExists):
+            process.spawn(entry, host, name=name)
+    http.response().relay_to(name)
+
+
+def echo() -> None:
+    """Send every message back."""
+    for message in process.inbox():
+        if message.topic == "ws.message":
+            payload = message.payload
+            process.send(payload["client_pid"], "ws.send", {"type": payload["type"], "data": payload["data"]})
+
+
+def sink() -> None:
+    """Say who this is, and read on."""
+    for message in process.inbox():
+        if message.topic == "ws.join":
+            process.send(message.payload["client_pid"], "ws.send", {"type": "text", "data": str(os.getpid())})
+
+
+def storm() -> None:
+    """Do what the client asks for: `{"rate": CRASHES_A_SECOND, "seconds": SECONDS}`. The answer is what was seen."""
+    for message in process.inbox():
+        if message.topic == "ws.leave":
+            return
+        if message.topic == "ws.message":
+            answer = json.dumps(crash(**json.loads(message.payload["data"])))
+            process.send(message.payload["client_pid"], "ws.send", {"type": "text", "data": answer})
+
+
+def crash(rate: float, seconds: float) -> dict[str, Any]:
+    """Have processes crash at a rate, and wait for the EXIT of each. Returns how often each reason was told."""
+    start = time.monotonic()
+    reasons: Counter[str] = Counter()
+    refs: set[int] = set()
+    events = process.events()
+    count = round(rate * seconds)
+
+    def take(until: float) -> None:
+        with contextlib.suppress(process.Timeout):
+            while True:
+                event = events.receive(timeout=max(0.0, until - time.monotonic()))
+                reasons[event.reason.kind] += 1
+                refs.remove(event.ref)
+
+    for number in range(count):
+        take(start + number / rate)
+        refs.add(process.spawn_monitored("app:crasher", "app:crashing")[1])
+    elapsed = time.monotonic() - start
+    deadline = time.monotonic() + 30
+    while refs and time.monotonic() < deadline:
+        take(time.monotonic() + 0.05)
+    return {"asked": count, "seconds": elapsed, "reasons": dict(reasons), "missing": len(refs)}
+
+
+def crasher() -> None:
+    """End as if by a fault in C."""
+    os.kill(os.getpid(), signal.SIGSEGV)

@@ -1,0 +1,1 @@
+"""Every mutation, by the folder that it breaks."""

@@ -1,0 +1,326 @@
+"""What the supervisor decides."""
+
+from __future__ import annotations
+
+from ..model import Mutation
+
+_CORE = ("tests/kernel/core",)
+_TABLE = ("tests/kernel/core/test_table.py", "tests/kernel/core/test_table_machine.py")
+_SERVICES = (
+    "tests/kernel/core/test_restarts.py",
+    "tests/kernel/core/test_services.py",
+    "tests/kernel/core/test_services_machine.py",
+)
+_POPULATION = "kernel/core/population.py"
+_PROCESS_TABLE = "kernel/core/table.py"
+_SERVICES_FILE = "kernel/core/services.py"
+
+MUTATIONS = (
+    # --- identity and spawn
+    Mutation(
+        "reuse-a-pid",
+        "S1",
+        "kernel/core/spawning.py",
+        "self._last_serial += 1\n",
+        "self._last_serial = len(self._population.processes) + 1\n",
+        _TABLE,
+    ),
+    Mutation(
+        "named-spawn-takes-a-name-away",
+        "S5",
+        "kernel/core/spawning.py",
+        "            self._names.check_free(name, service=service)\n",
+        "            pass\n",
+        _CORE,
+    ),
+    Mutation(
+        "linked-spawn-without-the-link",
+        "S4",
+        "kernel/core/spawning.py",
+        "            self._population.add_link(parent, child)\n",
+        "            pass\n",
+        _TABLE,
+    ),
+    # --- sending
+    Mutation(
+        "reserved-topic-in-raw-bytes-is-let-through",
+        "S9",
+        _PROCESS_TABLE,
+        "if m.topic_is_reserved(",
+        "if False and m.topic_is_reserved(",
+        _TABLE,
+    ),
+    Mutation(
+        "exempt-frames-count-as-mail",
+        "S10",
+        "kernel/core/backlog.py",
+        "        if mail:\n            self.mail += size\n",
+        "        self.mail += size\n",
+        ("tests/kernel/core/test_backlog.py",),
+    ),
+    Mutation(
+        "cancel-is-queued-twice",
+        "S10",
+        _PROCESS_TABLE,
+        "            waiting.add(sender)\n",
+        "            pass\n",
+        _TABLE,
+    ),
+    # --- death
+    Mutation(
+        "the-second-reason-wins",
+        "S12",
+        _POPULATION,
+        "        if worker.chosen is None:\n",
+        "        if True:\n",
+        _TABLE,
+    ),
+    Mutation(
+        "a-report-beats-the-wait-status",
+        "S12",
+        "kernel/core/endings.py",
+        "if report is not None and status.exit_code == (0 if report.clean else 1):",
+        "if report is not None:",
+        ("tests/kernel/core/test_endings.py",),
+    ),
+    Mutation(
+        "leak-a-name",
+        "S15",
+        _POPULATION,
+        "            del self.names[name]\n",
+        "            pass\n",
+        _TABLE,
+    ),
+    Mutation(
+        "exit-before-groups-are-left",
+        "S15",
+        _POPULATION,
+        "        for told in self.on_ended:\n            told(process, reason)\n"
+        "        for watcher, ref in process.watchers:\n"
+        "            self._notify_watcher(watcher, ref, pid, reason, marks)\n",
+        "        for watcher, ref in process.watchers:\n"
+        "            self._notify_watcher(watcher, ref, pid, reason, marks)\n"
+        "        for told in self.on_ended:\n            told(process, reason)\n",
+        ("tests/kernel/core/test_groups.py", "tests/kernel/core/test_relations_machine.py"),
+    ),
+    # --- monitors and links
+    Mutation(
+        "drop-one-unmonitor",
+        "S19",
+        _PROCESS_TABLE,
+        "        self._population.remove_monitor(watcher, request.ref)\n",
+        "",
+        _TABLE,
+    ),
+    Mutation(
+        "unmonitor-of-a-pid-leaves-one",
+        "S19",
+        _PROCESS_TABLE,
+        "if pid == request.pid]:",
+        "if pid == request.pid][1:]:",
+        _TABLE,
+    ),
+    Mutation(
+        "a-monitor-fires-twice",
+        "S19",
+        _POPULATION,
+        "            self.effects.append(SendToWorker(process.worker, exit_notice))\n",
+        "            self.effects += [SendToWorker(process.worker, exit_notice)] * 2\n",
+        _TABLE,
+    ),
+    Mutation(
+        "an-unlink-of-one-side",
+        "S23",
+        _POPULATION,
+        "            del self.processes[other].links[one.pid]\n",
+        "            pass\n",
+        _TABLE,
+    ),
+    Mutation(
+        "link-down-for-a-clean-exit",
+        "S25",
+        _POPULATION,
+        "        if not reason.clean:\n",
+        "        if True:\n",
+        _TABLE,
+    ),
+    Mutation(
+        "the-last-link-is-the-origin",
+        "S25",
+        _POPULATION,
+        "inherited = reason if reason.origin else reason._replace(origin=pid)",
+        "inherited = reason._replace(origin=pid)",
+        _TABLE,
+    ),
+    Mutation(
+        "a-trapping-peer-is-killed",
+        "S25",
+        _POPULATION,
+        "        if peer.trap_links:\n",
+        "        if False:\n",
+        _TABLE,
+    ),
+    # --- cancel, names, groups, exec
+    Mutation(
+        "a-shorter-grace-changes-nothing",
+        "S29",
+        _PROCESS_TABLE,
+        "if process.deadline is None or deadline < process.deadline:",
+        "if process.deadline is None:",
+        _CORE,
+    ),
+    Mutation(
+        "a-stranger-gets-a-kept-name",
+        "S36",
+        "kernel/core/names.py",
+        "if keeper is not None and keeper != service:",
+        "if False:",
+        (*_SERVICES, *_CORE),
+    ),
+    Mutation(
+        "one-leave-takes-every-join-back",
+        "S33",
+        "kernel/core/groups.py",
+        "left = member.groups[request.group] = member.groups[request.group] - 1",
+        "left = member.groups[request.group] = 0",
+        ("tests/kernel/core/test_groups.py",),
+    ),
+    Mutation(
+        "the-dead-stay-in-their-groups",
+        "S33",
+        "kernel/core/groups.py",
+        "        for group in process.groups:\n            self._remove(group, process.pid)\n",
+        "",
+        ("tests/kernel/core/test_groups.py",),
+    ),
+    Mutation(
+        "an-exec-is-answered-twice",
+        "S34",
+        "kernel/core/executions.py",
+        "            self._population.effects.append(SendToWorker(self._population.processes[caller].worker, executed))\n",
+        "            self._population.effects += [SendToWorker(self._population.processes[caller].worker, executed)] * 2\n",
+        ("tests/kernel/core/test_executions.py",),
+    ),
+    # --- services
+    Mutation(
+        "a-clean-exit-restarts-a-transient-service",
+        "S36",
+        "kernel/core/restarts.py",
+        "(policy.type == TRANSIENT and not reason.clean)",
+        "policy.type == TRANSIENT",
+        _SERVICES,
+    ),
+    Mutation(
+        "one-restart-too-many",
+        "S37",
+        "kernel/core/restarts.py",
+        "if len(restarts) <= policy.intensity else None",
+        "if len(restarts) <= policy.intensity + 1 else None",
+        _SERVICES,
+    ),
+    Mutation(
+        "restart-without-backoff",
+        "S38",
+        "kernel/core/restarts.py",
+        "return delay * (1 + policy.jitter * (2 * random - 1))",
+        "return 0.0",
+        _SERVICES,
+    ),
+    Mutation(
+        "a-stable-service-goes-on-backing-off",
+        "S38",
+        "kernel/core/restarts.py",
+        "attempt = 1 if stable else past.attempt + 1",
+        "attempt = past.attempt + 1",
+        _SERVICES,
+    ),
+    Mutation(
+        "a-restart-while-the-runtime-stops",
+        "S39",
+        _SERVICES_FILE,
+        "if self._closed or not wants_restart(",
+        "if not wants_restart(",
+        (*_SERVICES, "tests/kernel/core/test_services_shutdown.py"),
+    ),
+    Mutation(
+        "a-service-stops-before-those-that-require-it",
+        "S39",
+        _SERVICES_FILE,
+        " and not any(self._records[each].pid for each in self._dependents[id]):",
+        ":",
+        _SERVICES,
+    ),
+    Mutation(
+        "1012-for-a-service-that-is-given-up",
+        "S49",
+        _PROCESS_TABLE,
+        "restarting = verdict is not None and verdict.comeback is not None",
+        "restarting = verdict is not None",
+        _SERVICES,
+    ),
+    # --- the gateway's death, limits, connections
+    Mutation(
+        "a-dead-gateway-s-connections-end-without-a-mark",
+        "S41",
+        "kernel/core/connections.py",
+        "marks = dict.fromkeys(self._population.workers, m.END_OF_CHANNEL)",
+        "marks: dict[int, int] = {}",
+        ("tests/kernel/core/test_gateway_lost.py",),
+    ),
+    Mutation(
+        "a-promised-target-outlives-the-gateway",
+        "S44",
+        "kernel/core/connections.py",
+        "            self._terminate(self._population.processes[pid])\n",
+        "            pass\n",
+        ("tests/kernel/core/test_holds.py",),
+    ),
+    Mutation(
+        "an-aborted-handshake-kills-a-target-of-others",
+        "S44",
+        "kernel/core/connections.py",
+        " and others <= 0:",
+        ":",
+        _CORE,
+    ),
+    Mutation(
+        "an-old-pid-of-a-connection-is-admitted",
+        "S1",
+        "kernel/core/connections.py",
+        "or parts.serial <= self._last_serial",
+        "or False",
+        _CORE,
+    ),
+    Mutation(
+        "the-supervisor-s-own-hang-is-held-against-workers",
+        "S17",
+        "kernel/core/limits.py",
+        "watch.silent = 0 if watch.answered or watch.has_read or late else",
+        "watch.silent = 0 if watch.answered or watch.has_read else",
+        ("tests/kernel/core/test_limits.py",),
+    ),
+    Mutation(
+        "a-hold-resumes-twice",
+        "S56",
+        "kernel/core/holds.py",
+        "        self._forget(connection)\n        process.admissions += 1\n",
+        "        process.admissions += 1\n",
+        ("tests/kernel/core/test_holds.py",),
+    ),
+    Mutation(
+        "a-hold-resumes-with-a-stranger",
+        "S56",
+        "kernel/core/holds.py",
+        "if service == process.service]:",
+        "]:",
+        ("tests/kernel/core/test_holds.py",),
+    ),
+    Mutation(
+        "an-invocation-s-process-is-reused-after-its-kill",
+        "S57",
+        "kernel/core/invocations.py",
+        "            worker.report = reason\n            return\n",
+        "            worker.report = reason\n",
+        ("tests/kernel/core/test_invocations.py", *_CORE),
+    ),
+)

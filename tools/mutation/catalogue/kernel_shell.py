@@ -1,0 +1,116 @@
+"""What the supervisor and the wire perform: real processes are needed to see these."""
+
+from __future__ import annotations
+
+from ..model import Mutation
+
+_SUPERVISOR = "kernel/shell/supervisor.py"
+_FAILURES = "tests/system/test_failures.py"
+
+MUTATIONS = (
+    Mutation(
+        "swap-drain-and-notice",
+        "S14",
+        _SUPERVISOR,
+        "            self._take_from_worker(handle, handle.channel.drain())\n",
+        "            self.perform(self.table.worker_exited(handle.number, status, self.loop.time()))\n"
+        "            self._take_from_worker(handle, handle.channel.drain())\n",
+        ("tests/faults/test_failpoints.py::test_last_words_come_before_the_notice",),
+    ),
+    Mutation(
+        "an-orphan-is-not-swept",
+        "S16",
+        "kernel/shell/children.py",
+        "                found.append(self.take(relative.os_pid))\n",
+        "                continue\n",
+        ("tests/system/test_processes.py", "tests/system/test_process_edges.py"),
+    ),
+    Mutation(
+        "what-the-runtime-did-not-start-is-swept-too",
+        "S2",
+        "kernel/shell/guardian.py",
+        "for child in own_children(strangers) if child.session != session]",
+        "for child in own_children(strangers) if session]",
+        ("tests/system/test_process_edges.py::test_what_the_runtime_did_not_start_it_does_not_kill",),
+    ),
+    Mutation(
+        "a-fence-is-missing",
+        "S13",
+        _SUPERVISOR,
+        "            self.perform(self.table.worker_lost(number, detail))\n",
+        "            pass\n",
+        (f"{_FAILURES}::test_a_worker_whose_channel_breaks_is_fenced",),
+    ),
+    Mutation(
+        "mailbox-bound-off-in-the-supervisor",
+        "S10",
+        "kernel/shell/worker.py",
+        "return self._backlog.mail > self.mailbox",
+        "return False",
+        ("tests/system/test_limits.py",),
+    ),
+    Mutation(
+        "a-dead-gateway-s-last-words-are-dropped",
+        "S41",
+        "kernel/shell/gateway.py",
+        "        for record in attachment.channel.drain():\n            self._take(record)\n",
+        "",
+        ("tests/kernel/shell/test_gateway.py",),
+    ),
+    Mutation(
+        "a-new-gateway-without-the-workers-channels",
+        "S41",
+        _SUPERVISOR,
+        "                self._open_data(handle, self.table.worker_pid(handle.number))\n",
+        "                pass\n",
+        (f"{_FAILURES}::test_workers_survive_the_gateway",),
+    ),
+    Mutation(
+        "a-gateway-that-hangs-is-left-alone",
+        "S41",
+        "kernel/shell/gateway.py",
+        '        self._kill(f"the gateway has not answered for {limit:g} s")\n',
+        "        pass\n",
+        (f"{_FAILURES}::test_a_gateway_that_hangs_is_restarted",),
+    ),
+    Mutation(
+        "the-guardian-leaves-descendants",
+        "S40",
+        "kernel/shell/guardian.py",
+        "    left = _kill_descendants(strangers)\n",
+        "    left = 0\n",
+        (f"{_FAILURES}::test_nothing_outlives_the_supervisor",),
+    ),
+    Mutation(
+        "a-hung-supervisor-is-not-continued",
+        "S40",
+        "kernel/shell/guardian.py",
+        "libc.prctl(_PR_SET_PDEATHSIG, signal.SIGCONT,",
+        "libc.prctl(_PR_SET_PDEATHSIG, 0,",
+        (f"{_FAILURES}::test_a_stopped_supervisor_is_woken_by_the_guardian_s_death",),
+    ),
+    Mutation(
+        "the-tail-of-a-torn-frame-is-dropped",
+        "S11",
+        "kernel/wire/channel.py",
+        "                self._offset += self._written[0]\n",
+        "                self._offset = len(frame)\n",
+        ("tests/kernel/wire/test_channel.py",),
+    ),
+    Mutation(
+        "a-drain-ends-after-one-read",
+        "S14",
+        "kernel/wire/channel.py",
+        "            records += self.receive()\n",
+        "            records += self.receive()\n            break\n",
+        ("tests/kernel/wire/test_channel.py", "tests/system/test_process_edges.py"),
+    ),
+    Mutation(
+        "terminate-waits-for-the-fork",
+        "S30",
+        _SUPERVISOR,
+        "            self.hosts[handle.host].give_up(effect.worker)\n",
+        "            pass\n",
+        ("tests/system/test_process_edges.py",),
+    ),
+)
