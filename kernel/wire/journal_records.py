@@ -393,10 +393,11 @@ class ClientSent(NamedTuple):
 
 
 class ClientReceived(NamedTuple):
-    """A client has received a message."""
+    """A client has received a message: the `number`-th item of the stream of the process `sender`, if that is known."""
 
     stream: str
     number: int
+    sender: str = ""
 
 
 class ClientClosed(NamedTuple):

@@ -34,6 +34,10 @@ def pairs_are_in_order(world: World) -> list[Violation]:
     for entry, receiving in world.of(j.NumberReceived):
         if not receiving.stream:
             received[receiving.sender, receiving.pid].append((entry, receiving.number))
+    for entry, at_client in world.of(j.ClientReceived):
+        connection = world.connection_of.get(at_client.stream)
+        if at_client.sender and connection is not None:
+            received[at_client.sender, connection].append((entry, at_client.number))
     return found + _compare(world, numbers, received, whole=False)
 
 
