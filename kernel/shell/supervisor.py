@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import faulthandler
 import logging
 import os
 import random
-import resource
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,12 +23,14 @@ from typing import Any
 from ..core.effects import (
     Effect,
     KillWorker,
+    PrepareUpgrade,
     ProcessEnded,
     RestartDue,
     SendToGateway,
     SendToWorker,
     ServiceChanged,
     SetTimer,
+    StartUpgraded,
     StartWorker,
     Timer,
 )
@@ -43,6 +44,7 @@ from ..wire.channel import channel_pair
 from ..wire.configuration import Application
 from ..wire.errors import ProtocolViolation
 from ..wire.failpoints import failpoint
+from . import upgrades
 from .attachment import EOF_GRACE, Turn
 from .children import Child, Orphans, become_subreaper, own_children
 from .errors import StartError
@@ -54,7 +56,7 @@ from .inspection import SIGNALS as INSPECTION_SIGNALS
 from .inspection import handlers as inspection_handlers
 from .journal import JournaledTable, SizesWatch
 from .log import log_end, log_service
-from .machine import node_name, raise_descriptor_limit
+from .machine import check_spare_descriptors, node_name, raise_descriptor_limit
 from .memory import MemoryWatch
 from .systemd import environment
 from .systemd.activation import Listening
@@ -76,9 +78,6 @@ SAME_SIGNAL = 0.2
 """Seconds within which a second signal to stop is the first one, told twice."""
 KILL_TIMEOUT = 10.0
 """Seconds that a killed process has to be dead: freeing much memory takes a while."""
-
-SPARE_DESCRIPTORS = 32
-"""Descriptors that no new worker gets: deaths, sweeps and restarts must always be possible."""
 
 _BOUNDED = frozenset({m.Deliver, m.Reply, m.Failed, m.Members, m.GroupChanged, m.Executed})
 """What counts against a worker's mailbox; EXIT, LINK_DOWN and CANCEL are exempt (S10)."""
@@ -170,6 +169,8 @@ class Supervisor:
         self.manager = Manager(loop, self, contact)
         self._perform_one: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
+            PrepareUpgrade: self._prepare_upgrade,
+            StartUpgraded: self._start_upgraded,
             SendToWorker: self._send_to_worker,
             SendToGateway: lambda effect: self.gateway.send(effect.record),
             KillWorker: self._kill_worker,
@@ -422,27 +423,28 @@ class Supervisor:
         self.worker_failed(number, detail)
         self.end_turn()
 
+    def make_handle(self, number: int, host: str, end: socket.socket) -> WorkerHandle:
+        """Return a handle for a worker that is not born; `end` is our end of its control channel."""
+        return WorkerHandle(
+            self.loop,
+            self.turn,
+            number,
+            host,
+            self.application.hosts[host].limits.mailbox,
+            end,
+            self._worker_readable,
+            self.table.mail_written,
+            self.table.worker_has_read,
+            self._channel_lost,
+            self._worker_died,
+        )
+
     def _fork_worker(self, effect: StartWorker) -> None:
         """Make a worker's channels and have its host fork it. Raises OSError if the descriptors do not suffice."""
         with contextlib.ExitStack() as stack:
             control_here, control_there = map(stack.enter_context, channel_pair())
-            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            if control_there.fileno() + 2 > limit - SPARE_DESCRIPTORS:  # the lowest free number is what one gets
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            mailbox = self.application.hosts[effect.host].limits.mailbox
-            handle = WorkerHandle(
-                self.loop,
-                self.turn,
-                effect.worker,
-                effect.host,
-                mailbox,
-                control_here.dup(),
-                self._worker_readable,
-                self.table.mail_written,
-                self.table.worker_has_read,
-                self._fence,
-                self._worker_died,
-            )
+            check_spare_descriptors(control_there.fileno() + 2)
+            handle = self.make_handle(effect.worker, effect.host, control_here.dup())
             self.workers[effect.worker] = handle
             handle.send(effect.start)
             if effect.start.pid:
@@ -450,19 +452,38 @@ class Supervisor:
             self._open_data(handle, effect.start.pid)
             self.hosts[effect.host].fork(effect.worker, control_there.fileno())
 
+    def _prepare_upgrade(self, effect: PrepareUpgrade) -> None:
+        handle = self.workers[effect.worker]
+        try:
+            upgrades.prepare(handle, effect, self.make_handle)
+        except OSError as problem:
+            logger.error("%s cannot be upgraded: %s", effect.start.pid, problem)
+            self.perform(self.table.upgrade_refused(effect.worker, str(problem)))
+
+    def _start_upgraded(self, effect: StartUpgraded) -> None:
+        """The old code is dead. The fork is asked for at the end of this turn, when it has been reaped."""
+        logger.info("%s is upgraded to %s", effect.pid, effect.entry)
+        handle = self.workers[effect.worker] = self.workers[effect.worker].receiving
+        try:
+            upgrades.fork(handle, self.hosts[effect.host])
+        except OSError as problem:
+            logger.error("the new code of %s cannot be started: %s", effect.pid, problem)
+            self.loop.call_soon(self._start_failed, effect.worker, f"its new code cannot be started: {problem}")
+
     def _open_data(self, handle: WorkerHandle, pid: str) -> None:
         """Make a worker's data channel, if there is a gateway; otherwise it gets one with the gateway. Raises OSError."""
         if not self.gateway.running:
             return
         data_gateway, data_worker = channel_pair()
         with data_gateway, data_worker:
-            handle.attachment.send(m.OpenData(self.table.gateway), data_worker.fileno())
+            handle.receiving.attachment.send(m.OpenData(self.table.gateway), data_worker.fileno())
             self.gateway.send(m.OpenWorker(handle.number, pid), data_gateway.fileno())
 
     def _send_to_worker(self, effect: SendToWorker) -> None:
         handle = self.workers.get(effect.worker)
         if handle is None:
             return
+        handle = handle.receiving
         handle.send(effect.record, bounded=type(effect.record) in _BOUNDED)
         if handle.overflown:
             self.perform(self.table.worker_overflowed(effect.worker))
@@ -490,7 +511,7 @@ class Supervisor:
             self.perform(self.table.worker_violated(handle.number, str(handle.channel.violation)))
         elif handle.channel.ended:
             handle.attachment.stop_reading()
-            self.loop.call_later(EOF_GRACE, self._fence, handle.number)
+            self.loop.call_later(EOF_GRACE, self._channel_lost, handle)
         self.end_turn()
 
     def _take_from_worker(self, handle: WorkerHandle, records: list[tuple[Any, ...]]) -> None:
@@ -502,10 +523,16 @@ class Supervisor:
         self.perform(self.table.worker_measured(number, resident))
         self.end_turn()
 
-    def _fence(self, number: int, detail: str = "its control channel ended") -> None:
-        """A worker's channel has ended. If it lives on it is of no use; if it is dead, its wait status says why (S13)."""
+    def _channel_lost(self, handle: WorkerHandle) -> None:
+        """A control channel has ended. That of a worker's old code is nothing to the new one."""
+        if self.workers.get(handle.number) is handle and not handle.is_dead:
+            self._fence(handle.number, "its control channel ended")
+
+    def _fence(self, number: int, detail: str) -> None:
+        """A worker's channel has ended. If it lives on it is of no use; if it is dead, its wait status says why (S13), unless
+        that is only the end of its old code."""
         handle = self.workers.get(number)
-        if handle is not None and (handle.child is None or handle.child.status() is None):
+        if handle is not None and (handle.successor is not None or not handle.is_dead):
             self.perform(self.table.worker_lost(number, detail))
             self.end_turn()
 
@@ -526,7 +553,7 @@ class Supervisor:
         """A worker will never be born."""
         handle = self.workers.pop(number, None)
         if handle is not None:
-            handle.attachment.close()
+            handle.close()
         self.perform(self.table.worker_failed(number, detail, self.loop.time()))
 
     def worker_unwanted(self, os_pid: int) -> None:
@@ -561,8 +588,11 @@ class Supervisor:
             failpoint("death.drained")
             self.perform(self.table.worker_exited(handle.number, status, self.loop.time()))
             failpoint("death.committed")
-            del self.workers[handle.number]
-            handle.attachment.close()
+            if self.workers[handle.number] is handle:  # and not upgraded
+                del self.workers[handle.number]
+                if handle.successor is not None:
+                    handle.successor.close()
+            handle.close()
             child.reap()
             failpoint("death.reaped")
         self.end_turn()

@@ -45,13 +45,19 @@ class Channel:
     """One end. Not for use from more than one thread."""
 
     def __init__(
-        self, end: socket.socket, accepts: Mapping[int, type], *, descriptors: bool = False, limit: int = MAX_FRAME
+        self,
+        end: socket.socket,
+        accepts: Mapping[int, type],
+        *,
+        descriptors: bool = False,
+        limit: int = MAX_FRAME,
+        resumable: bool = False,
     ) -> None:
         """`accepts` is the table of what the peer may say. With `descriptors` the peer may pass them; otherwise the
-        kernel drops any that it does."""
+        kernel drops any that it does. With `resumable` another process can go on reading where this one stops (S35)."""
         end.setblocking(False)
         self._socket = end
-        self._decoder = FrameDecoder(accepts, limit=limit)
+        self._decoder = FrameDecoder(accepts, limit=limit, resumable=resumable)
         self._takes_descriptors = descriptors
         self._descriptors: deque[int] = deque()
         self._unsent: deque[tuple[bytearray, int | None]] = deque()
@@ -98,6 +104,9 @@ class Channel:
         if not data:
             self.ended = True
             return []
+        return self._decode(data)
+
+    def _decode(self, data: bytes) -> list[tuple[Any, ...]]:
         records = []
         try:
             for record in self._decoder.decode(data):
@@ -105,6 +114,15 @@ class Channel:
         except ProtocolViolation as violation:
             self.violation = violation
         return records
+
+    @property
+    def unfinished(self) -> bytes:
+        """What has been read of a frame that is not complete (`resumable`)."""
+        return self._decoder.unfinished
+
+    def resume(self, unfinished: bytes) -> None:
+        """Go on where another process has stopped reading: `unfinished` is what it had read of a frame."""
+        self._decode(unfinished)
 
     def drain(self, size: int = DRAIN_LIMIT) -> list[tuple[Any, ...]]:
         """Read until nothing is there, the stream ends or is violated, and return all records: the last words of a dead

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -142,6 +143,12 @@ class Entry:
 
 CPU_MARGIN = 1
 """Seconds of CPU time from SIGXCPU, which a handler may ignore, to SIGKILL (`HostLimits.cpu`)."""
+
+
+def cpu_allowance(limit: float, used: int) -> int:
+    """Return the whole seconds of CPU time that an actor's OS process is allowed: at least one. `limit` is `HostLimits.cpu`,
+    `used` what the process had used before it was upgraded (S35), in milliseconds."""
+    return max(1, math.ceil(limit - used / 1000))
 
 
 @dataclass(frozen=True, slots=True)

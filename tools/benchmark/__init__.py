@@ -1,5 +1,6 @@
 """The benchmark: this runtime beside its peers, in one run, on one machine.
 
-`echo` and `crash` are the measurements, `load` the load generator (a process of its own), `servers` starts and stops what
-is measured, `report` prints.
+`load` makes the load, in processes of its own. `peers` starts and stops what is measured. `cases` says what is measured, what
+must be reached, and performs it on one server. `runner` goes through the cases in interleaved rounds. `report` writes what
+came out: tables, JSON, plots, the page. `floor` counts system calls. None of it is imported by the product.
 """

@@ -67,9 +67,14 @@ def check_pid(value: object) -> Pid:
 
 def check_ids(entry: object, host: object) -> None:
     """Raise Invalid for what cannot be the id of an entry, or of a host."""
-    for what, value in (("entry", entry), ("host", host)):
-        if not isinstance(value, str):
-            raise Invalid(f"expected the id of the {what}, namespace:name, got {type(value).__name__}")
+    check_id("entry", entry)
+    check_id("host", host)
+
+
+def check_id(what: str, value: object) -> None:
+    """Raise Invalid for what cannot be the id of a `what`."""
+    if not isinstance(value, str):
+        raise Invalid(f"expected the id of the {what}, namespace:name, got {type(value).__name__}")
 
 
 def check_topic(topic: object) -> str:
@@ -82,6 +87,17 @@ def check_topic(topic: object) -> str:
         raise Invalid(f"the topic {topic!r} is reserved: only the runtime sends on it")
     if not _is_utf8(topic):
         raise Invalid("the topic is no UTF-8: it holds lone surrogates")
+    return topic
+
+
+def check_listened_topic(topic: object) -> str:
+    """Return `topic` if messages can come on it. Raises Invalid otherwise."""
+    if not isinstance(topic, str):
+        raise Invalid(f"expected a topic, got {type(topic).__name__}")
+    if not 0 < len(topic) <= wire.MAX_TOPIC:
+        raise Invalid(f"expected a topic of 1 to {wire.MAX_TOPIC} characters, got {len(topic)}")
+    if topic.startswith("@"):
+        raise Invalid(f"no message comes on {topic!r}: topics that start with @ are the runtime's own")
     return topic
 
 

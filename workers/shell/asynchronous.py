@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ...kernel.wire.errors import Timeout
 from ..core.items import Item
-from ..core.mailbox import Mailbox, Stream
+from ..core.mailbox import Mailbox, Stream, Topic
 from ..core.outgoing import Frames
 from ..core.requests import Answer, value_of
 from .channels import Duplex
@@ -86,9 +86,13 @@ class AsyncPort:
             read()
         finally:  # a signal handler may raise when all has been read
             self.update()
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                _resolve(waiter)
+            self.wake()
+
+    def wake(self) -> None:
+        """Have whoever waits for an item look again."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            _resolve(waiter)
 
     def update(self) -> None:
         """Watch the data channel, or do not, as the mailbox wants it (S10)."""
@@ -112,7 +116,7 @@ class AsyncPort:
                 future.set_result(None)
         self._loop.remove_writer(channel.fileno())
 
-    async def receive(self, stream: Stream, timeout: float | None) -> Item:
+    async def receive(self, stream: Stream | Topic, timeout: float | None) -> Item:
         """Wait for an item. Raises Timeout after `timeout` seconds."""
         deadline = None if timeout is None else self._loop.time() + timeout
         looked = False

@@ -52,7 +52,7 @@ class Groups:
         """Send a message to each distinct member once, this process too if it is one, in order with what it sends to them
         otherwise (S6). Returns None, as `send` does; with no member nothing happens.
 
-        Raises Invalid for a reserved topic or a payload that a member cannot carry, LimitExceeded over 16 MiB.
+        Raises Invalid for a reserved topic or a payload that a member cannot carry, LimitExceeded over 17 MiB.
         """
         runtime = current()
         outgoing.check_topic(topic)

@@ -16,7 +16,7 @@ from ...kernel.wire.failpoints import failpoint
 from ...kernel.wire.reason import WireReason
 from ..core.connections import Connection
 from ..core.items import Item
-from ..core.mailbox import EventRecord, Mailbox, Stream
+from ..core.mailbox import EventRecord, Mailbox, Stream, Topic
 from ..core.outgoing import Frames
 from .channels import Duplex
 from .runtime import Runtime
@@ -28,7 +28,7 @@ class ObservedMailbox(Mailbox):
     pid = ""
     _waits = False
 
-    def take(self, stream: Stream) -> Item | None:
+    def take(self, stream: Stream | Topic) -> Item | None:
         """Journaled."""
         item = super().take(stream)
         if item is not None:

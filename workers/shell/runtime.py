@@ -24,13 +24,14 @@ from ...kernel.wire.errors import ChannelLost, Invalid, ProcessError, ProtocolVi
 from ...kernel.wire.pid import Pid
 from ...kernel.wire.reason import EXCEPTION, WireReason, make_reason
 from ..core.items import Item
-from ..core.mailbox import Mailbox, Stream
+from ..core.mailbox import Mailbox, Stream, Topic
 from ..core.outgoing import Frames, frame
 from ..core.requests import Answer, Requests, value_of
 from .asynchronous import TERMINATE_PATIENCE, AsyncPort
 from .channels import READ_SIZE, Duplex, control_channel, data_channel
 from .shield import Shield
-from .writer import Outgoing, Writer
+from .upgrading import hand_over, take_over
+from .writer import Outgoing
 
 _LAST_WORD_PATIENCE = 5.0
 """Seconds for the report of a process that is over its limit."""
@@ -61,6 +62,8 @@ class Runtime:
         """The Request of the invocation that runs or is about to."""
         self.http_gateway = 0
         """The incarnation of the gateway that sent it."""
+        self.cpu_used = 0
+        """Milliseconds of CPU time that the process had used before it was upgraded to this code (S35)."""
         self.watched = watched
         self.port: AsyncPort | None = None
         """Set while an async handler runs."""
@@ -74,6 +77,8 @@ class Runtime:
         """How many waits are under way: more than one if a signal handler waits too."""
         self._on_control: dict[type, Callable[[Any], None]] = {
             wire.Start: self._handle_start,
+            wire.Resume: self._handle_resume,
+            wire.HandOver: self._handle_hand_over,
             wire.OpenData: self._handle_open_data,
             wire.Deliver: self._handle_signal,
             wire.Exit: self._handle_signal,
@@ -118,7 +123,7 @@ class Runtime:
                     self._close_data()
 
     def _read(self, reader: Channel, handle: Callable[[tuple[Any, ...]], None]) -> None:
-        self._require_no_reading()
+        self.require_no_reading()
         try:
             with self._shield:
                 for record in reader.receive(READ_SIZE):
@@ -129,7 +134,8 @@ class Runtime:
                 self.end_at_once(make_reason(EXCEPTION, detail))
             raise
 
-    def _require_no_reading(self) -> None:
+    def require_no_reading(self) -> None:
+        """Raise Invalid in a signal handler that interrupts the reading of mail."""
         if self._shield.active:
             raise Invalid("a signal handler has interrupted the reading of mail: it may send, but not wait")
 
@@ -137,6 +143,19 @@ class Runtime:
         self.start = start
         self.pid = Pid(start.pid)
         self.mailbox.limit = start.mailbox
+
+    def _handle_resume(self, resume: wire.Resume) -> None:
+        self._handle_start(resume.start)
+        try:
+            take_over(self, self.control.reader.take_descriptor())
+        except Exception as error:
+            self.end_at_once(make_reason(EXCEPTION, f"what the old code has left cannot be read: {error}"))
+
+    def _handle_hand_over(self, record: wire.HandOver) -> None:
+        try:
+            hand_over(self, self.control.reader.take_descriptor())
+        except Exception as error:
+            self.end_at_once(make_reason(EXCEPTION, f"not handed over to the new code: {error}"))
 
     def _handle_signal(
         self, signal: wire.Deliver | wire.Exit | wire.LinkDown | wire.CancelSignal | wire.GroupChanged
@@ -243,7 +262,7 @@ class Runtime:
                 else:
                     self.read_data()
 
-    def receive(self, stream: Stream, timeout: float | None) -> Item:
+    def receive(self, stream: Stream | Topic, timeout: float | None) -> Item:
         """Block until there is an item. Raises Timeout after `timeout` seconds."""
         self.look()
         item = self.mailbox.take(stream)
@@ -359,9 +378,13 @@ class Runtime:
 
     def change_mailbox(self, change: Callable[[Mailbox], None]) -> None:
         """Change the mailbox without a signal handler in between. Raises Invalid in one that interrupts the reading."""
-        self._require_no_reading()
+        self.require_no_reading()
         with self._shield:
             change(self.mailbox)
+        if self.port is not None:
+            self.port.wake()
+        elif self._waits:  # this is a signal handler: what it interrupts looks again
+            os.eventfd_write(self._wake, 1)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -383,7 +406,7 @@ class Runtime:
         """Block until everything that was sent has left this process."""
         for channel in (self.data, self.control):
             if channel is not None:
-                flush_writer(channel.writer)
+                channel.writer.finish()
 
     def report(self, reason: WireReason, target: str | None = None) -> None:
         """Write the exit report, the last frame on control, behind everything else."""
@@ -398,12 +421,6 @@ class Runtime:
             if channel is not None:
                 channel.close_in_fork()
         os.close(self._wake)
-
-
-def flush_writer(writer: Writer) -> None:
-    """Block until nothing waits in `writer`, or its channel is gone."""
-    while not writer.flush():
-        writer.wait_writable(1.0)
 
 
 _current: Runtime | None = None

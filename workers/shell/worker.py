@@ -36,7 +36,7 @@ from .asynchronous import AsyncPort
 from .ending import Ending, ending_of_error, ending_of_value, flush_output
 from .loader import load_entry
 from .observation import WorkerRuntime
-from .runtime import Runtime, flush_writer, install
+from .runtime import Runtime, install
 
 
 def run_newborn(control: int, expected_parent: int, limits: HostLimits) -> NoReturn:
@@ -55,7 +55,7 @@ def run_newborn(control: int, expected_parent: int, limits: HostLimits) -> NoRet
         logs.setup_worker(os.environ)
         logs.identify(pid=runtime.start.pid, entry=runtime.start.entry, host=runtime.start.host)
         if runtime.start.pid:
-            rlimits.limit_cpu(limits.cpu)
+            rlimits.limit_cpu(limits.cpu, runtime.cpu_used)
             _run_actor(runtime, runtime.start)
         else:
             _run_function_worker(runtime, limits)
@@ -187,7 +187,7 @@ def _respond(runtime: Runtime, response: wire.Response) -> None:
     data = runtime.data
     if data is not None and data.gateway == runtime.http_gateway:
         runtime.post(Frames(data=frame(response)), data)
-        flush_writer(data.writer)
+        data.writer.finish()
 
 
 def _left_something() -> bool:

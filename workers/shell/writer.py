@@ -86,6 +86,16 @@ class Writer:
             self.flush()
         return outgoing
 
+    def seal(self) -> None:
+        """Nothing can be written any more; what waits is still to be sent."""
+        with self._lock:
+            self._sealed = True
+
+    def finish(self) -> None:
+        """Block until nothing waits, or the channel is gone."""
+        while not self.flush():
+            self.wait_writable(_LOOK_AGAIN)
+
     @property
     def idle(self) -> bool:
         """Nothing waits to be written."""

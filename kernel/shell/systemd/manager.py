@@ -76,6 +76,11 @@ class Manager:
         """Whether there is a service manager that was told of."""
         return self._outlet is not None
 
+    @property
+    def ready(self) -> bool:
+        """Whether the runtime has said that it is ready, and does not stop yet."""
+        return self._ready and not self._phase
+
     def start(self) -> None:
         """Start the timers."""
         if self._outlet is not None:

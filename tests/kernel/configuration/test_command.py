@@ -31,7 +31,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Application, str]]:
     """What a supervisor that returns 7 was asked to serve."""
     calls: list[tuple[Application, str]] = []
 
-    def serve(application: Application, *, log_level: str = "info") -> int:
+    def serve(application: Application, *, log_level: str = "info", log_format: str = "auto") -> int:
         calls.append((application, log_level))
         return 7
 

@@ -77,10 +77,13 @@ def test_ready_comes_when_all_parts_serve_and_the_services_run(ears: Ears) -> No
         runtime.gateway = True
         manager.changed()
         await wait_until_async(lambda: any("READY=1" in text for text in ears.listen()))
+        assert manager.ready
         assert ears.heard[-1] == "READY=1\nSTATUS=serving: 2 connections, 3 processes, 1 of 1 services run"
         manager.changed()
         await turn()
         assert sum("READY=1" in text for text in ears.listen()) == 1
+        manager.stopping("closing the connections", 1.0)
+        assert not manager.ready
         manager.close()
 
     asyncio.run(scenario())

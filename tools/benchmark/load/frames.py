@@ -9,7 +9,10 @@ import socket
 from dataclasses import dataclass
 
 TEXT = 0x1
+COMPRESSED = 0x40
+"""RSV1, the mark of permessage-deflate (RFC 7692)."""
 CLOSE = 0x8
+CRLF = b"\r\n"
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -60,28 +63,49 @@ class FrameReader:
         return first & 0x0F, self._take(length)
 
 
+def make_request(host: str, port: int, path: str, extensions: str = "") -> tuple[bytes, bytes]:
+    """A request for an upgrade, and the value that its response must have as `Sec-WebSocket-Accept`."""
+    key = base64.b64encode(os.urandom(16))
+    head = (
+        f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key.decode()}\r\n"
+    )
+    if extensions:
+        head += f"Sec-WebSocket-Extensions: {extensions}\r\n"
+    accept = base64.b64encode(hashlib.sha1(key + _ACCEPT_GUID, usedforsecurity=False).digest())
+    return f"{head}\r\n".encode(), accept
+
+
+def check_response(head: bytes, accept: bytes) -> None:
+    """Raise ConnectionError unless `head` accepts the upgrade."""
+    if not head.startswith(b"HTTP/1.1 101 ") or accept not in head:
+        raise ConnectionError(f"no upgrade: {head.partition(CRLF)[0].decode(errors='replace')}")
+
+
 def connect(host: str, port: int, path: str, timeout: float = 20.0) -> tuple[socket.socket, bytes]:
     """Open a WebSocket connection; return the blocking socket and what came after the response head."""
+    connection, _, rest = connect_extended(host, port, path, "", timeout)
+    return connection, rest
+
+
+def connect_extended(
+    host: str, port: int, path: str, extensions: str, timeout: float = 20.0
+) -> tuple[socket.socket, bytes, bytes]:
+    """Open a connection and offer `extensions`; return the blocking socket, the response head and what came after it."""
     connection = socket.create_connection((host, port), timeout)
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        key = base64.b64encode(os.urandom(16))
-        head = (
-            f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key.decode()}\r\n\r\n"
-        )
-        connection.sendall(head.encode())
+        request, accept = make_request(host, port, path, extensions)
+        connection.sendall(request)
         data = b""
         while b"\r\n\r\n" not in data:
             received = connection.recv(65536)
             if not received:
                 raise ConnectionError(f"the server closed the connection during the handshake, after {data!r}")
             data += received
-        head_received, _, rest = data.partition(b"\r\n\r\n")
-        expected = base64.b64encode(hashlib.sha1(key + _ACCEPT_GUID, usedforsecurity=False).digest())
-        if not head_received.startswith(b"HTTP/1.1 101 ") or expected not in head_received:
-            raise ConnectionError(f"no upgrade: {head_received.splitlines()[0].decode(errors='replace')}")
+        head, _, rest = data.partition(b"\r\n\r\n")
+        check_response(head, accept)
     except BaseException:
         connection.close()
         raise
-    return connection, rest
+    return connection, head, rest

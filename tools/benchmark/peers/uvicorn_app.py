@@ -1,4 +1,7 @@
-"""A peer: an in-process echo under uvicorn. Takes the names of the event loop and of the WebSocket library; prints its port."""
+"""A peer: in-process handlers under uvicorn, with h11. `/` echoes.
+
+Takes the names of the event loop and of the WebSocket library, and `deflate` if it shall compress; prints its port.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,18 @@ async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 
 def main() -> None:
     """Serve on a free port."""
-    loop, library = sys.argv[1:]
+    loop, library, *more = sys.argv[1:]
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     print(listener.getsockname()[1], flush=True)
     config = uvicorn.Config(
-        echo, http="h11", ws=library, loop=loop, lifespan="off", log_level="warning", ws_per_message_deflate=False
+        echo,
+        http="h11",
+        ws=library,
+        loop=loop,
+        lifespan="off",
+        log_level="warning",
+        ws_per_message_deflate="deflate" in more,
+        ws_ping_interval=None,
     )
     uvicorn.Server(config).run(sockets=[listener])
 

@@ -1,0 +1,108 @@
+"""The benchmark's own reasoning, and one quick run of it as users start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+from benchmark.cases.every import CASES
+from benchmark.cases.model import BEST_ISOLATED, Mark
+from benchmark.load import scripts
+from benchmark.load.frames import client_frame
+from benchmark.load.latency import bucket_start, percentile, summary
+from benchmark.report import page, regression
+from hypothesis import given
+from hypothesis import strategies as st
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+
+ROUNDS = {
+    "wsrelay": [{"rate": 90.0}, {"rate": 110.0}, {"rate": 100.0}],
+    "uvicorn-websockets": [{"rate": 50.0}],
+    "node": [{"rate": 80.0}],
+    "nginx": [{"rate": 60.0}],
+}
+
+
+def test_a_mark_compares_medians() -> None:
+    verdict = Mark("rate", 2.0, peer="uvicorn-websockets").judge(ROUNDS)
+    assert (verdict["value"], verdict["bound"], verdict["ratio"], verdict["reached"]) == (100, 100, 2.0, True)
+    assert Mark("rate", 2.1, peer="uvicorn-websockets").judge(ROUNDS)["reached"] is False
+
+
+def test_the_best_isolated_peer_is_neither_ours_nor_in_process() -> None:
+    assert Mark("rate", 1.2, peer=BEST_ISOLATED).judge(ROUNDS)["bound"] == pytest.approx(96)
+
+
+def test_what_was_not_measured_cannot_be_told() -> None:
+    assert Mark("rate", 1.0, peer="pushpin").judge(ROUNDS)["reached"] is None
+    assert Mark("rate", 1.0, server="wsrelay-coalesced").judge(ROUNDS)["reached"] is None
+
+
+def test_a_bound_from_above() -> None:
+    assert Mark("rate", 100, at_least=False).judge(ROUNDS)["reached"] is True
+    assert Mark("rate", 99, at_least=False).judge(ROUNDS)["reached"] is False
+
+
+def test_every_mark_names_what_its_case_measures() -> None:
+    for case in CASES.values():
+        keys = {measure.key for measure in case.measures}
+        for mark in case.marks:
+            assert mark.measure in keys
+            assert mark.server in case.servers
+            assert mark.peer in {"", BEST_ISOLATED, *case.servers}
+
+
+@given(st.binary(max_size=300), st.binary(min_size=4, max_size=4))
+def test_a_frame_is_masked_with_its_key(payload: bytes, key: bytes) -> None:
+    frame = client_frame(1, payload, key)
+    masked = frame[len(frame) - len(payload) :]
+    assert bytes(byte ^ key[index % 4] for index, byte in enumerate(masked)) == payload
+
+
+@given(st.lists(st.floats(1e-6, 1.0), min_size=1))
+def test_a_histogram_loses_nothing(seconds: list[float]) -> None:
+    found = summary(seconds)
+    assert sum(found["histogram"].values()) == len(seconds)
+    assert found["p50"] <= found["p99"] <= found["largest"]
+    smallest = min(map(int, found["histogram"]))
+    assert bucket_start(smallest) <= min(seconds) * 1e6 * 1.001 + 1
+
+
+def test_percentiles() -> None:
+    assert [percentile([1.0, 2.0, 3.0, 4.0], share) for share in (0.25, 0.5, 0.99)] == [1, 2, 4]
+
+
+def test_compressed_messages_inflate_to_json() -> None:
+    script = scripts.CompressedScript.make(1024)
+    assert len(script.frames) == len(script.payloads) == scripts.DISTINCT
+    assert all(len(payload) == 1024 for payload in script.payloads)
+    assert len(zlib.compress(script.payloads[0])) < 700
+
+
+def test_the_page_has_the_committed_figures() -> None:
+    """`tools/bench page` writes them."""
+    assert page.PAGE.read_text() == page.rendered(page.PAGE.read_text())
+
+
+def test_a_ratio_that_grew_beyond_the_tolerance_is_worse() -> None:
+    committed = json.loads(regression.COMMITTED.read_text())
+    assert regression.check(committed["ratios"])[1]
+    assert not regression.check({name: ratio * 1.5 for name, ratio in committed["ratios"].items()})[1]
+
+
+def test_a_quick_run_measures_this_runtime() -> None:
+    """As users start it, in a process of its own; what it says is JSON, and every byte was what it must be."""
+    command = [sys.executable, "-m", "benchmark", "echo-one", "crash", "--quick", "--server", "wsrelay", "--json", "-"]
+    environment = {**os.environ, "PYTHONPATH": str(TOOLS)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(done.stdout[done.stdout.index("\n{") :])
+    [found] = document["cases"]["echo-one"]["servers"]["wsrelay"]
+    assert found["messages"] > 0
+    assert document["cases"]["crash"]["servers"]["wsrelay"][0]["p50"] > 0

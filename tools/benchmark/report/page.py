@@ -1,0 +1,87 @@
+"""Writes the figures into docs/performance/README.md, between its marks, so that none is typed by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..cases.every import CASES
+from ..cases.model import Settings
+from . import tables
+
+FOLDER = Path(__file__).resolve().parents[3] / "docs" / "performance"
+PAGE = FOLDER / "README.md"
+FIGURES = FOLDER / "figures.json"
+FLOOR = FOLDER / "floor.json"
+_PART = re.compile(r"(<!-- figures: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def write() -> None:
+    """Write every part of the page anew. Raises OSError without figures, KeyError for a part that nobody makes."""
+    PAGE.write_text(rendered(PAGE.read_text()))
+
+
+def rendered(page: str) -> str:
+    """The page with the committed figures in it."""
+    parts = make_parts(json.loads(FIGURES.read_text()))
+    if FLOOR.exists():
+        parts["floor"] = _floor(json.loads(FLOOR.read_text()))
+    return _PART.sub(lambda match: f"{match[1]}{parts[match['name']]}\n{match[3]}", page)
+
+
+def make_parts(document: Mapping[str, Any]) -> dict[str, str]:
+    """The parts by name: `conditions`, `marks`, `cases`, `floor`."""
+    results = document["cases"]
+    return {
+        "conditions": _conditions(document),
+        "marks": _marks(results),
+        "cases": "\n".join(_case(name, results[name]) for name in CASES if name in results),
+        "floor": "Not counted in this version: `tools/bench floor` does so.",
+    }
+
+
+def _conditions(document: Mapping[str, Any]) -> str:
+    lines = [f"- {name}: {value}" for name, value in document["conditions"].items()]
+    rounds = {result["rounds"] for result in document["cases"].values()}
+    if min(rounds) < Settings.rounds:
+        lines.append(
+            f"- rounds: **{min(rounds)}**: a draft, made while the machine did other things; no figure here is final"
+        )
+    if document["profile"] != "full":
+        lines.append(f"- profile: **{document['profile']}**, which shows that everything works and is no measurement")
+    return "\n".join(lines)
+
+
+def _marks(results: Mapping[str, Any]) -> str:
+    body = []
+    for name in CASES:
+        if name in results:
+            for number, row in enumerate(tables.mark_rows(results[name])):
+                body.append([results[name]["title"] if not number else "", *row])
+    return tables.markdown(["case", "must reach", "is", "bound", "ratio", ""], body)
+
+
+def _case(name: str, result: Mapping[str, Any]) -> str:
+    head, *body = tables.rows(CASES[name], result)
+    parts = [f"### {result['title']}\n", CASES[name].explanation, "", tables.markdown(head, body), ""]
+    if noted := tables.notes(result):
+        parts += ["\n".join(f"- {note.splitlines()[0]}" for note in noted), ""]
+    if (FOLDER / f"{name}.png").exists():
+        parts += [f"![{result['title']}]({name}.png)", ""]
+    return "\n".join(parts)
+
+
+def _floor(document: Mapping[str, Any]) -> str:
+    body = [
+        [process, call, f"{found['calls']:.2f}", f"{found['bytes']:,.0f}" if found["bytes"] else ""]
+        for process, calls in document["processes"].items()
+        for call, found in calls.items()
+    ]
+    head = ["process", "system call", "for a message", "bytes for a message"]
+    spent = [[label, f"{times['user']:.1f}", f"{times['system']:.1f}"] for label, times in document["cpu"].items()]
+    times = tables.markdown(["process", "µs in the program, for a message", "µs in the kernel, for a message"], spent)
+    said = f"{document['title']}, {document['messages']:,} messages, commit {document['commit']}:"
+    return f"{said}\n\n{times}\n\n{tables.markdown(head, body)}"

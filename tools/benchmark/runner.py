@@ -1,0 +1,84 @@
+"""Goes through cases: starts the servers, measures all of them in every round, one after the other, and judges the marks.
+
+Interleaving is what makes a comparison fair on a machine that others use too: what disturbs one round disturbs all servers
+in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+from .cases.model import Case, Settings
+from .peers.process import Server
+from .peers.registry import PEERS
+from .report.text import progress
+
+
+def run(cases: Iterable[Case], settings: Settings, only: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Measure; returns the results by the name of the case. `only`: leave all other servers out, if it is not empty."""
+    cases = list(cases)
+    wanted = {name for case in cases for name in case.servers if not only or name in only}
+    missing = {name: PEERS[name].missing() for name in wanted}
+    results = {}
+    for case in cases:
+        names = [name for name in case.servers if not only or name in only]
+        if names:
+            available = [name for name in names if not missing[name]]
+            lacking = {name: reason for name in names if (reason := missing[name])}
+            results[case.name] = run_case(case, settings, available, lacking)
+    progress("")
+    return results
+
+
+def run_case(case: Case, settings: Settings, names: list[str], lacking: dict[str, str]) -> dict[str, Any]:
+    """Measure one case. A server that fails is reported, and left out of the rounds that follow."""
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    failed: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        servers: dict[str, Server] = {}
+        if not case.fresh:
+            for name in names:
+                with _failures(failed, name):
+                    servers[name] = stack.enter_context(_kept_running(name))
+        for number in range(settings.rounds):
+            for name in names:
+                if name in failed:
+                    continue
+                progress(f"{case.name}, round {number + 1}/{settings.rounds}: {name}")
+                with _failures(failed, name):
+                    if case.fresh:
+                        with PEERS[name].start(name) as server:
+                            rounds[name].append(case.measure(server, settings))
+                    else:
+                        rounds[name].append(case.measure(servers[name], settings))
+    return {
+        "title": case.title,
+        "rounds": settings.rounds,
+        "seconds": settings.seconds,
+        "servers": {name: found for name, found in rounds.items() if found},
+        "missing": lacking,
+        "failed": failed,
+        "marks": [mark.judge(rounds) for mark in case.marks],
+    }
+
+
+@contextlib.contextmanager
+def _kept_running(name: str) -> Any:
+    """A server for all rounds. That it ended early has been reported by the round in which it did."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(PEERS[name].start(name))
+        try:
+            yield server
+        finally:
+            with contextlib.suppress(RuntimeError):
+                stack.close()
+
+
+@contextlib.contextmanager
+def _failures(failed: dict[str, str], name: str) -> Any:
+    try:
+        yield
+    except (RuntimeError, OSError, ValueError, KeyError) as problem:
+        failed[name] = f"{type(problem).__name__}: {problem}"
