@@ -62,6 +62,7 @@ class Interpreter:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped: set[str] = set()
         self._hung: set[str] = set()
+        self._suspicions: list[tuple[str, int]] = []
         self._ending = asyncio.Event()
         self._dead = False
         """Whether the supervisor is."""
@@ -78,6 +79,8 @@ class Interpreter:
             await bystander.close()
             if not self._dead:
                 await self._settle()
+                lost = self._gateways_lost()
+                self.outcome.complaints += [what for what, before in self._suspicions if before == lost]
                 self._check("while what has survived lives")
                 await self._tear_down()
                 await self._line.end()
@@ -242,8 +245,12 @@ class Interpreter:
         begun, gateways = time.monotonic(), self._gateways_lost()
         status = await self._get(f"/faulty?fault={_quoted(repr(fault))}")
         self.outcome.faults.append(Injected(f"{type(fault).__name__} in a handler", time.monotonic() - begun))
-        if status != fault.outcome.status and (status, gateways) != (0, self._gateways_lost() - 1) and status != 0:
-            self.outcome.complaints.append(f"{fault!r} in an HTTP handler answers {fault.outcome.status}, not {status}")
+        if status != fault.outcome.status:
+            self._suspect(f"{fault!r} in an HTTP handler answers {fault.outcome.status}, not {status}", gateways)
+
+    def _suspect(self, complaint: str, gateways: int) -> None:
+        """Something is wrong, unless it turns out that a gateway was lost meanwhile."""
+        self._suspicions.append((complaint, gateways))
 
     def _gateways_lost(self) -> int:
         self.session.look()
@@ -269,12 +276,11 @@ class Interpreter:
             code = await asyncio.to_thread(perform, self.session.runtime, fault, path="/plain")
         except (AssertionError, OSError) as problem:
             code = None
-            if self._gateways_lost() == gateways:
-                self.outcome.complaints.append(f"{fault!r}: {problem!r}")
+            self._suspect(f"{fault!r}: {problem!r}", gateways)
         self.outcome.faults.append(Injected(type(fault).__name__, time.monotonic() - begun))
         expected = fault.outcome.codes or (1000,)
-        if code is not None and code not in expected and self._gateways_lost() == gateways:
-            self.outcome.complaints.append(f"{fault!r}: its client sees {expected}, not {code}")
+        if code is not None and code not in expected:
+            self._suspect(f"{fault!r}: its client sees {expected}, not {code}", gateways)
 
     async def _break(self, fault: Fault) -> None:
         session = self.session
@@ -320,8 +326,7 @@ class Interpreter:
         while hit is None and not self._ending.is_set() and time.monotonic() - begun < POINT_TIMEOUT:
             await asyncio.sleep(0.005)
             hit = next((hit for hit in controller.hits if (hit.name, hit.nth) == (point, nth)), None)
-        if hit is None:
-            hit = controller.withdraw(point, nth)
+        hit = hit or controller.withdraw(point, nth)
         if hit is None:
             return
         os_pid = self.session.picture.os_pid_of.get(pid, 0)
@@ -338,14 +343,14 @@ class Interpreter:
         controller = self.session.controller
         nth = controller.arm_next(point, "SIGKILL")
         begun = time.monotonic()
-        while not self._ending.is_set() and time.monotonic() - begun < POINT_TIMEOUT:
+        hit = None
+        while hit is None and not self._ending.is_set() and time.monotonic() - begun < POINT_TIMEOUT:
             await asyncio.sleep(0.005)
-            if any((hit.name, hit.nth) == (point, nth) for hit in controller.hits):
-                break
-        else:
-            if controller.withdraw(point, nth) is None:
-                return
-        self.outcome.faults.append(Injected(f"dies at {point}"))
+            hit = next((hit for hit in controller.hits if (hit.name, hit.nth) == (point, nth)), None)
+        hit = hit or controller.withdraw(point, nth)
+        if hit is not None:
+            self.session.book.fault(f"dies at {point}", hit.os_pid)
+            self.outcome.faults.append(Injected(f"dies at {point}"))
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

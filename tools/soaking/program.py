@@ -188,7 +188,7 @@ DOMAINS: Final[dict[str, tuple[Any, ...]]] = {
         kinds.TornFrame("control"), kinds.Garbage("control"),
     ),
     "client_fault": (
-        kinds.ResetLine(0), kinds.ResetLine(5), kinds.ClientGarbage(), kinds.SlowClient(5), kinds.NeverReads(4 << 20),
+        kinds.ResetLine(0), kinds.ResetLine(5), kinds.ClientGarbage(), kinds.SlowClient(5), kinds.NeverReads(),
     ),
     "part": (kinds.KillGateway(), kinds.KillHost(), kinds.KillSupervisor()),
     "point": (
@@ -209,7 +209,7 @@ WEIGHTS: Final[dict[type[Operation], int]] = {
 }  # fmt: skip
 """How often each is drawn, of their sum."""
 RARE: Final[dict[Fault, float]] = {
-    kinds.MemoryHog(): 0.3, kinds.BusyLoop(None): 0.3, kinds.HoldGIL(None): 0.5, kinds.NeverReads(4 << 20): 0.2,
+    kinds.MemoryHog(): 0.3, kinds.BusyLoop(None): 0.3, kinds.HoldGIL(None): 0.5, kinds.NeverReads(): 0.2,
     kinds.KillGateway(): 0.7, kinds.KillSupervisor(): 0.1,
 }  # fmt: skip
 """The share of these that is kept: they take long, or end the example."""
