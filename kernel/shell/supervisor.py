@@ -595,6 +595,8 @@ class Supervisor:
             handle.close()
             child.reap()
             failpoint("death.reaped")
+            if self.workers.get(handle.number) is not None:
+                failpoint("upgrade.reaped")
         self.end_turn()
         failpoint("death.published")
 

@@ -204,10 +204,6 @@ def test_garbage_at_the_controller_is_dropped(tmp_path: Path) -> None:
         assert controller.hits == []
 
 
-def test_the_names_of_an_upgrade_are_reserved() -> None:
-    assert not set(RESERVED) & set(FAILPOINTS)
-
-
 def test_the_page_lists_every_failpoint() -> None:
     page = (Path(__file__).parent.parent.parent / "docs" / "journal.md").read_text()
     for name, (role, where) in FAILPOINTS.items():

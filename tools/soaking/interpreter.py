@@ -135,6 +135,8 @@ class Interpreter:
                 returns = returns and holder != p.KEEPER
                 await self._order(await self._need(holder), "transfer", client.stream, target, returns)
                 self._holders[stream] = to
+            case p.Upgrade(victim):
+                await self._order(await self._need(victim), "upgrade")
             case p.Serve(by, service, stream):
                 client = await self._client(stream)
                 await self._order(await self._need(by), "serve", service, client.stream)
@@ -143,8 +145,8 @@ class Interpreter:
 
     async def _inject(self, operation: p.Operation) -> None:
         match operation:
-            case p.Inject(slot, fault):
-                await self._in_process(slot, fault)
+            case p.Inject(victim, fault):
+                await self._in_process(victim, fault)
             case p.Resume(slot):
                 self._resume(self._slots.get(slot, ""))
             case p.InHandler(fault):
@@ -153,8 +155,8 @@ class Interpreter:
                 self._start(self._misbehave(fault))
             case p.Break(fault):
                 await self._break(fault)
-            case p.Between(point, slot):
-                self._start(self._between(point, await self._need(slot)))
+            case p.Between(point, victim):
+                self._start(self._between(point, await self._need(victim)))
             case p.DieAt(point):
                 self._start(self._die_at(point))
 

@@ -144,6 +144,8 @@ def _is_carried(record: tuple[object, ...], dead: set[object], services: set[obj
             return known
         case j.Spawned(pid=pid):
             return pid in services or pid not in dead
+        case j.Born(pid=pid):
+            return bool(pid) and pid not in dead
         case j.Died(pid=pid):
             return pid in services
         case j.Named(pid=pid) | j.TrapSet(pid=pid) | j.GroupJoined(pid=pid):

@@ -105,10 +105,17 @@ class Serve(Operation):
 
 
 @dataclass(frozen=True)
+class Upgrade(Operation):
+    """The code of a process is replaced (S35)."""
+
+    victim: int
+
+
+@dataclass(frozen=True)
 class Inject(Operation):
     """A fault in the process of a slot, or to it."""
 
-    slot: int
+    victim: int
     fault: Fault
 
 
@@ -145,7 +152,7 @@ class Between(Operation):
     """The next process that comes to a failpoint stands still there, while the process of a slot is killed."""
 
     point: str
-    slot: int
+    victim: int
 
 
 @dataclass(frozen=True)
@@ -160,6 +167,7 @@ Program = tuple[Operation, ...]
 DOMAINS: Final[dict[str, tuple[Any, ...]]] = {
     "slot": SLOTS,
     "by": SLOTS,
+    "victim": ANYBODY,
     "to": ANYBODY,
     "other": ANYBODY,
     "stream": STREAMS,
@@ -194,18 +202,18 @@ DOMAINS: Final[dict[str, tuple[Any, ...]]] = {
     "point": (
         "spawn.asked", "spawn.forked", "spawn.started", "death.noticed", "death.drained", "death.committed", "death.reaped",
         "death.published", "exit.report.written", "transfer.requested", "transfer.cut", "transfer.joined", "close.sent",
-        "service.restarting",
+        "service.restarting", "upgrade.handed_over", "upgrade.reaped", "upgrade.resumed",
     ),
     "place": (
         "spawn.started", "exit.report.written", "spawn.forked", "transfer.requested", "transfer.cut", "transfer.joined",
-        "close.sent",
+        "close.sent", "upgrade.handed_over", "upgrade.resumed",
     ),
 }  # fmt: skip
 """What each field may be, the simple first: the order in which Hypothesis shrinks."""
 
 WEIGHTS: Final[dict[type[Operation], int]] = {
     Spawn: 30, Child: 80, Ask: 240, Do: 120, Connect: 60, Say: 150, Close: 20, Transfer: 80, Serve: 100,
-    Inject: 320, Resume: 10, InHandler: 40, Misbehave: 40, Between: 60, DieAt: 12, Break: 10,
+    Upgrade: 60, Inject: 320, Resume: 10, InHandler: 40, Misbehave: 40, Between: 60, DieAt: 12, Break: 10,
 }  # fmt: skip
 """How often each is drawn, of their sum."""
 RARE: Final[dict[Fault, float]] = {
@@ -270,7 +278,7 @@ def parse(text: str) -> Program:
     except (SyntaxError, TypeError) as error:
         raise ValueError(f"this is no program: {error}") from None
     if not isinstance(value, tuple) or not all(isinstance(one, Operation) for one in value):
-        raise ValueError("this is no program: expected a tuple of operations, such as (Inject(slot=0, fault=Raise()),)")
+        raise ValueError("this is no program: expected a tuple of operations, such as (Inject(victim=0, fault=Raise()),)")
     return value
 
 

@@ -123,26 +123,28 @@ def conduct(what: str, *arguments: Any) -> Any:
     return None
 
 
-def actor(slot: int, traps: bool, leader: str) -> None:
-    """An actor in a slot."""
+def actor(slot: int, traps: bool, leader: str, state: list[Any] | None = None) -> None:
+    """An actor in a slot; `state` is what its old code had, if it was upgraded."""
     if traps:
         process.set_options(trap_links=True)
-    process.send(leader, "born", [slot, process.pid()])
-    Actor(leader).run()
+    if state is None:
+        process.send(leader, "born", [slot, process.pid()])
+    Actor([slot, False, leader], state).run()
 
 
-def keeper() -> None:
+def keeper(state: list[Any] | None = None) -> None:
     """The service."""
-    Actor("").run()
+    Actor([], state).run()
 
 
 class Actor:
     """Carries out orders."""
 
-    def __init__(self, leader: str) -> None:
-        self.leader = leader
-        self.sent: Counter[str] = Counter()
-        self.clients: dict[str, str] = {}
+    def __init__(self, arguments: list[Any], state: list[Any] | None) -> None:
+        sent, clients = state or ({}, {})
+        self.arguments = arguments
+        self.sent: Counter[str] = Counter(sent)
+        self.clients: dict[str, str] = dict(clients)
         """A client's stream to its connection, of everybody who has joined."""
         self.ended = False
 
@@ -216,7 +218,7 @@ class Actor:
             "monitored": process.spawn_monitored,
             "linked and monitored": process.spawn_linked_monitored,
         }[relation]
-        spawn("soak:actor", HOST, slot, False, self.leader)
+        spawn("soak:actor", HOST, slot, False, self.arguments[-1])
 
     # --- by itself ----------------------------------------------------------------------------------------------------
 
@@ -250,6 +252,10 @@ class Actor:
 
     def do_exec(self, how: str) -> None:
         process.exec("soak:task", HOST, how, timeout=0.05 if how == "given up" else 10.0)
+
+    def do_upgrade(self) -> None:
+        journal.note("upgrades")
+        process.upgrade(None, *self.arguments, [dict(self.sent), self.clients])
 
     def do_fault(self, text: str) -> None:
         journal.note(f"fault {text}")
