@@ -15,7 +15,6 @@ from support.journaled import Run, journaled_runtime
 from support.waiting import wait_until
 from websockets.sync.client import ClientConnection, connect
 from wsrelay.kernel.wire import journal_records as j
-from wsrelay.kernel.wire.failpoints import RESERVED
 from wsrelay.tools.faults.failpoints import FAILPOINTS, HOLD, Controller, Hit, Step
 
 

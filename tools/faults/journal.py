@@ -77,9 +77,7 @@ class _File:
             if sequence != self._count + 1:
                 raise ValueError(f"record {self._count + 1} has the number {sequence}")
         except (TypeError, ValueError, KeyError) as error:
-            raise self._malformed(
-                f"expected [time, sequence, name, fields…] of a known record: {error!r}"
-            ) from None
+            raise self._malformed(f"expected [time, sequence, name, fields…] of a known record: {error!r}") from None
         self._count += 1
         if isinstance(record, j.Opened):
             self.role, self.os_pid = record

@@ -37,7 +37,9 @@ class Client:
         """Connect to a target. Returns whether it was let in: the target may be dead, or the gateway."""
         query = urlencode({"target": target, "stream": self.stream})
         try:
-            self._line = await connect(f"{url}?{query}", ping_interval=None, open_timeout=PATIENCE, close_timeout=PATIENCE)
+            self._line = await connect(
+                f"{url}?{query}", ping_interval=None, open_timeout=PATIENCE, close_timeout=PATIENCE
+            )
         except (OSError, WebSocketException):
             return False
         self._book.client_opened(self.stream)
@@ -121,11 +123,13 @@ class Line:
     async def ask(self, *order: Any) -> Any:
         """Have an order carried out; the conductor's answer, None if it was lost with the line. Raises TimeoutError."""
         await asyncio.wait_for(self._ready.wait(), PATIENCE)
-        assert self._line is not None
+        line = self._line
+        if line is None:
+            raise AssertionError("whoever is ready has a line")
         self._last += 1
         answer = self._answers[self._last] = asyncio.get_running_loop().create_future()
         try:
-            await self._line.send(json.dumps([self._last, *order]))
+            await line.send(json.dumps([self._last, *order]))
             return await asyncio.wait_for(asyncio.shield(answer), PATIENCE)
         except (asyncio.CancelledError, ConnectionClosed):
             if (task := asyncio.current_task()) is not None and task.cancelling():

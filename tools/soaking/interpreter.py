@@ -21,8 +21,8 @@ from wsrelay.tools.faults.kinds import Fault
 
 from . import program as p
 from .clients import PATIENCE, Client, Line
-from .session import Outcome, Session
 from .session import Fault as Injected
+from .session import Outcome, Session
 from .watching import Bystander, endings
 
 QUIET_LOOK: Final = 0.01
@@ -36,6 +36,9 @@ HELD: Final = 0.02
 """Seconds that a process is held at a failpoint."""
 STORY: Final = 20_000
 """Characters of the story of a violation."""
+
+
+_DIES: Final = "dies at "
 
 
 class Stuck(Exception):
@@ -79,7 +82,7 @@ class Interpreter:
             await bystander.close()
             if not self._dead:
                 await self._settle()
-                lost = self._gateways_lost()
+                lost = self._losses()
                 self.outcome.complaints += [what for what, before in self._suspicions if before == lost]
                 self._check("while what has survived lives")
                 await self._tear_down()
@@ -244,19 +247,22 @@ class Interpreter:
         self._resume(pid)
 
     async def _in_handler(self, fault: Fault) -> None:
-        begun, gateways = time.monotonic(), self._gateways_lost()
+        begun, losses = time.monotonic(), self._losses()
         status = await self._get(f"/faulty?fault={_quoted(repr(fault))}")
         self.outcome.faults.append(Injected(f"{type(fault).__name__} in a handler", time.monotonic() - begun))
         if status != fault.outcome.status:
-            self._suspect(f"{fault!r} in an HTTP handler answers {fault.outcome.status}, not {status}", gateways)
+            self._suspect(f"{fault!r} in an HTTP handler answers {fault.outcome.status}, not {status}", losses)
 
-    def _suspect(self, complaint: str, gateways: int) -> None:
-        """Something is wrong, unless it turns out that a gateway was lost meanwhile."""
-        self._suspicions.append((complaint, gateways))
+    def _suspect(self, complaint: str, losses: int) -> None:
+        """Something is wrong, unless it turns out that more than this was lost meanwhile."""
+        self._suspicions.append((complaint, losses))
 
-    def _gateways_lost(self) -> int:
+    def _losses(self) -> int:
+        """How many gateways were lost, and how many processes died at a failpoint, whoever that was."""
         self.session.look()
-        return sum(isinstance(entry.record, j.GatewayLost) for entry in self.session.window)
+        records = [entry.record for entry in self.session.window]
+        died = sum(isinstance(record, j.FaultInjected) and record.fault.startswith(_DIES) for record in records)
+        return died + sum(isinstance(record, j.GatewayLost) for record in records)
 
     async def _get(self, path: str) -> int:
         """The status of an answer, 0 if there is none."""
@@ -273,16 +279,16 @@ class Interpreter:
         return int(line.split()[1]) if line else 0
 
     async def _misbehave(self, fault: Fault) -> None:
-        begun, gateways = time.monotonic(), self._gateways_lost()
+        begun, losses = time.monotonic(), self._losses()
         try:
             code = await asyncio.to_thread(perform, self.session.runtime, fault, path="/plain")
         except (AssertionError, OSError) as problem:
             code = None
-            self._suspect(f"{fault!r}: {problem!r}", gateways)
+            self._suspect(f"{fault!r}: {problem!r}", losses)
         self.outcome.faults.append(Injected(type(fault).__name__, time.monotonic() - begun))
         expected = fault.outcome.codes or (1000,)
         if code is not None and code not in expected:
-            self._suspect(f"{fault!r}: its client sees {expected}, not {code}", gateways)
+            self._suspect(f"{fault!r}: its client sees {expected}, not {code}", losses)
 
     async def _break(self, fault: Fault) -> None:
         session = self.session
@@ -351,8 +357,8 @@ class Interpreter:
             hit = next((hit for hit in controller.hits if (hit.name, hit.nth) == (point, nth)), None)
         hit = hit or controller.withdraw(point, nth)
         if hit is not None:
-            self.session.book.fault(f"dies at {point}", hit.os_pid)
-            self.outcome.faults.append(Injected(f"dies at {point}"))
+            self.session.book.fault(f"{_DIES}{point}", hit.os_pid)
+            self.outcome.faults.append(Injected(f"{_DIES}{point}"))
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -360,7 +366,9 @@ class Interpreter:
         task = asyncio.create_task(work)
         self._tasks.add(task)
 
-    async def _until(self, predicate: Callable[[], bool], message: Callable[[], str], timeout: float = PATIENCE) -> None:
+    async def _until(
+        self, predicate: Callable[[], bool], message: Callable[[], str], timeout: float = PATIENCE
+    ) -> None:
         """Wait for a condition. Raises Stuck."""
         deadline = time.monotonic() + timeout
         while not predicate():
@@ -407,7 +415,9 @@ class Interpreter:
         if check(self.session.window):
             time.sleep(SECOND_LOOK)
             self.session.look()
-            self.outcome.violations += [found for found in check(self.session.window) if found not in self.outcome.violations]
+            self.outcome.violations += [
+                found for found in check(self.session.window) if found not in self.outcome.violations
+            ]
             if self.outcome.violations:
                 raise Stuck(f"the invariants are violated {when}")
 

@@ -133,7 +133,7 @@ def carried(entries: Sequence[Entry]) -> list[Entry]:
     return kept[::-1]
 
 
-def _is_carried(record: tuple[object, ...], dead: set[object], services: set[object], reaped: set[int]) -> bool:
+def _is_carried(record: tuple[object, ...], dead: set[str], services: set[str], reaped: set[int]) -> bool:
     match record:
         case j.Reaped(os_pid=os_pid):
             reaped.add(os_pid)

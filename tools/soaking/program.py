@@ -258,10 +258,12 @@ def programs(length: int) -> st.SearchStrategy[Program]:
     each = [
         st.builds(kind, **{field.name: st.sampled_from(DOMAINS[field.name]) for field in fields(kind)})  # type: ignore[arg-type]
         for kind in WEIGHTS
-        if kind not in (Break,)
+        if kind is not Break
     ]
     parts = st.builds(Break, st.sampled_from(DOMAINS["part"][:2]))
-    weighted = [strategy for strategy, kind in zip(each, WEIGHTS, strict=False) for _ in range(max(1, WEIGHTS[kind] // 20))]
+    # Faults twice as often as in a soak: what an example costs is its beginning and its end.
+    times = [max(1, WEIGHTS[kind] // 20) * (2 if kind in FAULTS else 1) for kind in WEIGHTS if kind is not Break]
+    weighted = [strategy for strategy, n in zip(each, times, strict=True) for _ in range(n)]
     operation = st.integers(0, 999).flatmap(
         lambda n: st.none() if n < 30 else parts if n > 990 else weighted[n % len(weighted)]
     )
@@ -278,7 +280,9 @@ def parse(text: str) -> Program:
     except (SyntaxError, TypeError) as error:
         raise ValueError(f"this is no program: {error}") from None
     if not isinstance(value, tuple) or not all(isinstance(one, Operation) for one in value):
-        raise ValueError("this is no program: expected a tuple of operations, such as (Inject(victim=0, fault=Raise()),)")
+        raise ValueError(
+            "this is no program: expected a tuple of operations, such as (Inject(victim=0, fault=Raise()),)"
+        )
     return value
 
 

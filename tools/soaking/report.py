@@ -97,13 +97,18 @@ class Report:
             lines.append(
                 f"{row.fault:<34} {row.times:>6} {row.violations:>10} {_duration(row.median):>9} {_duration(row.worst):>9}"
             )
-        lines += ["", f"{self.faults} faults in {self.programs} programs, {len(self.failures)} of which broke a promise"]
+        lines += [
+            "",
+            f"{self.faults} faults in {self.programs} programs, {len(self.failures)} of which broke a promise",
+        ]
         growth = self.growth()
         if growth:
             lines += ["", f"{'at rest':<34} {'at first':>12} {'at last':>12}"]
             for each in growth:
                 grew = "  it grew" if each.grew else ""
-                lines.append(f"{each.what:<34} {_amount(each.what, each.first):>12} {_amount(each.what, each.last):>12}{grew}")
+                lines.append(
+                    f"{each.what:<34} {_amount(each.what, each.first):>12} {_amount(each.what, each.last):>12}{grew}"
+                )
         return "\n".join(lines)
 
 

@@ -152,9 +152,7 @@ def session() -> Iterator[Session]:
         environment = {VARIABLE: str(journals), **controller.environment(sorted(FAILPOINTS))}
         place = folder / "runtime"
         place.mkdir()
-        runtime = stack.enter_context(
-            running_runtime(APPLICATION, folder=place, environment=environment, strict=False)
-        )
+        runtime = stack.enter_context(running_runtime(APPLICATION, folder=place, environment=environment, strict=False))
         made = Session(runtime, journals, controller, book)
         started = time.monotonic()
         while not made.picture.serving and time.monotonic() - started < 30.0:

@@ -27,14 +27,14 @@ NAME = "name"
 
 def open_control() -> None:
     """The interpreter's own line: to a new conductor, or to one that it knows."""
-    known = http.request().query("pid")
+    known = http.request().query("pid")  # an interpreter whose line the gateway has cut has one already
     http.response().relay_to(known or process.spawn("soak:conductor", HOST))
 
 
 def open_client() -> None:
     """A numbered client of an actor, or of the service."""
     request, response = http.request(), http.response()
-    target, metadata = request.query("target"), {"stream": request.query("stream")}
+    target, metadata = request.query("target") or "", {"stream": request.query("stream")}
     if target == "keeper":
         response.relay_to(target, metadata=metadata, on_exit="hold", hold={"for": "10s", "bytes": 1 << 20})
     else:
@@ -48,7 +48,7 @@ def open_plain() -> None:
 
 def faulty() -> None:
     """A fault in the handler itself."""
-    inject(parse(http.request().query("fault")))
+    inject(parse(http.request().query("fault") or ""))
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
