@@ -17,6 +17,7 @@ from typing import Any, Final
 from wsrelay.kernel.wire import journal_records as j
 from wsrelay.tools.faults import kinds, perform
 from wsrelay.tools.faults.checker import check, story, tell
+from wsrelay.tools.faults.failpoints import FAILPOINTS
 from wsrelay.tools.faults.kinds import Fault
 
 from . import program as p
@@ -158,10 +159,16 @@ class Interpreter:
                 self._start(self._misbehave(fault))
             case p.Break(fault):
                 await self._break(fault)
+            case p.DieAt(point) if self._spares_gateway(point):
+                pass
             case p.Between(point, victim):
                 self._start(self._between(point, await self._need(victim)))
             case p.DieAt(point):
                 self._start(self._die_at(point))
+
+    def _spares_gateway(self, point: str) -> bool:
+        """Whether this would kill a gateway so soon after another one that the runtime would wait before it starts the next."""
+        return FAILPOINTS[point].role == "gateway" and time.monotonic() < self.session.picture.stable_from
 
     async def _spawn(self, slot: int, how: str) -> None:
         pid = await self._line.ask("spawn", slot, how)
@@ -258,10 +265,11 @@ class Interpreter:
         self._suspicions.append((complaint, losses))
 
     def _losses(self) -> int:
-        """How many gateways were lost, and how many processes died at a failpoint, whoever that was."""
+        """How many gateways were lost; how many hosts, with what they were to fork (S41a); and how many processes died at a
+        failpoint, whoever that was."""
         self.session.look()
         records = [entry.record for entry in self.session.window]
-        died = sum(isinstance(record, j.FaultInjected) and record.fault.startswith(_DIES) for record in records)
+        died = sum(isinstance(record, j.FaultInjected) and record.fault.startswith((_DIES, "KillHost")) for record in records)
         return died + sum(isinstance(record, j.GatewayLost) for record in records)
 
     async def _get(self, path: str) -> int:
@@ -297,6 +305,8 @@ class Interpreter:
         if isinstance(fault, kinds.KillGateway):
             await self._until(lambda: bool(session.look()) or session.picture.serving, lambda: "a gateway to serve")
             gateway = session.picture.gateway
+            if time.monotonic() < session.picture.stable_from:
+                return
             session.book.fault(repr(fault), gateway)
             if not session.signal(gateway):
                 return

@@ -11,6 +11,8 @@ from wsrelay.kernel.wire import journal_records as j
 from wsrelay.tools.faults.entry import Entry
 
 _RUNNING = "running"
+GATEWAY_STABLE = 2.5
+"""Seconds of service after which the death of a gateway counts as the first again: the runtime's, and a little more."""
 
 
 class Picture:
@@ -23,6 +25,8 @@ class Picture:
         self.supervisor = 0
         self.gateway = 0
         self.serving = False
+        self.stable_from = 0.0
+        """When, by the clock of the journals, a gateway may die and the next one is executed at once."""
         self.children: set[int] = set()
         self.workers: set[int] = set()
         self.signalled: set[int] = set()
@@ -31,6 +35,7 @@ class Picture:
         self.services: dict[str, str] = {}
         self.service_pids: dict[str, str] = {}
         self._worker_numbers: dict[int, str] = {}
+        self._gateways_lost = 0
 
     def take(self, entries: Iterable[Entry]) -> None:
         """Follow what is new."""
@@ -65,7 +70,10 @@ class Picture:
                 self.gateway, self.serving = os_pid, False
             case j.GatewayServes():
                 self.serving = True
+                if self._gateways_lost:
+                    self.stable_from = entry.time + GATEWAY_STABLE
             case j.GatewayLost():
+                self._gateways_lost += 1
                 self.gateway, self.serving = 0, False
             case j.ChildKnown(os_pid=os_pid):
                 self.children.add(os_pid)

@@ -14,11 +14,12 @@ from wsrelay.kernel.wire import journal_records as j
 from wsrelay.tools.faults.entry import Entry
 from wsrelay.tools.faults.journal import Book
 from wsrelay.tools.faults.kinds import Fault as Kind
-from wsrelay.tools.faults.kinds import parse
+from wsrelay.tools.faults.kinds import Garbage, parse
 
 from .session import Fault
 
 _NOTE: Final = "fault "
+_NO_FAULT: Final = "no fault"
 _PAUSE: Final = 0.05
 
 
@@ -27,6 +28,8 @@ def endings(entries: Sequence[Entry], complaints: list[str]) -> list[Fault]:
     deaths = {entry.record[0]: entry for entry in entries if isinstance(entry.record, j.Died)}
     born = {record.os_pid: record.pid for entry in entries if isinstance(record := entry.record, j.Born)}
     otherwise = _ended_otherwise(entries, born)
+    gateway_lost = any(isinstance(entry.record, j.GatewayLost) for entry in entries)
+    no_fault = {entry.record[0] for entry in entries if isinstance(entry.record, j.Note) and entry.record.what == _NO_FAULT}
     found = []
     hit: set[str] = set()
     for entry in entries:
@@ -37,6 +40,8 @@ def endings(entries: Sequence[Entry], complaints: list[str]) -> list[Fault]:
                 fault, pid = parse(text), born.get(os_pid, "")
             case _:
                 continue
+        if pid in no_fault or (gateway_lost and fault == Garbage("data")):  # nobody may have been there to read it
+            continue
         death = deaths.get(pid)
         seconds = death.time - entry.time if death is not None and fault.outcome.ends else None
         found.append(Fault(_name(fault), max(0.0, seconds) if seconds is not None else None))

@@ -259,7 +259,10 @@ class Actor:
 
     def do_fault(self, text: str) -> None:
         journal.note(f"fault {text}")
-        inject(parse(text))
+        try:
+            inject(parse(text))
+        except ValueError:  # no gateway serves, so there is no data channel
+            journal.note("no fault")
 
     # --- to clients ---------------------------------------------------------------------------------------------------
 
