@@ -48,7 +48,9 @@ def test_every_failpoint_is_reached(tmp_path: Path) -> None:
             spawn_children(run, client, "raise")
             run.wait_for(j.Note, lambda note: note.what == "exit", 2)
             os.kill(run.born("app:flaky"), signal.SIGKILL)
-            run.wait_for(j.ServiceChanged, lambda change: change.state == "running", 2)
+            run.wait_for(j.ServiceChanged, lambda change: change == ("app:flaky_service", "running"), 2)
+            client.send("upgrade")
+            controller.wait_hit("upgrade.resumed")
             client.send("close")
             assert run.closed(client, "r") == 4001
         with connect(run.runtime.ws_url("/handed")) as client:
@@ -143,6 +145,27 @@ def test_a_worker_is_killed_behind_its_report(tmp_path: Path) -> None:  # S12: t
             run.wait_for(j.Note, lambda note: note.what == "exit", 2)
             client.close()
         assert deaths(run, "app:child") == ["signal:SIGKILL"]
+
+
+@pytest.mark.parametrize("name", ["upgrade.handed_over", "upgrade.reaped", "upgrade.resumed"])
+def test_a_process_is_killed_in_its_upgrade(tmp_path: Path, name: str) -> None:  # S35: it ends once, like any
+    with held_runtime(tmp_path, name) as (controller, run), connect(run.runtime.ws_url("/room")) as client:
+        run.send(client, "u", range(1, 4))
+        run.wait_for(j.NumberReceived, times=3)
+        controller.arm_next(name)
+        client.send("upgrade")
+        hit = controller.wait_hit(name)
+        [role] = {"upgrade.reaped": ["supervisor"]}.get(name, ["worker"])
+        assert hit.role == role
+        if role == "worker":
+            controller.release(hit, "SIGKILL")
+            assert run.closed(client, "u") == 1011
+        else:
+            controller.release(hit)
+            run.send(client, "u", range(4, 7))
+            run.wait_for(j.NumberReceived, times=6)
+            run.close(client, "u")
+    assert run.count(j.Died, lambda died: died.kind == "signal:SIGKILL") == (role == "worker")
 
 
 def test_a_schedule_is_a_value(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from .runtime import Runtime, actor, application, endpoint, running_runtime
 from .waiting import wait_until
 
 APP = """
-    import os, signal
+    import contextlib, os, signal
     from wsrelay.tools.faults import journal
     from wsrelay.workers import http, process
 
@@ -30,6 +30,9 @@ APP = """
 
     def open_handed():
         http.response().relay_to(process.spawn("app:handing", HOST), message_topic="numbers")
+
+    def open_held():
+        http.response().relay_to("held", on_exit="hold")
 
     def numbers(message):
         stream, number = message.payload["data"].split()
@@ -50,7 +53,8 @@ APP = """
                             process.monitor(child)
                             dropped = process.monitor(child)
                             process.unmonitor(dropped)
-                            process.groups.join("children", child)
+                            with contextlib.suppress(process.NoProc):  # its host may have died with it
+                                process.groups.join("children", child)
                         case ["go"]:
                             for number, child in enumerate(children):
                                 journal.number_sent(child, 1)
@@ -61,6 +65,8 @@ APP = """
                         case ["look"]:
                             process.registry.lookup("room")
                             process.groups.members("children")
+                        case ["upgrade"]:
+                            process.upgrade()
                         case ["close"]:
                             process.send(sender, "ws.close", {"code": 4001})
                         case ["die"]:
@@ -107,6 +113,11 @@ APP = """
             case "raise":
                 raise RuntimeError("planned")
 
+    def held():
+        for message in process.inbox():
+            if message.topic == "ws.message":
+                numbers(message)
+
     def order():
         topic = http.request().query("topic")
         process.send("flaky", topic)
@@ -117,7 +128,16 @@ ENTRIES = application(
     endpoint("/room", "open_room"),
     endpoint("/handed", "open_handed"),
     endpoint("/order", "order"),
-    *(actor(name) for name in ("room", "child", "waiting", "handing", "flaky")),
+    endpoint("/held", "open_held"),
+    *(actor(name) for name in ("room", "child", "waiting", "handing", "flaky", "held")),
+    {
+        "name": "held_service",
+        "kind": "process.service",
+        "process": "app:held",
+        "host": "app:processes",
+        "register": "held",
+        "lifecycle": {"restart": RESTART},
+    },
     {
         "name": "flaky_service",
         "kind": "process.service",

@@ -29,6 +29,7 @@ def endings(entries: Sequence[Entry], complaints: list[str]) -> list[Fault]:
     born = {record.os_pid: record.pid for entry in entries if isinstance(record := entry.record, j.Born)}
     otherwise = _ended_otherwise(entries, born)
     gateway_lost = any(isinstance(entry.record, j.GatewayLost) for entry in entries)
+    ended = any(isinstance(entry.record, j.FaultInjected) and "Supervisor" in entry.record.fault for entry in entries)
     no_fault = {entry.record[0] for entry in entries if isinstance(entry.record, j.Note) and entry.record.what == _NO_FAULT}
     found = []
     hit: set[str] = set()
@@ -46,7 +47,8 @@ def endings(entries: Sequence[Entry], complaints: list[str]) -> list[Fault]:
         seconds = death.time - entry.time if death is not None and fault.outcome.ends else None
         found.append(Fault(_name(fault), max(0.0, seconds) if seconds is not None else None))
         true = death is not None and (death.record[1] in fault.outcome.reasons or death.record[2])
-        if fault.outcome.ends and not true and pid not in hit | otherwise:
+        unseen = death is None and ended  # nobody was left to see it
+        if fault.outcome.ends and not true and not unseen and pid not in hit | otherwise:
             end = death.record if death is not None else "nothing"
             complaints.append(f"{pid}: {fault!r} leads to {fault.outcome.reasons}, not {end}")
         hit.add(pid)
