@@ -22,7 +22,7 @@ short has no effect on what was asked: a `spawn` given up may still have spawned
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any, Generic, TypeVar
 
 from ..kernel.wire import messages as _wire
@@ -42,6 +42,7 @@ from ..kernel.wire.quantities import parse_duration
 from .core import outgoing as _outgoing
 from .core.items import Cancel, Event, Exit, ExitError, GroupJoined, GroupLeft, LinkDown, Message, Reason
 from .core.mailbox import NotListening, Removal, Stream, Topic
+from .core.outgoing import Frames
 from .core.packing import pack
 from .shell import sending as _sending
 from .shell import upgrading as _upgrading
@@ -106,17 +107,19 @@ def pid() -> Pid:
 def send(destination: str | Iterable[str], topic: str, payload: Any = None) -> Any:
     """Send a message to a PID, to a registered name, or to several of them (S6). Returns None.
 
-    When it returns, or has been awaited, the bytes have left this process (S7); that is no promise of delivery. To a
-    WebSocket connection, `ws.send {type, data}`, `ws.close {code, reason}` and `ws.control {target_pid, message_topic,
-    metadata, heartbeat_interval}` are commands; any other topic reaches the client as the JSON text `{"topic", "data"}`
-    (S52). A destination that has ended is skipped.
+    When it returns, or has been awaited, the bytes have left this process (S7), unless sends are coalesced (`set_options`);
+    that is no promise of delivery. To a WebSocket connection, `ws.send {type, data}`, `ws.close {code, reason}` and
+    `ws.control {target_pid, message_topic, metadata, heartbeat_interval}` are commands; any other topic reaches the client as
+    the JSON text `{"topic", "data"}` (S52). A destination that has ended is skipped.
 
     Raises NotFound for an unknown name, and for a single PID whose end this process has received (S8; the latest 65,536
     are remembered); Invalid for a malformed PID, a reserved topic (S9) or a payload that the destination cannot carry;
     LimitExceeded for a message over 17 MiB.
     """
     runtime = current()
-    _outgoing.check_topic(topic)
+    topic = _outgoing.check_topic(topic)
+    if type(destination) is Pid:
+        return _sending.send_to_pid(runtime, destination, topic, payload)
     destinations = _outgoing.read_destinations(destination)
     if not destinations.names:
         return _sending.send_to_pids(runtime, destinations, destinations.pids, topic, payload)
@@ -297,13 +300,24 @@ def _remove(removal: Removal, make: Any, *, flush: bool) -> Any:
     return runtime.request(asked, _sending.nothing, settle)
 
 
-def set_options(*, trap_links: bool) -> Any:
-    """With `trap_links`, the abnormal end of a linked process arrives as a LinkDown and does not kill this one (S25).
+def set_options(*, trap_links: bool | None = None, coalesce_sends: bool | None = None) -> Any:
+    """Change what is given, and leave the other as it is. Returns None.
 
-    Holds for every end after it returns (S28). Returns None.
+    With `trap_links`, the abnormal end of a linked process arrives as a LinkDown and does not kill this one (S25). It holds
+    for every end after it returns (S28).
+
+    With `coalesce_sends`, `send` may keep a message and write it together with others (S7): at the latest when this process
+    has used up the mail at hand and receives more, asks anything else of this module, returns, raises or exits. Then what it has sent since can be lost if it
+    is killed, or crashes. It holds when it returns or, in an async handler, at the call.
     """
+    runtime = current()
+    if coalesce_sends is not None:
+        runtime.require_handler_thread()
+        runtime.outbox.set_coalescing(bool(coalesce_sends))
+    if trap_links is None:
+        return runtime.post(Frames(), None)
     wanted = bool(trap_links)
-    return current().request(lambda request: _wire.SetOptions(request, wanted), _sending.nothing)
+    return runtime.request(lambda request: _wire.SetOptions(request, wanted), _sending.nothing)
 
 
 # --- receiving --------------------------------------------------------------------------------------------------------
@@ -320,8 +334,12 @@ def receive(timeout: float | str | None = None) -> Any:
 def _receive(stream: Stream | Topic, timeout: float | str | None) -> Any:
     runtime = current()
     runtime.require_handler_thread()
+    if timeout is None:
+        if runtime.port is not None:
+            return runtime.port.receive(stream, None)
+        return runtime.receive(stream, None)
     try:
-        seconds = None if timeout is None else parse_duration(timeout)
+        seconds = parse_duration(timeout)
     except ValueError as error:
         raise Invalid(f"timeout: {error}") from None
     if runtime.port is not None:
@@ -349,8 +367,12 @@ class Receiver(Generic[Element]):
         return self
 
     def __next__(self) -> Element:
+        runtime = current()
+        if runtime.port is not None:
+            raise Invalid("this handler is async: iterate with `async for`")
+        runtime.require_handler_thread()
         try:
-            item: Element = _receive(self._stream, None)
+            item: Element = runtime.receive(self._stream, None)  # type: ignore[assignment]
         except NotListening:
             raise StopIteration from None
         return item
@@ -360,12 +382,18 @@ class Receiver(Generic[Element]):
             raise Invalid("this handler is not async: iterate with `for`")
         return self
 
-    async def __anext__(self) -> Element:
-        try:
-            item: Element = await _receive(self._stream, None)
-        except NotListening:
-            raise StopAsyncIteration from None
+    def __anext__(self) -> Awaitable[Element]:
+        item: Awaitable[Element] = (
+            _next_listened(self._stream) if isinstance(self._stream, Topic) else _receive(self._stream, None)
+        )
         return item
+
+
+async def _next_listened(topic: Topic) -> Any:
+    try:
+        return await _receive(topic, None)
+    except NotListening:
+        raise StopAsyncIteration from None
 
 
 _inbox: Receiver[Message] = Receiver(Stream.INBOX)

@@ -112,8 +112,8 @@ class Session:
             return []
         return _HANDLERS[type(event)](self, event)
 
-    def accept_message(self) -> int | None:
-        """Count a client's message and return the worker that it is for; None if the connection is not open (S46).
+    def accept_messages(self, count: int) -> int | None:
+        """Count some of the client's messages and return the worker that they are for; None if the connection is not open (S46).
 
         The same as handling `MessageReceived` then, without the objects: messages are what happens most.
         """
@@ -121,7 +121,7 @@ class Session:
             return None
         if self._transfer is not None:
             raise RuntimeError("a message was decoded while the stream is cut")
-        self.message_count += 1
+        self.message_count += count
         return self.target.worker
 
     def take_backlog(self) -> tuple[int, Join | ClientMessage]:
@@ -148,7 +148,7 @@ class Session:
     def _message_received(self, event: e.MessageReceived) -> list[Effect]:
         if self.phase is Phase.HELD:
             return self._keep(event.data)
-        worker = self.accept_message()
+        worker = self.accept_messages(1)
         return [] if worker is None else [e.SendToWorker(worker, ClientMessage(self.serial, event.data))]
 
     def _heartbeat_due(self, event: e.HeartbeatDue) -> list[Effect]:

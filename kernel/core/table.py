@@ -44,6 +44,8 @@ from .services import Services
 from .spawning import Spawning
 from .upgrades import Upgrades, has_handed_over
 
+_CONNECTION = Kind.CONNECTION  # an enumeration's members are slow to look up
+
 
 class ProcessTable:
     """The state of one node. Every public method returns the effects to perform, in order."""
@@ -353,16 +355,18 @@ class ProcessTable:
     # --- sending (S6, S8, S9) -----------------------------------------------------------------------------------------
 
     def _send(self, sender: Process, message: m.Send) -> None:
-        if m.topic_is_reserved(message.topic) or len(message.topic) > m.MAX_TOPIC:
+        destinations, topic, payload = message
+        if m.topic_is_reserved(topic) or len(topic) > m.MAX_TOPIC:
             raise ProtocolViolation("a message on a topic that is reserved or too long")
-        deliver = m.Deliver(sender.pid, message.topic, message.payload)
-        for pid in message.destinations:
-            process = self._processes.get(pid)
+        deliver = m.Deliver(sender.pid, topic, payload)
+        processes, effects = self._processes, self._population.effects
+        for pid in destinations:
+            process = processes.get(pid)
             if process is None:
                 continue
-            if process.kind is Kind.CONNECTION:
+            if process.kind is _CONNECTION:
                 raise ProtocolViolation("a message to a connection on the control channel")
-            self._population.effects.append(SendToWorker(process.worker, deliver))
+            effects.append(SendToWorker(process.worker, deliver))
 
     # --- monitors (S19 to S22) ----------------------------------------------------------------------------------------
 

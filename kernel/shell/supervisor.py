@@ -41,6 +41,7 @@ from ..wire import journal, logs
 from ..wire import journal_records as j
 from ..wire import messages as m
 from ..wire.channel import channel_pair
+from ..wire.codec import encode
 from ..wire.configuration import Application
 from ..wire.errors import ProtocolViolation
 from ..wire.failpoints import failpoint
@@ -81,6 +82,7 @@ KILL_TIMEOUT = 10.0
 
 _BOUNDED = frozenset({m.Deliver, m.Reply, m.Failed, m.Members, m.GroupChanged, m.Executed})
 """What counts against a worker's mailbox; EXIT, LINK_DOWN and CANCEL are exempt (S10)."""
+_NOTHING: tuple[object, bytes] = (None, b"")
 
 
 def serve(application: Application, *, log_level: str = "info", log_format: str = "text") -> int:
@@ -163,6 +165,10 @@ class Supervisor:
         self._farewell = Farewell()
         self._dead: list[tuple[WorkerHandle, Child, WaitStatus]] = []
         """Workers that are dead and not yet buried."""
+        self._unreaped: set[int] = set()
+        """The os_pids of those whose burial is under way."""
+        self._encoded: tuple[object, bytes] = _NOTHING
+        """The record that was sent last in this turn, and its frame."""
         self._sweeping = False
         self.memory = MemoryWatch(loop, application.hosts, self.workers, self._worker_measured)
         self._timers = Timers(loop, self._timer_fired)
@@ -228,6 +234,7 @@ class Supervisor:
 
     def end_turn(self) -> None:
         """Write what this turn has queued, and wake who waits for something that is now so."""
+        self._encoded = _NOTHING
         self.turn.flush()
         for waiter in self._waiters[:]:
             condition, future = waiter
@@ -484,7 +491,10 @@ class Supervisor:
         if handle is None:
             return
         handle = handle.receiving
-        handle.send(effect.record, bounded=type(effect.record) in _BOUNDED)
+        record = effect.record
+        if record is not self._encoded[0]:  # a message to many is one record
+            self._encoded = (record, encode(record))
+        handle.send_frame(self._encoded[1], bounded=type(record) in _BOUNDED)
         if handle.overflown:
             self.perform(self.table.worker_overflowed(effect.worker))
 
@@ -516,8 +526,11 @@ class Supervisor:
 
     def _take_from_worker(self, handle: WorkerHandle, records: list[tuple[Any, ...]]) -> None:
         """Tell the table what a worker wrote."""
+        now = self.loop.time()
+        from_worker, perform_one, number = self.table.from_worker, self._perform_one, handle.number
         for record in records:
-            self.perform(self.table.from_worker(handle.number, record, self.loop.time()))
+            for effect in from_worker(number, record, now):
+                perform_one[type(effect)](effect)
 
     def _worker_measured(self, number: int, resident: int) -> None:
         self.perform(self.table.worker_measured(number, resident))
@@ -578,27 +591,39 @@ class Supervisor:
         self._dead.append((handle, child, status))
 
     def _bury_the_dead(self) -> None:
-        """The order of these steps is S2, S14 and S16. One sweep does for all: it reads all of /proc."""
+        """The order of these steps is S2, S14 and S16. What the dead have left behind is killed before anything is read or
+        told. The sweep that is sure to find all of it reads all of /proc; nobody waits for it."""
         dead, self._dead = self._dead, []
+        self._unreaped.update(child.os_pid for _, child, _ in dead)
         for _, child, _ in dead:
             child.kill_group()
-        self.sweep()
-        for handle, child, status in dead:
+        self.sweep(quick=True)
+        upgraded = False
+        for handle, _, status in dead:
             self._take_from_worker(handle, handle.channel.drain())
             failpoint("death.drained")
             self.perform(self.table.worker_exited(handle.number, status, self.loop.time()))
             failpoint("death.committed")
-            if self.workers[handle.number] is handle:  # and not upgraded
+            if self.workers[handle.number] is handle:
                 del self.workers[handle.number]
                 if handle.successor is not None:
                     handle.successor.close()
+            else:
+                upgraded = True
             handle.close()
+        if not upgraded:  # nobody waits for the sweep; but new code must not run beside what the old has left (S35)
+            self.end_turn()
+            failpoint("death.published")
+        self.sweep()
+        for _, child, _ in dead:
             child.reap()
+            self._unreaped.discard(child.os_pid)
             failpoint("death.reaped")
             if self.workers.get(handle.number) is not None:
                 failpoint("upgrade.reaped")
         self.end_turn()
-        failpoint("death.published")
+        if upgraded:
+            failpoint("death.published")
 
     def _process_ended(self, effect: ProcessEnded) -> None:
         self._timers.process_ended(effect)
@@ -624,10 +649,10 @@ class Supervisor:
         self.sweep()
         self.end_turn()
 
-    def sweep(self) -> None:
+    def sweep(self, *, quick: bool = False) -> None:
         """Kill what dead workers have left behind, and reap it when it is dead."""
         try:
-            found = self.orphans.sweep()
+            found = self.orphans.sweep(quick=quick)
         except OSError as problem:  # no descriptor to spare; the next death sweeps again
             logger.error("cannot look for what dead workers have left behind: %s", problem)
             return
@@ -672,7 +697,7 @@ class Supervisor:
         children = [self.gateway.child]
         children += [host.child for host in self.hosts.values()]
         children += [handle.child for handle in self.workers.values()]
-        return {child.os_pid for child in children if child is not None}
+        return {child.os_pid for child in children if child is not None} | self._unreaped
 
     def _is_newborn_group(self, group: int) -> bool:
         return any(host.child is not None and host.child.os_pid == group for host in self.hosts.values())

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..core.backlog import Backlog
 from ..wire.channel import Channel
+from ..wire.codec import encode
 from ..wire.messages import WORKER_TO_SUPERVISOR
 from .attachment import Attachment, Turn
 from .children import Child
@@ -75,12 +76,17 @@ class WorkerHandle:
         self._loop.add_reader(child.pidfd, self._on_death, self)
         self.attachment.release()
 
-    def send(self, record: tuple[Any, ...], *, bounded: bool = False) -> None:
-        """Queue a record for the end of the turn. What is not `bounded` does not count as mail (S10)."""
-        before = self.channel.pending
+    def send(self, record: tuple[Any, ...]) -> None:
+        """Queue a record for the end of the turn. It does not count as mail (S10)."""
+        self.send_frame(encode(record), bounded=False)
+
+    def send_frame(self, frame: bytes, *, bounded: bool) -> None:
+        """Queue the frame of a record that carries no descriptor. What is not `bounded` does not count as mail (S10)."""
+        channel = self.channel
+        before = channel.pending
         self._backlog.settle(before)
-        self.attachment.send(record)
-        self._backlog.queue(self.channel.pending - before, mail=bounded)
+        self.attachment.send_frame(frame)
+        self._backlog.queue(channel.pending - before, mail=bounded)
 
     def close(self) -> None:
         """Forget what is unsent, and close its channel."""
@@ -90,5 +96,5 @@ class WorkerHandle:
 
     @property
     def overflown(self) -> bool:
-        """Whether the mail that waits to be written is over its bound. True after `send`."""
+        """Whether the mail that waits to be written is over its bound. True after `send_frame`."""
         return self._backlog.mail > self.mailbox

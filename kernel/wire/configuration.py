@@ -180,6 +180,8 @@ class HostConfiguration:
     user: str | None = None
     sources: tuple[str, ...] = ()
     """What to preload: the distinct sources of all entries that may run here."""
+    coalesce_sends: bool = False
+    """Whether sends are collected if the handler does not say otherwise (S7)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,7 @@ def join(resumed: bool = True) -> m.Join:
 
 def test_a_held_connection_resumes_with_what_was_sent_meanwhile() -> None:  # S56
     session = held()
-    assert (session.is_open, session.bound_to, session.accept_message()) == (True, None, None)
+    assert (session.is_open, session.bound_to, session.accept_messages(1)) == (True, None, None)
     assert session.handle(e.HeartbeatDue(6.0, waiting=False)) == []  # S55: never outside the bracket
     for data in ("a", b"b", "ü"):
         assert session.handle(e.MessageReceived(data)) == []
@@ -229,7 +229,7 @@ def test_a_held_connection_resumes_with_what_was_sent_meanwhile() -> None:  # S5
     assert session.handle(e.HeartbeatDue(6.0, waiting=False)) == []
     assert hand_over(session) == [(2, join()), *((2, m.ClientMessage(1, data)) for data in ("a", b"b", "ü"))]
     assert to_workers(session.handle(e.HeartbeatDue(7.0, waiting=False))) == [(2, m.Heartbeat(1, 2.0, 3))]
-    assert session.accept_message() == 2
+    assert session.accept_messages(1) == 2
     effects = session.handle(e.ConnectionLost())
     assert to_workers(effects) == [(2, m.Leave(1, "connection_lost", None))]
     assert e.ReportEnd(make_reason("ws_closed:1006"), (2,)) in effects  # S14: the dead has no mark

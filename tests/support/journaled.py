@@ -53,7 +53,7 @@ APP = """
                             process.monitor(child)
                             dropped = process.monitor(child)
                             process.unmonitor(dropped)
-                            with contextlib.suppress(process.NoProc):  # its host may have died with it
+                            with contextlib.suppress(process.NoProc):  # its host was killed at once
                                 process.groups.join("children", child)
                         case ["go"]:
                             for number, child in enumerate(children):

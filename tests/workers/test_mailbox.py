@@ -96,7 +96,7 @@ class MailboxMachine(RuleBasedStateMachine):
     @rule()
     def upgrade(self) -> None:
         """S35: all that is unread is there in the new code, and it listens to nothing."""
-        before = hand_over.State(self.mailbox.contents(), self.count, b"half a frame", 7)
+        before = hand_over.State(self.mailbox.contents(), self.count, b"half a frame", 7, True)
         after = hand_over.load(b"".join(hand_over.dump(before)))
         assert after[1:] == before[1:]
         unread = self.mailbox.unread, self.mailbox.unread_data
@@ -441,7 +441,7 @@ def test_what_a_process_remembers_goes_along() -> None:  # S8, S18, S29, S33, S3
     mailbox.notify(wire.Exit(5, pid, REASON, wire.Mark(3, 4)))
     assert isinstance(mailbox.take(Stream.EVENTS), GroupJoined)
     mailbox.cancel(wire.CancelSignal(WORKERS[1], None))
-    state = hand_over.State(mailbox.contents(), 17, b"", 0)
+    state = hand_over.State(mailbox.contents(), 17, b"", 0, False)
     after = Mailbox()
     after.restore(hand_over.load(b"".join(hand_over.dump(state))).contents)
     after.check_invariants()

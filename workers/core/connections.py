@@ -11,7 +11,7 @@ from typing import Any
 
 from ...kernel.wire import messages as wire
 from ...kernel.wire.pid import Pid
-from .items import Message
+from .items import Message, make_message
 from .packing import unpack
 
 _TOPICS: dict[type, str] = {
@@ -40,6 +40,8 @@ class Connections:
 
     def find(self, record: tuple[Any, ...]) -> Connection | None:
         """Return the connection that a frame of the gateway speaks of; None if it has not joined. Joins and leaves."""
+        if type(record) is wire.ClientMessage:
+            return self.joined.get(record[0])
         if isinstance(record, wire.Join):
             connection = Connection(Pid(record.pid), record.topic, _read_metadata(record.metadata))
             self.joined[record.connection] = connection
@@ -69,22 +71,25 @@ def topic_of(connection: Connection, record: tuple[Any, ...]) -> str:
 
 def message_of(connection: Connection, record: tuple[Any, ...]) -> Message:
     """Return what the handler receives for a frame of the gateway. Its metadata is a copy: each message has its own."""
-    payload: dict[str, Any] = {"client_pid": connection.pid}
+    pid = connection.pid
+    if type(record) is wire.ClientMessage:
+        data = record[1]
+        kind = "text" if type(data) is str else "binary"
+        content = {"client_pid": pid, "type": kind, "data": data, "metadata": connection.metadata.copy()}
+        return make_message(connection.topic, content, pid)
+    payload: dict[str, Any] = {"client_pid": pid}
     topic = topic_of(connection, record)
-    if isinstance(record, wire.ClientMessage):
-        payload["type"] = "text" if isinstance(record.data, str) else "binary"
-        payload["data"] = record.data
-    elif isinstance(record, wire.Leave):
+    if isinstance(record, wire.Leave):
         payload["reason"], payload["code"] = record.reason, record.code
     elif isinstance(record, wire.Heartbeat):
         payload["uptime"], payload["message_count"] = record.uptime, record.message_count
     elif isinstance(record, wire.ControlError):
         payload["target_pid"], payload["error"] = record.target, record.error
-        return Message(topic, payload, connection.pid)
+        return Message(topic, payload, pid)
     payload["metadata"] = connection.metadata.copy()
     if isinstance(record, wire.Join) and record.resumed:
         payload["resumed"] = True
-    return Message(topic, payload, connection.pid)
+    return Message(topic, payload, pid)
 
 
 def _read_metadata(packed: bytes) -> dict[Any, Any]:

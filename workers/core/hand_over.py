@@ -35,6 +35,8 @@ class State(NamedTuple):
     """What was read of a frame of the data channel that is not complete."""
     cpu_used: int
     """Milliseconds."""
+    coalescing: bool
+    """Whether sends are collected (S7)."""
 
 
 def dump(state: State) -> Iterator[bytes]:
@@ -46,6 +48,7 @@ def dump(state: State) -> Iterator[bytes]:
             state.last_request,
             state.unfinished,
             state.cpu_used,
+            state.coalescing,
             contents.gateway,
             contents.frames,
             contents.data_ended,
@@ -76,7 +79,7 @@ def load(data: bytes | memoryview) -> State:
     view = memoryview(data)
     start = _LENGTH + int.from_bytes(view[:_LENGTH], "big")
     (
-        last_request, unfinished, cpu_used, gateway, frames, data_ended, arrivals, cancel_received, watches, observed_dead,
+        last_request, unfinished, cpu_used, coalescing, gateway, frames, data_ended, arrivals, cancel_received, watches, observed_dead,
         mail, events, held, joined, connections,
     ) = msgpack.unpackb(view[_LENGTH:start], use_list=False)  # fmt: skip
     found = [Connection(Pid(pid), topic, unpack(metadata)) for pid, topic, metadata in connections]
@@ -96,7 +99,7 @@ def load(data: bytes | memoryview) -> State:
         held=deque(next(records) for _ in range(held)),
         joined={serial: found[index] for serial, index in joined},
     )
-    return State(contents, last_request, unfinished, cpu_used)
+    return State(contents, last_request, unfinished, cpu_used, coalescing)
 
 
 def _records(contents: Contents) -> Iterator[tuple[Any, ...]]:

@@ -21,7 +21,18 @@ from ...kernel.wire import messages as wire
 from ...kernel.wire.errors import Invalid
 from ...kernel.wire.pid import Pid
 from .connections import Connection, Connections, message_of, topic_of
-from .items import Cancel, Exit, GroupJoined, GroupLeft, Item, LinkDown, Message, cancel_reason, reason_from_wire
+from .items import (
+    Cancel,
+    Exit,
+    GroupJoined,
+    GroupLeft,
+    Item,
+    LinkDown,
+    Message,
+    cancel_reason,
+    make_message,
+    reason_from_wire,
+)
 from .packing import unpack
 
 DATA_BOUND = 1 << 20
@@ -41,6 +52,10 @@ class Stream(Enum):
     INBOX = "inbox"
     EVENTS = "events"
     BOTH = "both"
+
+
+_new = tuple.__new__  # a named tuple's own takes twice the time
+_INBOX, _BOTH = Stream.INBOX, Stream.BOTH  # an enumeration's members are slow to look up
 
 
 class Topic(NamedTuple):
@@ -183,13 +198,17 @@ class Mailbox:
         """A frame of the data channel."""
         self.frames += 1
         connection = self._connections.find(record)
-        if connection is not None and not self._repeats_heartbeat(connection, record):
-            size = MAIL_OVERHEAD
-            if isinstance(record, wire.ClientMessage):
-                size += len(record.data)
+        if connection is None:
+            pass
+        elif type(record) is wire.ClientMessage:
+            size = len(record[1]) + MAIL_OVERHEAD
             self.unread_data += size
             self._push(size, connection, record)
-        self._release()
+        elif not self._repeats_heartbeat(connection, record):
+            self.unread_data += MAIL_OVERHEAD
+            self._push(MAIL_OVERHEAD, connection, record)
+        if self._held:
+            self._release()
 
     def _repeats_heartbeat(self, connection: Connection, record: tuple[Any, ...]) -> bool:
         """At most one heartbeat of a connection waits (S55): the gateway sees only its own queue."""
@@ -227,7 +246,7 @@ class Mailbox:
 
     def _push(self, size: int, connection: Connection | None, record: tuple[Any, ...]) -> None:
         self._arrivals += 1
-        mail = Mail(self._arrivals, size, connection, record)
+        mail = _new(Mail, (self._arrivals, size, connection, record))
         queue = self._listened.get(_topic_of(mail), self._inbox) if self._listened else self._inbox
         queue.append(mail)
 
@@ -307,12 +326,12 @@ class Mailbox:
             return self._take_listened(stream.name)
         while True:
             try:
-                if stream is Stream.INBOX or (stream is Stream.BOTH and self._mail_is_next()):
+                if stream is _INBOX or (stream is _BOTH and self._mail_is_next()):
                     item: Item | None = self._open_mail(self._inbox.popleft())
                 else:
                     item = self._open_event(self._events.popleft().record)
             except IndexError:
-                if stream is Stream.BOTH and (self._inbox or self._events):
+                if stream is _BOTH and (self._inbox or self._events):
                     continue
                 return None
             if item is not None:
@@ -336,17 +355,17 @@ class Mailbox:
         return self._inbox[0].arrival < self._events[0].arrival
 
     def _open_mail(self, mail: Mail) -> Message | None:
-        record = mail.record
-        if mail.connection is not None:
-            self.unread_data -= mail.size
-            if isinstance(record, wire.Heartbeat):
-                self._heartbeats.discard(mail.connection.pid)
-            return message_of(mail.connection, record)
-        self.unread -= mail.size
+        _, size, connection, record = mail
+        if connection is not None:
+            self.unread_data -= size
+            if type(record) is wire.Heartbeat:
+                self._heartbeats.discard(connection.pid)
+            return message_of(connection, record)
+        self.unread -= size
         if not isinstance(record, wire.Deliver):
             return None
         try:
-            return Message(record.topic, unpack(record.payload), Pid(record.sender))
+            return make_message(record.topic, unpack(record.payload), Pid(record.sender))
         except ValueError:  # no library packs such bytes: whoever wrote them by hand has sent nothing
             return None
 

@@ -25,6 +25,7 @@ from ..core.requests import Requests
 from . import rlimits
 from .channels import Duplex, data_channel
 from .ending import flush_output
+from .outbox import Outbox
 
 _DESCRIPTORS = 3
 """What the hand-over needs for itself: its channel, the memory file, and one to spare."""
@@ -38,6 +39,7 @@ class Owner(Protocol):
     data: Duplex | None
     mailbox: Mailbox
     requests: Requests
+    outbox: Outbox
     cpu_used: int
 
 
@@ -64,7 +66,9 @@ def hand_over(owner: Owner, descriptor: int) -> NoReturn:
     cpu_used = owner.cpu_used + rlimits.cpu_used()
     unfinished = b"" if data is None else data.reader.unfinished
     memory = os.memfd_create("wsrelay-upgrade", os.MFD_CLOEXEC)
-    for piece in dump(State(owner.mailbox.contents(), owner.requests.last, unfinished, cpu_used)):
+    for piece in dump(
+        State(owner.mailbox.contents(), owner.requests.last, unfinished, cpu_used, owner.outbox.coalescing)
+    ):
         _write_all(memory, piece)
     descriptors = [memory] if data is None else [memory, data.fileno()]
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
@@ -85,6 +89,7 @@ def take_over(owner: Owner, descriptor: int) -> None:
     owner.mailbox.restore(state.contents)
     owner.requests.last = state.last_request
     owner.cpu_used = state.cpu_used
+    owner.outbox.set_coalescing(state.coalescing)
     if channel is not None:
         owner.data = data_channel(socket.socket(fileno=channel), state.contents.gateway)
         owner.data.reader.resume(state.unfinished)

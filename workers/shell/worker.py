@@ -39,15 +39,18 @@ from .observation import WorkerRuntime
 from .runtime import Runtime, install
 
 
-def run_newborn(control: int, expected_parent: int, limits: HostLimits) -> NoReturn:
-    """Be a worker, right after the fork. `control` is the descriptor of its control channel."""
+def run_newborn(control: int, expected_parent: int, limits: HostLimits, *, coalescing: bool = False) -> NoReturn:
+    """Be a worker, right after the fork. `control` is the descriptor of its control channel; with `coalescing` sends are
+    collected unless the handler says otherwise (S7)."""
     try:
         system.close_descriptors_except(control)
         system.die_with_parent(expected_parent)
         system.adopt_orphans()
         system.renounce_privileges()
         set_role("worker")
-        runtime = WorkerRuntime(socket.socket(fileno=control), watched=limits.liveness is not None)
+        runtime = WorkerRuntime(
+            socket.socket(fileno=control), watched=limits.liveness is not None, coalescing=coalescing
+        )
         while runtime.start is None:
             runtime.wait(with_data=False)
         _leave_host(limits)
