@@ -13,8 +13,8 @@ from .session import Outcome
 SHARE: Final = 1000
 """Faults at the beginning, and at the end, that are compared for growth."""
 MEMORY_FACTOR: Final = 1.1
-MEMORY_SLACK: Final = 4 << 20
-"""Bytes. What an allocator keeps is no growth."""
+MEMORY_SLACK: Final = 8 << 20
+"""Bytes. What an allocator keeps is no growth, nor is a cache with a bound that fills: the PIDs that were parsed last."""
 
 
 class Row(NamedTuple):
