@@ -81,7 +81,9 @@ def _parse(text: str) -> PidParts:
     match = _PID.fullmatch(text) if len(text) <= MAX_PID_LENGTH else None
     if match is None:
         raise Invalid(f"expected a PID such as {{node@host|epoch.owner.serial}}, got {text[:80]!r}")
-    node, host, epoch, owner = map(intern, match.group("node", "host", "epoch", "owner"))  # few different ones, kept once
+    node, host, epoch, owner = map(
+        intern, match.group("node", "host", "epoch", "owner")
+    )  # few different ones, kept once
     return PidParts(node, host, epoch, owner, int(match["serial"]))
 
 

@@ -269,7 +269,9 @@ class Interpreter:
         failpoint, whoever that was."""
         self.session.look()
         records = [entry.record for entry in self.session.window]
-        died = sum(isinstance(record, j.FaultInjected) and record.fault.startswith((_DIES, "KillHost")) for record in records)
+        died = sum(
+            isinstance(record, j.FaultInjected) and record.fault.startswith((_DIES, "KillHost")) for record in records
+        )
         return died + sum(isinstance(record, j.GatewayLost) for record in records)
 
     async def _get(self, path: str) -> int:

@@ -30,7 +30,9 @@ def endings(entries: Sequence[Entry], complaints: list[str]) -> list[Fault]:
     otherwise = _ended_otherwise(entries, born)
     gateway_lost = any(isinstance(entry.record, j.GatewayLost) for entry in entries)
     ended = any(isinstance(entry.record, j.FaultInjected) and "Supervisor" in entry.record.fault for entry in entries)
-    no_fault = {entry.record[0] for entry in entries if isinstance(entry.record, j.Note) and entry.record.what == _NO_FAULT}
+    no_fault = {
+        entry.record[0] for entry in entries if isinstance(entry.record, j.Note) and entry.record.what == _NO_FAULT
+    }
     found = []
     hit: set[str] = set()
     for entry in entries:
