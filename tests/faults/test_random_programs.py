@@ -7,6 +7,7 @@ pasted into `tools/soak --program`.
 from __future__ import annotations
 
 import random
+import shlex
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -55,6 +56,9 @@ def test_a_program_is_a_value(seed: int, length: int) -> None:
     program = p.draw(random.Random(seed), length)
     assert program == p.draw(random.Random(seed), length)
     assert p.parse(p.show(program)) == p.parse(repr(program)) == program
+    command = shlex.split(replay(program))
+    assert command[:2] == ["tools/soak", "--program"]
+    assert p.parse(command[2]) == program
 
 
 @pytest.mark.parametrize("text", ["", "Raise()", "(Raise(),)", "(__import__('os'),)", "(Say(stream=0),)", "Say(0, 1)"])

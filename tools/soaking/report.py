@@ -118,8 +118,9 @@ def failure(seed: int, outcome: Outcome) -> str:
 
 
 def replay(program: Program) -> str:
-    """How to perform a program again."""
-    return f"tools/soak --program '{show(program)}'"
+    """How to perform a program again, as a command: with double quotes inside, for the shell's sake."""
+    quoted = show(program).replace("'", '"')
+    return f"tools/soak --program '{quoted}'"
 
 
 def _summary(seconds: Sequence[float]) -> tuple[float | None, float | None]:

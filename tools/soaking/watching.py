@@ -43,7 +43,9 @@ def endings(entries: Sequence[Entry], complaints: list[str]) -> list[Fault]:
                 fault, pid = parse(text), born.get(os_pid, "")
             case _:
                 continue
-        if pid in no_fault or (gateway_lost and fault == Garbage("data")):  # nobody may have been there to read it
+        if (
+            not pid or pid in no_fault or (gateway_lost and fault == Garbage("data"))
+        ):  # nobody may have been there to read it
             continue
         death = deaths.get(pid)
         seconds = death.time - entry.time if death is not None and fault.outcome.ends else None
