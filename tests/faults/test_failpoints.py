@@ -207,6 +207,25 @@ def test_hits_are_counted_and_held(tmp_path: Path) -> None:
             controller.wait_hit("death.reaped", 4, timeout=0.01)
 
 
+def test_what_is_armed_can_be_withdrawn(tmp_path: Path) -> None:
+    path = tmp_path / "points"
+    with Controller(path, [Step("death.reaped", 1), Step("death.reaped", 2)]) as controller:
+        with say(path, "death.reaped") as first:
+            hit = controller.wait_hit("death.reaped")
+            assert controller.withdraw("death.reaped", 1) == hit
+            controller.release(hit)
+            assert first.recv(64) == b"go"
+        assert controller.withdraw("death.reaped", 2) is None
+        with say(path, "death.reaped") as second:
+            assert second.recv(64) == b"go"
+        controller.arm("death.reaped", 3)
+        controller.forget()
+        assert controller.hits == []
+        with say(path, "death.reaped") as third:
+            assert third.recv(64) == b"go"
+        assert controller.wait_hit("death.reaped", 3).nth == 3
+
+
 def test_nobody_stays_blocked_when_the_controller_ends(tmp_path: Path) -> None:
     path = tmp_path / "points"
     controller = Controller(path, [Step("death.reaped")])
