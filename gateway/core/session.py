@@ -33,6 +33,8 @@ from .holding import Backlog, HeldBytes
 from .session_events import Effect, Event, Target
 
 MAX_TRANSFERS_WAITING: Final = 64
+ANSWER_TIME: Final = 0.1
+"""Seconds between a client's violation and our Close: it had sent messages before, which are answered by another process."""
 _CLEAN_CODES: Final = frozenset({None, 1000, 1001})
 
 
@@ -84,7 +86,11 @@ class Session:
         self._hold = hold
         self._held_bytes = held_bytes or HeldBytes()
         self._leave = ("connection_lost", None)  # type: tuple[str, int | None]
+        self.closer = "process"
+        """Who wanted the close, where the reason of the leave does not say it: `process`, `target` or `gateway`."""
         self._exit: WireReason | None = None
+        self._failure: e.ProtocolFailed | None = None
+        """What the client did wrong, while its target has time to answer."""
 
     @property
     def is_open(self) -> bool:
@@ -105,6 +111,11 @@ class Session:
     def target_lives(self) -> bool:
         """Whether the current target is not known to be dead."""
         return self._death is None
+
+    @property
+    def ending(self) -> tuple[str, int | None]:
+        """The reason and the code of the leave, as they stand (S45)."""
+        return self._leave
 
     def handle(self, event: Event) -> list[Effect]:
         """Change state and return what is to be done, in order."""
@@ -228,6 +239,7 @@ class Session:
         self.message_count += 1
         if self.backlog.keep(ClientMessage(self.serial, data)):
             return []
+        self.closer = "gateway"
         return self._close("closed", 1013, "too many messages for a service that restarts")
 
     def _new_backlog(self) -> Backlog:
@@ -278,6 +290,8 @@ class Session:
         return []
 
     def _close_for(self, death: e.TargetEnded) -> list[Effect]:
+        if self.is_open:
+            self.closer = "target"
         code = 1012 if death.restarting else 1000 if death.reason.clean else 1011
         return self._close("closed", code, death.reason.kind)
 
@@ -300,6 +314,8 @@ class Session:
         return [e.SetHeartbeat(0.0), e.SendClose(event.code, event.reason), *self._end(completed=True)]
 
     def _connection_lost(self, _: e.ConnectionLost) -> list[Effect]:
+        if self._failure is not None:  # that is what ended it, though nobody was told yet
+            self._protocol_failed(replace(self._failure, waited=True))
         return [e.SetHeartbeat(0.0), *self._end(completed=False)]
 
     def _close_timed_out(self, _: e.CloseTimedOut) -> list[Effect]:
@@ -321,6 +337,10 @@ class Session:
     def _protocol_failed(self, event: e.ProtocolFailed) -> list[Effect]:
         if self.phase is Phase.CLOSING:  # its Close will not be understood any more: only the end of its line
             return [e.AwaitClose()]
+        if self.phase is Phase.OPEN and self.message_count and not event.waited:
+            # The target is about to answer what came before, and after our Close nothing of that goes out.
+            self._failure = event
+            return [e.AwaitAnswers(ANSWER_TIME, replace(event, waited=True))]
         return self._close("too_big" if event.code == 1009 else "protocol_error", event.code, event.reason)
 
     def _ping_timed_out(self, _: e.PingTimedOut) -> list[Effect]:

@@ -29,6 +29,7 @@ from ..core.frames import (
     message_head,
 )
 from ..core.session import Phase, Session
+from .accounts import Account
 from .data_channels import WorkerLink, Workers
 from .service import Service
 from .stalls import StallWatch
@@ -73,6 +74,11 @@ class RelayConnection(asyncio.Protocol):
     ) -> None:
         """`on_gone` is called once, when the line is gone."""
         self.session = session
+        self.account: Account | None = None
+        self.sent = 0
+        """Messages to the client."""
+        self.received = 0
+        """Bytes of the client."""
         self._around = surroundings
         self._loop = surroundings.loop
         self._service = service
@@ -133,6 +139,7 @@ class RelayConnection(asyncio.Protocol):
         """Send a message, TEXT or BINARY. Nothing goes out once the connection closes."""
         if not self.session.is_open:
             return
+        self.sent += 1
         if self._writer.compresses:
             self._write(self._writer.encode(opcode, payload))
         else:
@@ -144,6 +151,7 @@ class RelayConnection(asyncio.Protocol):
     def send_frame(self, frame: bytes) -> None:
         """Send an encoded message, the same for several clients."""
         if self.session.is_open:
+            self.sent += 1
             self._write(frame)
 
     def _write(self, data: bytes) -> None:
@@ -202,6 +210,7 @@ class RelayConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
+        self.received += len(data)
         self._reader.receive(data)
         self._decode()
 
@@ -395,6 +404,9 @@ class RelayConnection(asyncio.Protocol):
     def _send_close(self, effect: e.SendClose) -> None:
         self._write(encode_close(effect.code, effect.reason))
 
+    def _await_answers(self, effect: e.AwaitAnswers) -> None:
+        self._loop.call_later(effect.seconds, self.handle, effect.then)
+
     def _await_close(self, _: e.AwaitClose) -> None:
         self._ping_timer = _cancel(self._ping_timer)
         self._pong_timer = _cancel(self._pong_timer)
@@ -452,6 +464,7 @@ _PERFORM: Final[dict[type, Callable[..., None]]] = {
     e.SetHold: RelayConnection._set_hold,
     e.SetHeartbeat: RelayConnection._set_heartbeat,
     e.SendClose: RelayConnection._send_close,
+    e.AwaitAnswers: RelayConnection._await_answers,
     e.AwaitClose: RelayConnection._await_close,
     e.Disconnect: RelayConnection._disconnect,
     e.ReportEnd: RelayConnection._report_end,

@@ -11,12 +11,13 @@ import asyncio
 import logging
 import select
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from ...kernel.wire.channel import Channel
 from ...kernel.wire.client_frames import PlainSend, SendDecoder, add_messages
 from ...kernel.wire.messages import WORKER_TO_GATEWAY, ReportLost, ReportViolation
+from ..core.counts import HighWater
 from .kernel_link import KernelLink
 from .turn import Turn
 
@@ -54,6 +55,8 @@ class WorkerLink:
         self.congested = False
         self.drains = 0
         """How often the queue has been written out: what was queued before has left when this has grown."""
+        self.died_at = 0.0
+        """When the supervisor noticed that the worker is dead (CLOCK_MONOTONIC); 0 while it lives."""
         self._workers = workers
         self._channel = Channel(end, WORKER_TO_GATEWAY, decoder=SendDecoder)
         self._closed = False
@@ -110,6 +113,7 @@ class WorkerLink:
         if self.pending > self._workers.limit and not self.congested:
             self._flush()
             if self.pending > self._workers.limit:
+                self._workers.stalls += 1
                 self._congest()
 
     def _commit(self) -> None:
@@ -147,7 +151,11 @@ class WorkerLink:
         if self._closed:
             return
         self._commit()
+        if self._writing:
+            self._workers.high_water.note(self.pending)
         done = self._channel.flush()
+        if not done:
+            self._workers.high_water.note(self.pending)
         if self._channel.broken:
             self._await_death()
         if done:
@@ -254,6 +262,10 @@ class Workers:
         self.limit = 1 << 20
         """Bytes that may be queued for one worker before its clients are no longer read: the least `limits.inbound`."""
         self.on_record: Callable[[WorkerLink, tuple[Any, ...]], None] = lambda link, record: None
+        self.high_water = HighWater()
+        """Of the bytes that wait for one worker."""
+        self.stalls = 0
+        """How often a queue was full."""
         self.on_send: Callable[[PlainSend], None] = lambda send: None
         self._links: dict[int, WorkerLink] = {}
 
@@ -264,6 +276,10 @@ class Workers:
     def get(self, number: int) -> WorkerLink | None:
         """Return the channel of a worker that has not ended."""
         return self._links.get(number)
+
+    def links(self) -> Collection[WorkerLink]:
+        """All channels."""
+        return self._links.values()
 
     def remove(self, number: int) -> None:
         """Forget a worker that has ended, after its channel was drained."""

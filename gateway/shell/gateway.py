@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ import uvicorn
 from ...kernel.wire import configuration
 from ...kernel.wire.messages import (
     Configure,
+    DeathNoticed,
     EndConnection,
     GatewayFailed,
     GatewayReady,
@@ -34,6 +36,7 @@ from ...kernel.wire.messages import (
     ShutdownComplete,
     WorkerEnded,
 )
+from .admin import AdminApplication, Watcher
 from .application import Application
 from .data_channels import Workers
 from .http_protocol import HttpProtocol, ServiceConfig
@@ -61,6 +64,7 @@ class Gateway:
         self._relay = Relay(loop, turn, self._kernel, self._workers)
         self._listeners: list[tuple[str, socket.socket]] = []
         self._services: list[Service] = []
+        self._watcher = Watcher(self._relay, self._services)
         self._servers: list[uvicorn.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._all_closed = asyncio.Event()
@@ -85,6 +89,8 @@ class Gateway:
             self._start_task(self._shut_down())
         elif isinstance(record, Ping):
             self._kernel.send(Pong(record.number))
+        elif isinstance(record, DeathNoticed):
+            self._relay.handle_death_noticed(record)
 
     def _open_worker(self, record: OpenWorker) -> None:
         try:
@@ -126,7 +132,8 @@ class Gateway:
             logger.exception("the configuration cannot be served")
             self._kernel.send(GatewayFailed(f"{type(problem).__name__}: {problem}"))
             return
-        self._workers.limit = min((service.limits.inbound for service in self._services), default=1 << 20)
+        inbound = [service.limits.inbound for service in self._services if not service.admin]
+        self._workers.limit = min(inbound, default=1 << 20)
         self._start_task(self._tick())
         self._kernel.send(GatewayReady())
 
@@ -157,7 +164,7 @@ class Gateway:
             with open(path, "rb"):  # the error of the TLS library does not say which file it was
                 pass
         config = ServiceConfig(
-            Application(self._relay, service),
+            AdminApplication(self._relay, self._watcher) if service.admin else Application(self._relay, service),
             http=HttpProtocol,
             ws=Upgrade,
             lifespan="off",
@@ -177,33 +184,40 @@ class Gateway:
         return config
 
     async def _tick(self) -> None:
-        """Keep the Date header of every server."""
+        """Keep the Date header of every server, and measure how late the loop is."""
         while True:
             for server in self._servers:
                 await server.on_tick(0)
+            before = time.monotonic()
             await asyncio.sleep(1)
+            self._watcher.tick(time.monotonic() - before - 1)
 
     # --- end ----------------------------------------------------------------------------------------------------------
 
     def _released(self) -> None:
-        if self._relay.shutting_down and not any(service.slots.taken for service in self._services):
+        if self._relay.shutting_down and not any(service.slots.taken for service, _ in self._public()):
             self._all_closed.set()
 
+    def _public(self) -> list[tuple[Service, uvicorn.Server]]:
+        """What serves clients."""
+        return [pair for pair in zip(self._services, self._servers, strict=True) if not pair[0].admin]
+
     async def _shut_down(self) -> None:
-        """Stop listening, close all in batches, say so when all are closed or time is up."""
-        for server in self._servers:
+        """Stop listening, close all in batches, say so when all are closed or time is up. An `http.admin` goes on until the
+        end: it says that the others do not."""
+        for _, server in self._public():
             for listener in server.servers:
                 listener.close()
         self._relay.shut_down()
-        for server in self._servers:
+        for _, server in self._public():
             for protocol in list(server.server_state.connections):
                 protocol.shutdown()
         self._released()
-        longest = max((service.drain.within + service.timeouts.close for service in self._services), default=0.0)
+        longest = max((service.drain.within + service.timeouts.close for service, _ in self._public()), default=0.0)
         try:
             await asyncio.wait_for(self._all_closed.wait(), longest + _SHUTDOWN_MARGIN)
         except TimeoutError:
-            left = sum(service.slots.taken for service in self._services)
+            left = sum(service.slots.taken for service, _ in self._public())
             logger.warning("%d connections were still open at the end of the shutdown", left)
         self._kernel.send(ShutdownComplete())
 

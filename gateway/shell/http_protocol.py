@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -21,6 +22,7 @@ from ..core.answers import Answer, overloaded, plain_answer
 from ..core.handshake import encode_rejection
 from ..core.requests import RequestHead, head_size, make_head
 from ..core.routing import Match, RouteMatch, origin_form
+from .accounts import request_answered
 from .invocations import Invocation
 from .relay import Relay
 from .service import Service
@@ -53,6 +55,8 @@ class HttpProtocol(H11Protocol):
         """What the current request waits for."""
         self.request_head: RequestHead | None = None
         self.match: Match | None = None
+        self.since = 0.0
+        """When the head of the current request was there (time.monotonic)."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
@@ -136,6 +140,7 @@ class HttpProtocol(H11Protocol):
 
     def _answer_and_close(self, answer: Answer) -> None:
         if not self.transport.is_closing():
+            request_answered(self.service, None, self.peer, answer.status, time.monotonic())
             self.transport.write(encode_rejection(answer))
             self.transport.close()
             self.loop.call_later(self.service.timeouts.close, self.transport.abort)
@@ -174,6 +179,7 @@ class HttpProtocol(H11Protocol):
         )
         self.match = self.service.router.match(scope["method"], raw_path)
         self.invocation = None
+        self.since = time.monotonic()
         scope["state"]["protocol"] = self
         return (
             self._get_upgrade() == b"websocket"

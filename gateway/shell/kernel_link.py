@@ -15,12 +15,12 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from ...kernel.wire.channel import Channel
-from ...kernel.wire.messages import SUPERVISOR_TO_GATEWAY, Admitted, Granted, Refused
+from ...kernel.wire.messages import SUPERVISOR_TO_GATEWAY, Admitted, Granted, Observed, Refused
 from .turn import Turn
 
 logger = logging.getLogger("wsrelay.gateway")
 
-Answer: TypeAlias = Admitted | Granted | Refused
+Answer: TypeAlias = Admitted | Granted | Refused | Observed
 
 
 class KernelLink:
@@ -82,7 +82,7 @@ class KernelLink:
             self._on_end("the supervisor is gone")
 
     def _dispatch(self, record: tuple[Any, ...]) -> None:
-        if isinstance(record, (Admitted, Granted, Refused)):
+        if isinstance(record, (Admitted, Granted, Refused, Observed)):
             callback = self._waiting.pop(record.request, None)
             if callback is not None:
                 callback(record)

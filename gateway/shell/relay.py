@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from typing import Any
 
 from ...kernel.wire.client_frames import BINARY, TEXT, PlainSend
@@ -22,6 +23,7 @@ from ...kernel.wire.messages import (
     ClientSend,
     ClientTerminate,
     ConnectionEnded,
+    DeathNoticed,
     EndConnection,
     InvocationFinished,
     Refused,
@@ -31,6 +33,7 @@ from ...kernel.wire.messages import (
     ServiceReturned,
     WorkerEnded,
 )
+from ...kernel.wire.observation import Histogram
 from ...kernel.wire.pid import Pid
 from ...kernel.wire.quantities import MAX_DURATION
 from ...kernel.wire.reason import KILLED, WireReason, make_reason
@@ -61,6 +64,7 @@ class Relay:
         self.invocations = Invocations(loop, kernel, workers)
         self.connections: dict[int, RelayConnection] = {}
         self.held_bytes = HeldBytes()
+        self.crash_to_close = Histogram()
         self.shutting_down = False
         self._unreachable: dict[int, list[RelayConnection]] = {}
         """Workers whose channel was lost on the way, and that will be fenced; those who are held for them."""
@@ -160,8 +164,17 @@ class Relay:
             return
         link.drain()
         self.invocations.handle_end(record.pid, record.reason)
+        members = self._named(tuple(link.members))
         self._target_ended(list(link.members), record.pid, record.reason, restarting=record.restarting)
+        if link.died_at and any(not member.session.is_open for member in members):
+            self.crash_to_close.observe(time.monotonic() - link.died_at)
         self.workers.remove(record.worker)
+
+    def handle_death_noticed(self, record: DeathNoticed) -> None:
+        """For the metrics: how long it takes from here to the last close frame."""
+        link = self.workers.get(record.worker)
+        if link is not None:
+            link.died_at = record.at
 
     def handle_invocation_finished(self, record: InvocationFinished) -> None:
         """Drain, then act: the worker lives on."""
@@ -240,6 +253,8 @@ class Relay:
         links = [self.workers.get(number) for number in effect.workers]
         marks = tuple((link.number, link.frames_sent) for link in links if link is not None and link.is_open)
         self.kernel.send(ConnectionEnded(connection.session.pid, effect.reason, marks))
+        if connection.account is not None:
+            connection.account.close(connection, effect.reason)
 
     def shut_down(self) -> None:
         """Close every connection (S49), in batches; nothing is admitted from now on."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ...kernel.wire.configuration import Route, Server
 from ...kernel.wire.messages import MAX_FRAME
+from ..core.counts import ServerCounts
 from ..core.forwarded import TrustedProxies
 from ..core.origin import AllowedOrigins
 from ..core.routing import Router
@@ -33,6 +34,9 @@ class Service:
         self.router = Router(server.routes, server.statics)
         self._origins = {route.endpoint: AllowedOrigins(route.allowed_origins) for route in server.routes}
         self.slots = Slots(server.limits.connections, server.limits.per_address)
+        self.access_log = server.access_log
+        self.admin = server.admin
+        self.counts = ServerCounts()
         self.waiting = 0
         """Requests that wait for a function worker."""
         self.transports: set[asyncio.BaseTransport] = set()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from ..core.counts import HighWater
+
 _SWEEPS = 8
 """Looks per write timeout: how exact the timeout is."""
 
@@ -37,13 +39,20 @@ class StallWatch:
         self._loop = loop
         self._progress: dict[Writer, tuple[int, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self.high_water = HighWater()
+        """Of the bytes that wait for one client."""
 
     def watch(self, writer: Writer) -> None:
         """Look after a connection until its bytes are gone."""
+        self.high_water.note(writer.bytes_waiting())
         if writer not in self._progress:
             self._progress[writer] = (writer.bytes_queued() - writer.bytes_waiting(), self._loop.time())
             if self._timer is None:
                 self._timer = self._loop.call_later(writer.write_timeout / _SWEEPS, self._sweep)
+
+    def bytes_waiting(self) -> int:
+        """Bytes that wait for all clients together."""
+        return sum(writer.bytes_waiting() for writer in self._progress)
 
     def forget(self, writer: Writer) -> None:
         """The connection is gone."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from typing import Final
 
 from ...kernel.wire.configuration import Route
@@ -22,6 +23,7 @@ from ..core.relay_header import MalformedHeader, RelayHeader, find_relay_header,
 from ..core.requests import RequestHead
 from ..core.session import Session, Stream
 from ..core.session_events import Target
+from .accounts import Account, request_answered
 from .invocations import Completed, Invocation
 from .observation import Connection
 from .relay import Relay
@@ -45,13 +47,15 @@ class Upgrade(asyncio.Protocol):
         self._lost = False
         self._invocation: Invocation | None = None
         self._handshake: Handshake | None = None
+        self._head: RequestHead | None = None
+        self._since = time.monotonic()
         self._close_timer: asyncio.TimerHandle | None = None
 
     def begin(
         self, handshake: Handshake, head: RequestHead, route: Route, parameters: tuple[tuple[str, str], ...]
     ) -> None:
         """Check the origin and invoke the handler."""
-        self._handshake = handshake
+        self._handshake, self._head = handshake, head
         origins = self._service.origins(route)
         if not origins.allow(head.header("origin"), scheme=head.scheme, host=head.host):
             self.reject(plain_answer(403, "Origin not allowed"))
@@ -90,6 +94,7 @@ class Upgrade(asyncio.Protocol):
         if self._lost or self._transport.is_closing():
             return
         handshake = self._handshake
+        request_answered(self._service, self._head, self._peer, answer.status, self._since)
         self._transport.write(encode_rejection(answer) if handshake is None else handshake.reject(answer))
         self._transport.close()
         self._close_timer = self._relay.loop.call_later(self._service.timeouts.close, self._transport.abort)
@@ -175,6 +180,8 @@ class Upgrade(asyncio.Protocol):
             MessageWriter(extensions),
             functools.partial(service.release, transport, self._peer),
         )
+        request_answered(service, self._head, self._peer, 101, self._since)
+        connection.account = Account(service, session, self._head)
         self._relay.add(connection)
         connection.open(response, bytes(self._early))
         self._relay.kernel.send(Joined(session.pid))

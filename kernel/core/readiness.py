@@ -30,3 +30,16 @@ def summary(services: Mapping[str, State]) -> str:
     running = sum(state in (State.RUNNING, State.FINISHED) for state in services.values())
     failed = [id for id, state in services.items() if state is State.FAILED]
     return f"{running} of {len(services)} services run" + (f", failed: {', '.join(failed)}" if failed else "")
+
+
+def unready(parts: Mapping[str, bool], services: Mapping[str, State], wanted: Iterable[str], *, stopping: bool) -> str:
+    """Return why nobody should be sent here now, in a line; empty if all parts serve and the `wanted` services run.
+
+    Stricter than what ends a start: a service that backs off or was given up counts too."""
+    if stopping:
+        return "stopping"
+    idle = [part for part, serves in parts.items() if not serves]
+    if idle:
+        return f"not serving: {', '.join(idle)}"
+    down = [f"{id} ({services[id].value})" for id in wanted if services[id] not in (State.RUNNING, State.FINISHED)]
+    return f"services that do not run: {', '.join(down)}" if down else ""

@@ -80,6 +80,7 @@ class Gateway:
         """Opens all listening sockets, with `listen`: raises ListenError. `configure(packed)` makes the record that has it serve."""
         self.ready = False
         self.child: Child | None = None
+        self.starts = 0
         self._loop = loop
         self._turn = turn
         self._listener = listener
@@ -123,6 +124,7 @@ class Gateway:
             self._restart("")
             return
         self.child = child
+        self.starts += 1
         self._why, self._refused, self._ready_at = "", False, None
         self._loop.add_reader(child.pidfd, self._died)
         channel = Channel(ours, m.GATEWAY_TO_SUPERVISOR)

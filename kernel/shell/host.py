@@ -73,6 +73,7 @@ class Host:
         self.id = configuration.id
         self.ready = False
         self.child: Child | None = None
+        self.starts = 0
         self._configuration = dataclasses.replace(configuration, limits=limits)
         self._loop = loop
         self._turn = turn
@@ -83,7 +84,6 @@ class Host:
         """Workers to be forked that were killed before they were born."""
         self._last_start = float("-inf")
         self._stopped = False
-        self._started = False
 
     def start(self) -> None:
         """Execute a fresh fork server."""
@@ -97,9 +97,9 @@ class Host:
             self._loop.call_later(RESTART_DELAY, self.start)
             return
         self.child = child
-        if self._started:
+        if self.starts:
             failpoint("host.restarted")
-        self._started = True
+        self.starts += 1
         self._loop.add_reader(child.pidfd, self._died)
         channel = Channel(ours, m.HOST_TO_SUPERVISOR)
         self._attachment = Attachment(self._loop, self._turn, channel, self._readable, on_broken=self.kill)

@@ -17,6 +17,7 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -59,6 +60,7 @@ from .journal import JournaledTable, SizesWatch
 from .log import log_end, log_service
 from .machine import check_spare_descriptors, node_name, raise_descriptor_limit
 from .memory import MemoryWatch
+from .observer import Observer
 from .systemd import environment
 from .systemd.activation import Listening
 from .systemd.manager import Contact, Manager
@@ -172,6 +174,7 @@ class Supervisor:
         self._sweeping = False
         self.memory = MemoryWatch(loop, application.hosts, self.workers, self._worker_measured)
         self._timers = Timers(loop, self._timer_fired)
+        self.observer = Observer(loop, self)
         self.manager = Manager(loop, self, contact)
         self._perform_one: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
@@ -201,6 +204,8 @@ class Supervisor:
             for host in self.hosts.values():
                 host.start()
             self.memory.start()
+            if self.application.gateway.is_observed:
+                self.observer.start()
             self.perform(self.table.start(self.loop.time()))
             self.end_turn()
             self.loop.run_forever()
@@ -262,6 +267,8 @@ class Supervisor:
         """The gateway wrote a record for the process table, or about a worker's channel."""
         if isinstance(record, m.ReportLost):
             self._fence(record.worker, record.detail)
+        elif isinstance(record, m.Observe):
+            self.gateway.send(m.Observed(record.request, self.observer.observe()))
         else:
             self.perform(self.table.from_gateway(record))
 
@@ -391,6 +398,7 @@ class Supervisor:
         if self._shutdown is not None:
             self._shutdown.cancel()
         self.memory.stop()
+        self.observer.stop()
         self.perform(self.table.kill_all())
         for host in self.hosts.values():
             host.stop()
@@ -420,6 +428,7 @@ class Supervisor:
     # --- workers ------------------------------------------------------------------------------------------------------
 
     def _start_worker(self, effect: StartWorker) -> None:
+        self.observer.tally.starting(effect, self.loop.time())
         try:
             self._fork_worker(effect)
         except OSError as problem:
@@ -470,6 +479,7 @@ class Supervisor:
     def _start_upgraded(self, effect: StartUpgraded) -> None:
         """The old code is dead. The fork is asked for at the end of this turn, when it has been reaped."""
         logger.info("%s is upgraded to %s", effect.pid, effect.entry)
+        self.observer.tally.upgrades[effect.entry] += 1
         handle = self.workers[effect.worker] = self.workers[effect.worker].receiving
         try:
             upgrades.fork(handle, self.hosts[effect.host])
@@ -559,6 +569,7 @@ class Supervisor:
         except OSError as problem:
             raise ProtocolViolation(f"it names an OS process that is no child of ours: {problem}") from None
         handle.born(child)
+        self.observer.tally.born(number, self.loop.time())
         journal.write(j.Born(number, self.table.worker_pid(number), os_pid))
         self.perform(self.table.worker_born(number, self.loop.time()))
 
@@ -567,6 +578,7 @@ class Supervisor:
         handle = self.workers.pop(number, None)
         if handle is not None:
             handle.close()
+        self.observer.tally.failed(number)
         self.perform(self.table.worker_failed(number, detail, self.loop.time()))
 
     def worker_unwanted(self, os_pid: int) -> None:
@@ -586,6 +598,8 @@ class Supervisor:
         failpoint("death.noticed")
         self.loop.remove_reader(child.pidfd)
         self._timers.worker_ended(handle.number)
+        if self.application.gateway.is_observed and handle.successor is None:
+            self.gateway.send(m.DeathNoticed(handle.number, time.monotonic()))
         if not self._dead:
             self.loop.call_soon(self._bury_the_dead)
         self._dead.append((handle, child, status))
@@ -627,12 +641,14 @@ class Supervisor:
 
     def _process_ended(self, effect: ProcessEnded) -> None:
         self._timers.process_ended(effect)
+        self.observer.tally.ended(effect)
         if self.stopping:
             self._farewell.ended(effect)
         log_end(effect)
 
     def _service_changed(self, effect: ServiceChanged) -> None:
         self._timers.service_changed(effect)
+        self.observer.tally.service_changed(effect)
         log_service(effect)
         self.manager.changed()
 
@@ -691,6 +707,12 @@ class Supervisor:
             if handle.child is not None:
                 facts = self.table.worker_facts(handle.number)
                 yield {"kind": "worker", "os_pid": handle.child.os_pid, "host": handle.host, **facts}
+
+    def running(self) -> Iterator[tuple[int, str]]:
+        """Every worker that has an OS process: its os_pid, and the entry that it runs."""
+        for handle in self.workers.values():
+            if handle.child is not None:
+                yield handle.child.os_pid, str(self.table.worker_facts(handle.number)["entry"])
 
     def _known_children(self) -> set[int]:
         """The os_pids of all children that we have started."""

@@ -109,7 +109,7 @@ class Static:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An `http.service` with everything that hangs on it."""
+    """An `http.service` with everything that hangs on it, or an `http.admin`."""
 
     id: str
     address: str
@@ -122,6 +122,9 @@ class Server:
     routes: tuple[Route, ...] = ()
     statics: tuple[Static, ...] = ()
     drain: Drain = Drain()
+    access_log: bool = False
+    admin: bool = False
+    """Whether it is an `http.admin`, which serves metrics and health and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,11 @@ class GatewayConfiguration:
     """All that the gateway serves."""
 
     servers: tuple[Server, ...] = ()
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether there is an `http.admin`, so that somebody may ask for metrics."""
+        return any(server.admin for server in self.servers)
 
 
 @dataclass(frozen=True, slots=True)

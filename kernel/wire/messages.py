@@ -469,6 +469,12 @@ class Joined(NamedTuple):
     connection: str
 
 
+class Observe(NamedTuple):
+    """Somebody asks how the runtime is. Answered by Observed."""
+
+    request: int
+
+
 # --- supervisor → gateway, control channel ----------------------------------------------------------------------------
 
 
@@ -566,6 +572,21 @@ class ServiceGone(NamedTuple):
     """The service that a held connection waits for will not come back (S37, S39)."""
 
     connection: str
+
+
+class Observed(NamedTuple):
+    """The answer to Observe. `observation` is packed (`observation.Observation`)."""
+
+    request: int
+    observation: bytes
+
+
+class DeathNoticed(NamedTuple):
+    """For the metrics: the supervisor has noticed that a worker is dead; WorkerEnded follows. `at` is a time on
+    CLOCK_MONOTONIC, in seconds."""
+
+    worker: int
+    at: float
 
 
 # --- worker → gateway, data channel -----------------------------------------------------------------------------------
@@ -731,11 +752,12 @@ SUPERVISOR_TO_WORKER: Final[dict[int, type]] = {
 GATEWAY_TO_SUPERVISOR: Final[dict[int, type]] = {
     40: GatewayReady, 41: GatewayFailed, 42: Admit, 43: Retarget, 44: Abandon, 45: ConnectionEnded,
     46: RequestInvocation, 47: WithdrawInvocation, 48: TerminateInvocation, 49: ReportViolation, 50: ShutdownComplete,
-    51: ReportLost, 52: Pong, 53: AwaitService, 54: Joined,
+    51: ReportLost, 52: Pong, 53: AwaitService, 54: Joined, 58: Observe,
 }  # fmt: skip
 SUPERVISOR_TO_GATEWAY: Final[dict[int, type]] = {
     60: Listener, 61: Configure, 62: OpenWorker, 63: WorkerEnded, 64: InvocationFinished, 65: Admitted, 66: Granted,
     67: Refused, 68: EndConnection, 69: Shutdown, 70: Ping, 71: ServiceReturned, 72: ServiceGone,
+    76: Observed, 77: DeathNoticed,
 }  # fmt: skip
 WORKER_TO_GATEWAY: Final[dict[int, type]] = {
     80: ClientSend, 81: ClientClose, 82: ClientControl, 83: ClientCancel, 84: ClientTerminate, 85: Response,

@@ -216,7 +216,7 @@ def test_a_signal_while_the_runtime_stops_does_no_harm() -> None:
 
 
 def test_ports_are_freed_and_nothing_else_is_touched() -> None:
-    text = '# 8080\nentries:\n  - {name: g, kind: http.service, addr: ":8080"} # :8080\n  - name: h\n    kind: http.service\n    addr: unix:/run/x\n  - {name: x, kind: other, addr: ":8080"}\n'
+    text = '# 8080\nentries:\n  - {name: g, kind: http.service, addr: ":8080"} # :8080\n  - name: h\n    kind: http.admin\n    addr: unix:/run/x\n  - {name: x, kind: other, addr: ":8080"}\n'
     freed = free_ports(text)
     assert freed == text.replace('"} # :8080', '"} # :8080').replace(
         'kind: http.service, addr: ":8080"', 'kind: http.service, addr: "127.0.0.1:0"'

@@ -1,6 +1,6 @@
 """What a runtime under test is to run: a YAML file or folder of yours, or entries and sources that a test writes down.
 
-Owns the folder that the runtime reads: always a copy, in which every `http.service` listens on a free port, so that a test
+Owns the folder that the runtime reads: always a copy, in which every `http.service` and `http.admin` listens on a free port, so that a test
 never meets what runs on the machine. Knows nothing of processes.
 """
 
@@ -85,7 +85,7 @@ def copy_application(path: Path, folder: Path) -> None:
 
 
 def free_ports(text: str) -> str:
-    """The text of a configuration in which each `http.service` listens on 127.0.0.1 and a free port. Everything else, comments
+    """The text of a configuration in which each `http.service` and `http.admin` listens on 127.0.0.1 and a free port. Everything else, comments
     too, stays as and where it is. A text that is no configuration is left to `wsrelay check` to complain of."""
     try:
         found = sorted(_addresses(yaml.compose(text)), key=lambda node: -node.start_mark.index)
@@ -97,11 +97,11 @@ def free_ports(text: str) -> str:
 
 
 def _addresses(document: yaml.Node | None) -> Iterator[yaml.Node]:
-    """The nodes of the values `addr` of every `http.service`."""
+    """The nodes of the values `addr` of every `http.service` and `http.admin`."""
     for entry in getattr(_fields(document).get("entries"), "value", []):
         fields = _fields(entry)
         kind, address = fields.get("kind"), fields.get("addr")
-        if kind is not None and kind.value == "http.service" and address is not None:
+        if kind is not None and kind.value in ("http.service", "http.admin") and address is not None:
             yield address
 
 

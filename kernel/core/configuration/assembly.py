@@ -37,6 +37,10 @@ from .types import Reference
 Group = TypeVar("Group", Timeouts, Ping, Drain, Limits, HostLimits, Proxy)
 
 
+ADMIN_LIMITS = Limits(message=1, header=16 << 10, body=0, connections=64)
+"""Of an `http.admin`: it takes no bodies, and few connections."""
+
+
 class Sources(Protocol):
     """What the check asks of the file system. Paths are absolute."""
 
@@ -200,13 +204,29 @@ class Assembly:
                 proxy=_group(Proxy, "proxy", entry),
                 routes=tuple(route for server, route in routes if server == entry.id),
                 statics=tuple(static for server, static in statics if server == entry.id),
+                access_log=entry.values["access_log"],
             )
             for entry in self._entries.of("http.service")
-        )
+        ) + tuple(map(self._admin, self._entries.of("http.admin")))
+
+    def _admin(self, entry: Entry) -> Server:
+        first = self._entries.of("http.admin")[0]
+        if first is not entry:
+            self._problems.add(
+                entry.place, f"there is an http.admin already, {first.id} at {first.place}; expected one"
+            )
+        address = entry.values.get("addr", "")
+        if address and not entry.values["remote"] and not syntax.split_address(address).is_local:
+            message = (
+                f"addr: {address} can be reached from other machines, expected 127.0.0.1, [::1], localhost or unix:"
+            )
+            self._problems.add(entry.place_of("addr"), f"{message}, or remote: true")
+        drain, timeouts = Drain(within=0.0), Timeouts(close=1.0)
+        return Server(entry.id, address, timeouts, limits=ADMIN_LIMITS, drain=drain, admin=True)
 
     def _check_addresses(self) -> None:
         seen: list[tuple[syntax.Address, Entry]] = []
-        for entry in self._entries.of("http.service"):
+        for entry in [*self._entries.of("http.service"), *self._entries.of("http.admin")]:
             if "addr" not in entry.values:
                 continue
             address = syntax.split_address(entry.values["addr"])

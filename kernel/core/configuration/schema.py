@@ -20,6 +20,7 @@ from ...wire.configuration import (
     Ping,
     Proxy,
     Restart,
+    Server,
     Static,
     Timeouts,
 )
@@ -166,6 +167,16 @@ _SERVICE = Kind(
         Field(("tls", "key"), _PATH, REQUIRED_IN_GROUP, "PEM file, relative to the YAML file"),
         _of(Proxy, "proxy", "trusted", items(text("an address", syntax.parse_network), "a list"),
             "addresses or networks whose `X-Forwarded-*` headers are believed"),
+        _of(Server, None, "access_log", FLAG, "a line in the log for each request, and for each connection's begin and end"),
+    ),
+)  # fmt: skip
+_ADMIN = Kind(
+    "http.admin",
+    "Where the runtime is watched: `/metrics`, `/healthz` and `/readyz`. There may be one.",
+    (
+        Field(("addr",), text("an address", syntax.parse_address), REQUIRED,
+              "as of an `http.service`; on the loopback interface (`127.0.0.1:9464`), or `unix:/path`"),
+        Field(("remote",), FLAG, False, "whether `addr` may be reached from other machines: nobody is asked who he is"),
     ),
 )  # fmt: skip
 _ROUTER = Kind(
@@ -261,5 +272,5 @@ _SUPERVISED = Kind(
 )  # fmt: skip
 
 KINDS: Final = {
-    kind.name: kind for kind in (_SERVICE, _ROUTER, _ENDPOINT, _STATIC, _FUNCTION, _PROCESS, _HOST, _SUPERVISED)
+    kind.name: kind for kind in (_SERVICE, _ADMIN, _ROUTER, _ENDPOINT, _STATIC, _FUNCTION, _PROCESS, _HOST, _SUPERVISED)
 }

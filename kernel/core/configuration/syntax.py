@@ -52,6 +52,11 @@ class Address:
     host: str
     port: int | None
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can connect there."""
+        return self.port is None or self.host in ("localhost", "::1") or self.host.startswith("127.")
+
     def collides(self, other: Address) -> bool:
         """Whether both cannot be bound at once. Port 0 is a fresh port each time."""
         if self.port != other.port or self.port == 0:

@@ -70,11 +70,12 @@ def stop_time(application: Application) -> float:
 
 
 def tcp_servers(application: Application) -> list[Server]:
-    """The servers that get a socket unit: those at a TCP address with a port of its own."""
+    """The servers that get a socket unit: those at a TCP address with a port of its own. Not an `http.admin`: to be watched must
+    not start what was stopped."""
     return [
         server
         for server in application.gateway.servers
-        if not server.address.startswith("unix:") and not server.address.endswith(":0")
+        if not server.admin and not server.address.startswith("unix:") and not server.address.endswith(":0")
     ]
 
 

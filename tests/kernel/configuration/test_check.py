@@ -300,6 +300,13 @@ def test_bad_files(text: str | bytes, expected: str) -> None:
         ("- {name: a, kind: process.host, sandbox: {net: none}}", "4:42: sandbox is not available in this version"),
         ("- {name: a, kind: process.host, user: 'a b'}", "4:39: user: expected the name of a user, got 'a b'"),
         # Servers
+        ("- {name: a, kind: http.admin}", "4:3: missing field addr of http.admin"),
+        ("- {name: a, kind: http.admin, addr: ':9464'}",
+         "4:37: addr: :9464 can be reached from other machines, expected 127.0.0.1, [::1], localhost or unix:, or remote: true"),
+        (SERVICE + "- {name: a, kind: http.admin, addr: '[::1]:80'}",
+         "5:37: addr: [::1]:80 cannot be bound beside :80 of app:web at a.yaml:4:41"),
+        ("- {name: a, kind: http.admin, addr: 'unix:/a'}\n- {name: b, kind: http.admin, addr: 'unix:/b'}",
+         "5:10: there is an http.admin already, app:a at a.yaml:4:10; expected one"),
         ("- {name: a, kind: http.service}", "4:3: missing field addr of http.service"),
         ("- {name: a, kind: http.service, adr: ':80'}", "4:33: unknown field 'adr' of http.service; did you mean addr?"),
         ("- {name: a, kind: http.service, addr: 80}", "4:39: addr: expected an address as text, got 80 without quotes"),

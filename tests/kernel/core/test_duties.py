@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 from wsrelay.kernel.core.duties import PATIENCE, Duties
-from wsrelay.kernel.core.readiness import summary, unsettled
+from wsrelay.kernel.core.readiness import summary, unready, unsettled
 from wsrelay.kernel.core.service_states import State
 
 INTERVAL = 5.0
@@ -67,3 +67,14 @@ def test_what_waits_for_a_service_that_was_given_up_is_not_waited_for() -> None:
 
 def test_the_summary_names_what_has_failed() -> None:
     assert summary({"a": State.RUNNING, "b": State.FAILED}) == "1 of 2 services run, failed: b"
+
+
+def test_why_nobody_should_come_now() -> None:
+    parts, services = {"the gateway": True, "the host a:b": True}, {"a": State.RUNNING, "b": State.FINISHED}
+    assert unready(parts, services, services, stopping=False) == ""
+    assert unready(parts, services, services, stopping=True) == "stopping"
+    down = {**parts, "the host a:b": False}
+    assert unready(down, services, services, stopping=False) == "not serving: the host a:b"
+    services = {"a": State.BACKING_OFF, "b": State.FAILED, "c": State.STOPPED}
+    said = unready(parts, services, ["a", "b"], stopping=False)
+    assert said == "services that do not run: a (backing off), b (failed)"

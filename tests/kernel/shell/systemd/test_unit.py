@@ -99,7 +99,12 @@ def test_the_names_of_units_and_sockets(tmp_path: Path) -> None:
 
     second = {**GATEWAY, "name": "admin", "addr": "[::1]:8081"}
     local = {**GATEWAY, "name": "local", "addr": "unix:/run/relay/local"}
-    write_application(tmp_path, [{**GATEWAY, "addr": ":8080"}, second, local], {})
+    watched = {
+        "name": "watched",
+        "kind": "http.admin",
+        "addr": "127.0.0.1:9464",
+    }  # a scrape must not start what was stopped
+    write_application(tmp_path, [{**GATEWAY, "addr": ":8080"}, second, local, watched], {})
     made = load([str(tmp_path)])
     servers = unit.tcp_servers(made)
     assert unit.socket_names("relay", servers) == ["relay", "relay-app-admin"]

@@ -1,0 +1,115 @@
+"""What the supervisor tells the gateway of when that is asked for metrics or health: one look, between two turns.
+
+Owns the counts, and the measuring of how late the loop is, which goes on only where there is an `http.admin`. Reads no file and
+measures no process: that is the gateway's work, because it may take a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import resource
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from ..core.readiness import unready
+from ..core.service_states import State
+from ..core.tally import Tally
+from ..wire.configuration import pack
+from ..wire.observation import Histogram, Observation, ProcessFacts
+from .gateway import Gateway
+from .host import Host
+
+INTERVAL = 1.0
+"""Seconds between two measurements of the loop's lag."""
+MAX_PROCESSES = 10_000
+"""Processes of one look: half a megabyte, and some milliseconds."""
+
+
+class Subject(Protocol):
+    """What is looked at."""
+
+    stopping: bool
+    gateway: Gateway
+    hosts: dict[str, Host]
+
+    def parts(self) -> Mapping[str, bool]:
+        """Each part that must serve, by its name for people, and whether it does."""
+
+    def services(self) -> Mapping[str, State]:
+        """The supervised services, by id."""
+
+    def wanted_services(self) -> Sequence[str]:
+        """Those that start by themselves."""
+
+    def running(self) -> Iterator[tuple[int, str]]:
+        """Every worker that has an OS process: its os_pid, and the entry that it runs."""
+
+
+class Observer:
+    """Looks at the supervisor when asked."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, subject: Subject) -> None:
+        self.tally = Tally()
+        self._loop = loop
+        self._subject = subject
+        self._started_at = time.time()
+        self._lag = Histogram()
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Measure the lag from now on."""
+        self._due = self._loop.time() + INTERVAL
+        self._timer = self._loop.call_at(self._due, self._tick)
+
+    def stop(self) -> None:
+        """Measure no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tick(self) -> None:
+        self._lag.observe(max(0.0, self._loop.time() - self._due))
+        self.start()
+
+    def observe(self) -> bytes:
+        """Return an Observation, packed."""
+        subject, tally = self._subject, self.tally
+        services = subject.services()
+        look = Observation(
+            unready=unready(subject.parts(), services, subject.wanted_services(), stopping=subject.stopping),
+            started_at=self._started_at,
+            spawns=dict(tally.spawns),
+            function_workers=dict(tally.function_workers),
+            exits={entry: dict(counts) for entry, counts in tally.exits.items()},
+            restarts=dict(tally.restarts),
+            upgrades=dict(tally.upgrades),
+            services={id: state.value for id, state in services.items()},
+            connections_lost=tally.connections_lost,
+            gateway_restarts=max(0, subject.gateway.starts - 1),
+            host_restarts={id: max(0, host.starts - 1) for id, host in subject.hosts.items()},
+            spawn_seconds=tally.spawn_seconds.data(),
+            lag_seconds=self._lag.data(),
+            reaped_cpu=_reaped_cpu(),
+            processes=tuple(itertools.islice(self._processes(), MAX_PROCESSES)),
+        )
+        return pack(look)
+
+    def _processes(self) -> Iterator[ProcessFacts]:
+        subject = self._subject
+        yield ProcessFacts("supervisor", os.getpid(), "")
+        if subject.gateway.child is not None:
+            yield ProcessFacts("gateway", subject.gateway.child.os_pid, "")
+        for id, host in subject.hosts.items():
+            if host.child is not None:
+                yield ProcessFacts("host", host.child.os_pid, id)
+        for os_pid, entry in subject.running():
+            yield ProcessFacts("worker", os_pid, entry)
+
+
+def _reaped_cpu() -> float:
+    """Seconds of CPU time of the children that were reaped, and of theirs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
