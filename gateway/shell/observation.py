@@ -56,6 +56,14 @@ class ObservedConnection(RelayConnection):
             self._flush()
             failpoint("close.sent")
 
+    def _hand_over(self) -> None:
+        """The join after a hold, and what was kept meanwhile (S56), which the session counted when it came."""
+        if self.session.backlog is not None and self.session.backlog.join is not None:
+            self._join()
+        else:
+            self._counted -= 1
+        super()._hand_over()
+
     def _join(self) -> None:
         self._leave("")
         self._target, self._joined, self._counted = self.session.target.pid, True, self.session.message_count

@@ -17,6 +17,7 @@ from ..core.effects import (
     SendToGateway,
     SendToWorker,
     ServiceChanged,
+    StartUpgraded,
     StartWorker,
     Timer,
 )
@@ -199,6 +200,8 @@ class JournaledTable(ProcessTable):
             write(j.KillOrdered(effect.worker, ""))
         elif isinstance(effect, SendToGateway) and isinstance(effect.record, m.EndConnection):
             write(j.KillOrdered(0, effect.record.connection))
+        elif isinstance(effect, StartUpgraded):
+            write(j.Upgraded(effect.pid, effect.entry))
         elif isinstance(effect, ServiceChanged):
             write(j.ServiceChanged(effect.service, effect.state.value))
 

@@ -665,6 +665,8 @@ class Supervisor:
             if handle.number not in self.workers:  # new code has what the old had
                 self._confinement.let_go(handle.number)
             failpoint("death.reaped")
+            if self.workers.get(handle.number) is not None:
+                failpoint("upgrade.reaped")
         self.end_turn()
         if upgraded:
             failpoint("death.published")

@@ -48,11 +48,11 @@ FAILPOINTS: Final[dict[str, Failpoint]] = {
     "gateway.restarted": Failpoint("supervisor", "a new gateway is executed; it has no data channel yet"),
     "host.restarted": Failpoint("supervisor", "a host is executed again; it is not configured"),
     "service.restarting": Failpoint("supervisor", "the backoff is over; the new process is not made"),
+    "upgrade.handed_over": Failpoint("worker", "the old code has said that it handed over; it still lives"),
+    "upgrade.reaped": Failpoint("supervisor", "the old code is reaped; the new one is not forked"),
+    "upgrade.resumed": Failpoint("worker", "the new code has what the old one left; no user code has run"),
 }
 """Every failpoint."""
-
-RESERVED: Final = ("upgrade.handed_over", "upgrade.reaped", "upgrade.resumed")
-"""Names of the steps of an upgrade (S35), where there is no failpoint yet."""
 
 _socket = os.environ.get(SOCKET_VARIABLE, "")
 _names = frozenset(filter(None, os.environ.get(NAMES_VARIABLE, "").split(","))) or frozenset(FAILPOINTS)

@@ -50,6 +50,13 @@ class Born(NamedTuple):
     os_pid: int
 
 
+class Upgraded(NamedTuple):
+    """The old code of a process is dead, and its new code is to be forked (S35): no death, and another `Born` follows."""
+
+    pid: str
+    entry: str
+
+
 class Died(NamedTuple):
     """A death is committed (S12). What follows it, up to the next record of another kind than told, is who is told."""
 
@@ -393,10 +400,11 @@ class ClientSent(NamedTuple):
 
 
 class ClientReceived(NamedTuple):
-    """A client has received a message."""
+    """A client has received a message: the `number`-th item of the stream of the process `sender`, if that is known."""
 
     stream: str
     number: int
+    sender: str = ""
 
 
 class ClientClosed(NamedTuple):
@@ -453,7 +461,7 @@ class Note(NamedTuple):
 
 
 RECORDS: Final[tuple[type, ...]] = (
-    Opened, Booted, Spawned, Born, Died, ExitTold, LinkDownTold, KillOrdered,
+    Opened, Booted, Spawned, Born, Upgraded, Died, ExitTold, LinkDownTold, KillOrdered,
     MonitorMade, MonitorRemoved, LinkMade, LinkRemoved, TrapSet, Named, NameRefused, Unnamed, LookedUp,
     GroupJoined, GroupLeft, MembersListed, TerminateAsked, CancelAsked,
     ServiceConfigured, ServiceChanged, Stopping, GatewayStarted, GatewayServes, GatewayLost,

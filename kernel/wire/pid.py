@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from sys import intern
 from typing import NamedTuple
 
 from .errors import Invalid
@@ -80,7 +81,10 @@ def _parse(text: str) -> PidParts:
     match = _PID.fullmatch(text) if len(text) <= MAX_PID_LENGTH else None
     if match is None:
         raise Invalid(f"expected a PID such as {{node@host|epoch.owner.serial}}, got {text[:80]!r}")
-    return PidParts(match["node"], match["host"], match["epoch"], match["owner"], int(match["serial"]))
+    node, host, epoch, owner = map(
+        intern, match.group("node", "host", "epoch", "owner")
+    )  # few different ones, kept once
+    return PidParts(node, host, epoch, owner, int(match["serial"]))
 
 
 def looks_like_pid(text: str) -> bool:

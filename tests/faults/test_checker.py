@@ -416,7 +416,22 @@ def memory_grows(paper: Paper) -> None:
     paper.write("test", j.Sample("memory", "supervisor", "end", 400e6))
 
 
+def answer(paper: Paper, *received: int) -> None:
+    """A handler sends a client three numbered messages; these arrive."""
+    conn = paper.client(1, "c", (A, 1))
+    for number in (1, 2, 3):
+        paper.write("worker", j.NumberSent(A, conn, number))
+    for number in received:
+        paper.write("test", j.ClientReceived("c", number, A))
+    paper.waits(A)
+
+
+def a_client_misses_an_answer(paper: Paper) -> None:
+    answer(paper, 1, 3)
+
+
 BROKEN: list[tuple[int, Callable[[Paper], Any]]] = [
+    (3, a_client_misses_an_answer),
     (1, removed_monitor_fires), (1, exit_is_read_that_nobody_told), (1, exit_is_told_and_not_read),
     (2, observers_differ), (2, noproc_for_an_early_observer), (2, two_deaths),
     (3, messages_change_places), (3, message_comes_twice), (3, numbers_have_a_gap), (3, last_words_are_lost),
@@ -496,9 +511,21 @@ def the_supervisor_is_killed(paper: Paper) -> None:
     paper.write("test", j.ClientClosed("c", 1006))
 
 
+def the_supervisor_is_killed_with_mail(paper: Paper) -> None:
+    paper.write("test", j.FaultInjected("KillSupervisor()", 10))
+    paper.write("worker", j.Sent(A, (B,), "t", 1))
+    paper.supervise(j.MonitorMade(B, 1, C), j.Died(C, "normal", ""), j.ExitTold(B, 1, C, "normal", ""))
+    paper.waits(B)
+
+
+def a_client_gets_a_prefix(paper: Paper) -> None:
+    answer(paper, 1, 2)
+
+
 GOOD = [
     a_target_dies_with_items, the_gateway_dies, the_test_cuts_the_line, a_handler_is_busy, a_killed_sender_does_not_finish,
     a_service_comes_back_as_it_should, a_connection_is_handed_back, the_supervisor_is_killed,
+    the_supervisor_is_killed_with_mail, a_client_gets_a_prefix,
 ]  # fmt: skip
 
 

@@ -15,7 +15,6 @@ from support.journaled import Run, journaled_runtime
 from support.waiting import wait_until
 from websockets.sync.client import ClientConnection, connect
 from wsrelay.kernel.wire import journal_records as j
-from wsrelay.kernel.wire.failpoints import RESERVED
 from wsrelay.tools.faults.failpoints import FAILPOINTS, HOLD, Controller, Hit, Step
 
 
@@ -49,7 +48,9 @@ def test_every_failpoint_is_reached(tmp_path: Path) -> None:
             spawn_children(run, client, "raise")
             run.wait_for(j.Note, lambda note: note.what == "exit", 2)
             os.kill(run.born("app:flaky"), signal.SIGKILL)
-            run.wait_for(j.ServiceChanged, lambda change: change.state == "running", 2)
+            run.wait_for(j.ServiceChanged, lambda change: change == ("app:flaky_service", "running"), 2)
+            client.send("upgrade")
+            controller.wait_hit("upgrade.resumed")
             client.send("close")
             assert run.closed(client, "r") == 4001
         with connect(run.runtime.ws_url("/handed")) as client:
@@ -146,6 +147,27 @@ def test_a_worker_is_killed_behind_its_report(tmp_path: Path) -> None:  # S12: t
         assert deaths(run, "app:child") == ["signal:SIGKILL"]
 
 
+@pytest.mark.parametrize("name", ["upgrade.handed_over", "upgrade.reaped", "upgrade.resumed"])
+def test_a_process_is_killed_in_its_upgrade(tmp_path: Path, name: str) -> None:  # S35: it ends once, like any
+    with held_runtime(tmp_path, name) as (controller, run), connect(run.runtime.ws_url("/room")) as client:
+        run.send(client, "u", range(1, 4))
+        run.wait_for(j.NumberReceived, times=3)
+        controller.arm_next(name)
+        client.send("upgrade")
+        hit = controller.wait_hit(name)
+        [role] = {"upgrade.reaped": ["supervisor"]}.get(name, ["worker"])
+        assert hit.role == role
+        if role == "worker":
+            controller.release(hit, "SIGKILL")
+            assert run.closed(client, "u") == 1011
+        else:
+            controller.release(hit)
+            run.send(client, "u", range(4, 7))
+            run.wait_for(j.NumberReceived, times=6)
+            run.close(client, "u")
+    assert run.count(j.Died, lambda died: died.kind == "signal:SIGKILL") == (role == "worker")
+
+
 def test_a_schedule_is_a_value(tmp_path: Path) -> None:
     with Controller(tmp_path / "points", [Step("death.reaped", 3), Step("close.sent", 1, "SIGKILL")]) as controller:
         again = eval(repr(controller.schedule))
@@ -185,6 +207,25 @@ def test_hits_are_counted_and_held(tmp_path: Path) -> None:
             controller.wait_hit("death.reaped", 4, timeout=0.01)
 
 
+def test_what_is_armed_can_be_withdrawn(tmp_path: Path) -> None:
+    path = tmp_path / "points"
+    with Controller(path, [Step("death.reaped", 1), Step("death.reaped", 2)]) as controller:
+        with say(path, "death.reaped") as first:
+            hit = controller.wait_hit("death.reaped")
+            assert controller.withdraw("death.reaped", 1) == hit
+            controller.release(hit)
+            assert first.recv(64) == b"go"
+        assert controller.withdraw("death.reaped", 2) is None
+        with say(path, "death.reaped") as second:
+            assert second.recv(64) == b"go"
+        controller.arm("death.reaped", 3)
+        controller.forget()
+        assert controller.hits == []
+        with say(path, "death.reaped") as third:
+            assert third.recv(64) == b"go"
+        assert controller.wait_hit("death.reaped", 3).nth == 3
+
+
 def test_nobody_stays_blocked_when_the_controller_ends(tmp_path: Path) -> None:
     path = tmp_path / "points"
     controller = Controller(path, [Step("death.reaped")])
@@ -202,10 +243,6 @@ def test_garbage_at_the_controller_is_dropped(tmp_path: Path) -> None:
         with say(path, "death.reaped\0too\0many") as channel:
             assert channel.recv(64) == b""
         assert controller.hits == []
-
-
-def test_the_names_of_an_upgrade_are_reserved() -> None:
-    assert not set(RESERVED) & set(FAILPOINTS)
 
 
 def test_the_page_lists_every_failpoint() -> None:

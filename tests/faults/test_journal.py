@@ -125,3 +125,28 @@ def test_records_carry_no_payload() -> None:
         assert record.__doc__, record
         for field, annotation in record.__annotations__.items():
             assert annotation != "bytes", f"{record.__name__}.{field}"
+
+
+def test_a_run_is_read_while_it_goes_on(tmp_path: Path) -> None:
+    reader = journal.Reader(tmp_path)
+    with journal.Book(tmp_path, "one") as one, journal.Book(tmp_path, "two") as two:
+        one.client_sent("s", 1)
+        assert len(reader.read_new()) == 3
+        two.client_sent("t", 1)
+        one.client_sent("s", 2)
+        assert journal.records(reader.read_new()) == [j.ClientSent("t", 1), j.ClientSent("s", 2)]
+        assert reader.read_new() == []
+    reader.remove(lambda role, os_pid: role == "one")
+    assert [path.name.partition("-")[0] for path in tmp_path.iterdir()] == ["two"]
+    assert reader.read_new() == []
+
+
+def test_half_a_record_is_read_when_the_rest_has_come(tmp_path: Path) -> None:
+    with journal.Book(tmp_path) as book:
+        book.fault("SIGKILL", 7)
+    [whole] = tmp_path.iterdir()
+    data, reader = whole.read_bytes(), journal.Reader(tmp_path)
+    whole.write_bytes(data[:-2])
+    assert len(reader.read_new()) == 1
+    whole.write_bytes(data)
+    assert journal.records(reader.read_new()) == [j.FaultInjected("SIGKILL", 7)]

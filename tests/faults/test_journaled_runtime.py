@@ -82,9 +82,39 @@ def test_a_target_and_a_service_die(run: Run) -> None:
         client.send("die")
         assert run.closed(client, "d") == 1011
     for times in (1, 2):
-        run.wait_for(j.ServiceChanged, lambda change: change.state == "running", times)
+        run.wait_for(j.ServiceChanged, lambda change: change == ("app:flaky_service", "running"), times)
         os.kill(run.born("app:flaky"), signal.SIGKILL)
-    run.wait_for(j.ServiceChanged, lambda change: change.state == "running", 3)
+    run.wait_for(j.ServiceChanged, lambda change: change == ("app:flaky_service", "running"), 3)
+
+
+def test_a_process_is_followed_across_its_upgrade(run: Run) -> None:  # S35
+    with connect(run.runtime.ws_url("/room")) as client:
+        run.send(client, "u", range(1, 6))
+        client.send("upgrade")
+        run.send(client, "u", range(6, 11))
+        run.wait_for(j.NumberReceived, lambda item: item.stream == "u", 10)
+        assert run.count(j.Upgraded) == 1
+        assert check(run.entries()) == []
+        run.close(client, "u")
+    births = [entry.record for entry in run.entries() if isinstance(entry.record, j.Born)]
+    [room] = [entry.record.pid for entry in run.entries() if isinstance(entry.record, j.Upgraded)]
+    assert len({birth.os_pid for birth in births if birth.pid == room}) == 2
+    assert run.count(j.Died, lambda died: died.pid == room) == 0
+
+
+def test_a_held_connection_is_followed(run: Run) -> None:  # S56
+    run.wait_for(j.ServiceChanged, lambda change: change.state == "running", 2)
+    with connect(run.runtime.ws_url("/held")) as client:
+        for times in (1, 2, 3):
+            run.send(client, "w", range(4 * times - 3, 4 * times + 1))
+            run.wait_for(j.NumberReceived, lambda item: item.stream == "w", 4 * times)
+            run.wait_for(j.Joined, times=times)
+            if times < 3:
+                os.kill(run.born("app:held"), signal.SIGKILL)
+                run.wait_for(j.Died, lambda died: died.kind == "signal:SIGKILL", times)
+        run.wait_for(j.Readable, lambda arrived: arrived.kind == "resumed", 2)
+        assert check(run.entries()) == []
+        run.close(client, "w")
 
 
 def test_no_journal_is_kept_unless_it_is_asked_for(tmp_path: Path) -> None:

@@ -31,6 +31,9 @@ APP = """
     def open_handed():
         http.response().relay_to(process.spawn("app:handing", HOST), message_topic="numbers")
 
+    def open_held():
+        http.response().relay_to("held", on_exit="hold")
+
     def numbers(message):
         stream, number = message.payload["data"].split()
         journal.number_received(message.sender, int(number), stream)
@@ -62,6 +65,8 @@ APP = """
                         case ["look"]:
                             process.registry.lookup("room")
                             process.groups.members("children")
+                        case ["upgrade"]:
+                            process.upgrade()
                         case ["close"]:
                             process.send(sender, "ws.close", {"code": 4001})
                         case ["die"]:
@@ -108,6 +113,11 @@ APP = """
             case "raise":
                 raise RuntimeError("planned")
 
+    def held():
+        for message in process.inbox():
+            if message.topic == "ws.message":
+                numbers(message)
+
     def order():
         topic = http.request().query("topic")
         process.send("flaky", topic)
@@ -118,7 +128,16 @@ ENTRIES = application(
     endpoint("/room", "open_room"),
     endpoint("/handed", "open_handed"),
     endpoint("/order", "order"),
-    *(actor(name) for name in ("room", "child", "waiting", "handing", "flaky")),
+    endpoint("/held", "open_held"),
+    *(actor(name) for name in ("room", "child", "waiting", "handing", "flaky", "held")),
+    {
+        "name": "held_service",
+        "kind": "process.service",
+        "process": "app:held",
+        "host": "app:processes",
+        "register": "held",
+        "lifecycle": {"restart": RESTART},
+    },
     {
         "name": "flaky_service",
         "kind": "process.service",

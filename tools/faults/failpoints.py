@@ -112,6 +112,18 @@ class Controller:
         self.arm(name, nth, action)
         return nth
 
+    def withdraw(self, name: str, nth: int) -> Hit | None:
+        """Let this hit go on, if it has not come yet: then None. Otherwise it is returned, and what was armed has happened."""
+        with self._changed:
+            self._schedule.pop((name, nth), None)
+            return next((hit for hit in self.hits if (hit.name, hit.nth) == (name, nth)), None)
+
+    def forget(self) -> None:
+        """Disarm, and forget the hits so far, though not their numbers: for a run of many schedules. Whoever is held stays."""
+        with self._changed:
+            self._schedule.clear()
+            self.hits.clear()
+
     def wait_hit(self, name: str, nth: int = 1, timeout: float = 30.0) -> Hit:
         """Wait until this hit has come; one that is armed with `HOLD` then stands there. Raises TimeoutError."""
 

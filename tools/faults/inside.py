@@ -189,10 +189,12 @@ def _wait_for_ever() -> NoReturn:
 
 def _channel(name: str) -> int:
     """The descriptor of this worker's `control` or `data` channel: socket pairs that its parent, the supervisor, has made. The
-    one that it was born with is control."""
+    one that it was born with is control; while there is no gateway it has no other."""
     found = [number for number in map(int, os.listdir("/proc/self/fd")) if _made_by_parent(number)]
-    if name not in ("control", "data") or len(found) < 2:
-        raise ValueError(f"there is no channel {name!r} here: expected control or data, in a worker")
+    if name not in ("control", "data") or len(found) < (1 if name == "control" else 2):
+        raise ValueError(
+            f"there is no channel {name!r} here: expected control, or data while a gateway serves, in a worker"
+        )
     return min(found) if name == "control" else max(found)
 
 

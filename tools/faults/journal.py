@@ -8,7 +8,7 @@ its own in the same folder.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,33 +35,87 @@ def read(folder: str | os.PathLike[str]) -> list[Entry]:
     entries: list[Entry] = []
     for path in sorted(Path(folder).glob(f"*{_journal.SUFFIX}")):
         entries += read_file(path)
-    return sorted(entries, key=lambda entry: (entry.time, entry.os_pid, entry.sequence))
+    return sorted(entries, key=_order)
 
 
 def read_file(path: Path) -> list[Entry]:
     """Read one process's journal. Raises MalformedJournal."""
-    unpacker = msgpack.Unpacker(use_list=False)
-    unpacker.feed(path.read_bytes())
-    entries: list[Entry] = []
-    role, os_pid = "", 0
-    while True:
-        try:
-            line = unpacker.unpack()
-        except msgpack.OutOfData:
-            return entries
-        except Exception as error:  # msgpack has no common base for what can be wrong
-            raise MalformedJournal(f"{path}: after {len(entries)} records: {type(error).__name__}: {error}") from None
+    return _File(path).read_new()
+
+
+class _File:
+    """One process's journal, as far as it has been read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = 0
+        self.role, self.os_pid = "", 0
+        self._unpacker = msgpack.Unpacker(use_list=False)
+        self._count = 0
+
+    def read_new(self) -> list[Entry]:
+        """The records since the last time. Raises MalformedJournal."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            data = file.read()
+        self.offset += len(data)
+        self._unpacker.feed(data)
+        entries: list[Entry] = []
+        while True:
+            try:
+                line = self._unpacker.unpack()
+            except msgpack.OutOfData:
+                return entries
+            except Exception as error:  # msgpack has no common base for what can be wrong
+                raise self._malformed(f"{type(error).__name__}: {error}") from None
+            entries.append(self._entry(line))
+
+    def _entry(self, line: Any) -> Entry:
         try:
             time, sequence, name, *fields = line
             record = j.BY_NAME[name](*fields)
-            if sequence != len(entries) + 1:
-                raise ValueError(f"record {len(entries) + 1} has the number {sequence}")
+            if sequence != self._count + 1:
+                raise ValueError(f"record {self._count + 1} has the number {sequence}")
         except (TypeError, ValueError, KeyError) as error:
-            problem = f"expected [time, sequence, name, fields…] of a known record: {error!r}"
-            raise MalformedJournal(f"{path}: after {len(entries)} records: {problem}") from None
+            raise self._malformed(f"expected [time, sequence, name, fields…] of a known record: {error!r}") from None
+        self._count += 1
         if isinstance(record, j.Opened):
-            role, os_pid = record
-        entries.append(Entry(time / 1e9, role, os_pid, sequence, record))
+            self.role, self.os_pid = record
+        return Entry(time / 1e9, self.role, self.os_pid, sequence, record)
+
+    def _malformed(self, problem: str) -> MalformedJournal:
+        return MalformedJournal(f"{self.path}: after {self._count} records: {problem}")
+
+
+class Reader:
+    """Reads the journals of a run while it goes on: each time what is new, and forgets the files of processes that are gone."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """`folder` is that of the run's journals."""
+        self._folder = Path(folder)
+        self._files: dict[str, _File] = {}
+
+    def read_new(self) -> list[Entry]:
+        """The records since the last time, in the order of time. Raises MalformedJournal."""
+        with os.scandir(self._folder) as found:
+            sizes = {each.name: each.stat().st_size for each in found if each.name.endswith(_journal.SUFFIX)}
+        entries: list[Entry] = []
+        for name, size in sizes.items():
+            file = self._files.get(name) or self._files.setdefault(name, _File(self._folder / name))
+            if size > file.offset:
+                entries += file.read_new()
+        return sorted(entries, key=_order)
+
+    def remove(self, gone: Callable[[str, int], bool]) -> None:
+        """Remove the files of those of whom `gone(role, os_pid)` says that they write no more."""
+        for name, file in list(self._files.items()):
+            if gone(file.role, file.os_pid):
+                file.path.unlink()
+                del self._files[name]
+
+
+def _order(entry: Entry) -> tuple[float, int, int]:
+    return entry.time, entry.os_pid, entry.sequence
 
 
 def records(entries: Iterable[Entry]) -> list[tuple[Any, ...]]:
@@ -120,9 +174,9 @@ class Book:
         """A client is about to send the `number`-th item of its stream, from 1."""
         self._journal.write(j.ClientSent(stream, number))
 
-    def client_received(self, stream: str, number: int) -> None:
-        """A client has received a message with this number."""
-        self._journal.write(j.ClientReceived(stream, number))
+    def client_received(self, stream: str, number: int, sender: str = "") -> None:
+        """A client has received a message with this number; with `sender`, the process whose `number_sent` to it that was."""
+        self._journal.write(j.ClientReceived(stream, number, sender))
 
     def client_closed(self, stream: str, code: int) -> None:
         """A client's line has ended: the code of the server's Close frame, 1005 for an empty one, 1006 without one."""

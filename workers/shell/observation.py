@@ -128,6 +128,10 @@ class ObservedRuntime(Runtime):
         self.mailbox.pid = self.outbox.pid = start.pid
         failpoint("spawn.started")
 
+    def _handle_resume(self, resume: wire.Resume) -> None:
+        super()._handle_resume(resume)
+        failpoint("upgrade.resumed")
+
     def _handle_invoke(self, invoke: wire.Invoke) -> None:
         super()._handle_invoke(invoke)
         self.mailbox.pid = self.outbox.pid = invoke.pid

@@ -17,6 +17,7 @@ from typing import NoReturn, Protocol
 
 from ...kernel.wire import messages as wire
 from ...kernel.wire.errors import LimitExceeded
+from ...kernel.wire.failpoints import failpoint
 from ..core.hand_over import State, dump, load
 from ..core.mailbox import Mailbox
 from ..core.outgoing import frame
@@ -75,6 +76,7 @@ def hand_over(owner: Owner, descriptor: int) -> NoReturn:
         end.sendmsg([b"\0"], rights, socket.MSG_NOSIGNAL)
     control = owner.control.writer
     control.wait(control.write(frame(wire.HandedOver(cpu_used)), last=True))
+    failpoint("upgrade.handed_over")
     os._exit(0)
 
 

@@ -234,8 +234,8 @@ MUTATIONS = (
         "a-message-to-a-connection-that-closes",
         "S49",
         "gateway/shell/connection.py",
-        "        if not self.session.is_open:\n            return\n",
-        "",
+        "        if not self.session.is_open:\n            return\n        self.sent += 1\n",
+        "        self.sent += 1\n",
         ("tests/gateway/test_websocket.py", "tests/system/test_relay_edges.py"),
     ),
 )

@@ -1,0 +1,99 @@
+"""The contract as a whole: random programs with faults on a real runtime, and all fifteen invariants after each (SEMANTICS.md).
+
+`tools/soak` does the same for as long as one likes. A failing program is shrunk by Hypothesis, and printed as it can be
+pasted into `tools/soak --program`.
+"""
+
+from __future__ import annotations
+
+import random
+import shlex
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from soaking import program as p
+from soaking.report import Report, replay
+from soaking.session import Fault, Outcome
+from soaking.stage import Stage
+from wsrelay.tools.faults import kinds
+
+FAULTS = 500
+"""Injected in the default run, at least."""
+LENGTH = 60
+
+
+def test_random_programs_break_no_promise() -> None:
+    with Stage() as stage:
+
+        @settings(
+            max_examples=200,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate, Phase.shrink],
+        )
+        @given(program=p.programs(LENGTH))
+        def perform(program: p.Program) -> None:
+            if stage.faults < FAULTS or stage.failures:
+                outcome = stage.perform(program)
+                assert not outcome.failed, f"{outcome}\n{replay(program)}"
+
+        perform()
+        assert stage.faults >= FAULTS
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_supervisor_is_killed_in_the_midst(seed: int) -> None:  # S40
+    program = (*p.draw(random.Random(seed), 25), p.Break(kinds.KillSupervisor()))
+    with Stage() as stage:
+        outcome = stage.perform(p.ending(program))
+    assert not outcome.failed, f"{outcome}\n{replay(program)}"
+    assert "KillSupervisor" in {fault.name for fault in outcome.faults}
+
+
+@given(seed=st.integers(0, 1 << 32), length=st.integers(0, 40))
+def test_a_program_is_a_value(seed: int, length: int) -> None:
+    program = p.draw(random.Random(seed), length)
+    assert program == p.draw(random.Random(seed), length)
+    assert p.parse(p.show(program)) == p.parse(repr(program)) == program
+    command = shlex.split(replay(program))
+    assert command[:2] == ["tools/soak", "--program"]
+    assert p.parse(command[2]) == program
+
+
+@pytest.mark.parametrize("text", ["", "Raise()", "(Raise(),)", "(__import__('os'),)", "(Say(stream=0),)", "Say(0, 1)"])
+def test_what_is_no_program_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"program|malformed"):
+        p.parse(text)
+
+
+@given(program=p.programs(20))
+@settings(max_examples=20)
+def test_hypothesis_draws_what_can_be_parsed(program: p.Program) -> None:
+    assert p.parse(repr(program)) == program
+
+
+def outcome(faults: int, *, supervisor: float, failed: bool = False) -> Outcome:
+    samples = {"memory of the supervisor": supervisor, "descriptors of the gateway": 20.0}
+    complaints = ["it broke"] if failed else []
+    return Outcome((), [Fault("Raise", 0.25)] * faults, complaints=complaints, samples=samples)
+
+
+def test_the_report_says_how_soon_and_how_often() -> None:
+    report = Report(1)
+    report.add(outcome(3, supervisor=1e8))
+    report.add(outcome(2, supervisor=1e8, failed=True))
+    [row] = report.rows()
+    assert (row.fault, row.times, row.violations, row.median, row.worst) == ("Raise", 5, 1, 0.25, 0.25)
+    assert report.failed
+    assert "5 faults in 2 programs, 1 of which broke a promise" in report.text()
+
+
+def test_growth_fails_a_soak() -> None:
+    steady, growing = Report(1), Report(1)
+    for number in range(100):
+        steady.add(outcome(50, supervisor=1e8))
+        growing.add(outcome(50, supervisor=1e8 + number * 1e6))
+    assert not steady.failed
+    assert growing.failed
+    assert "it grew" in growing.text()
