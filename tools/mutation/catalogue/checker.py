@@ -34,7 +34,12 @@ MUTATIONS = (
         "for entry, record in world.of(j.LeftBehind) if False]",
     ),
     _blind(11, "resources.py", "if bound is not None and sample.value > bound:", "if False:"),
-    _blind(12, "streams.py", "if end is not None and target in world.attentive:", "if False:"),
+    _blind(
+        12,
+        "streams.py",
+        "if end is not None and target in world.attentive and not world.supervisor_killed:",
+        "if False:",
+    ),
     _blind(13, "streams.py", "        if item.number in seen:\n", "        if False:\n"),
     _blind(14, "endings.py", "if allowed is not None and sent.code not in allowed:", "if False:"),
     _blind(15, "resources.py", "if delay < least - world.limits.clock_slack:", "if False:"),
