@@ -101,8 +101,18 @@ class Picture:
             return "no gateway serves"
         for os_pid in {self.supervisor, *self.children} - spared:
             if (state := _state(os_pid)) not in "ST":
-                return f"os process {os_pid} is {state}"
+                return f"os process {os_pid}, {self._who(os_pid)}, is {state}"
         return ""
+
+    def _who(self, os_pid: int) -> str:
+        """The PID of a process that an OS process is, or its command line."""
+        pids = [pid for pid, its in self.os_pid_of.items() if its == os_pid]
+        try:
+            with open(f"/proc/{os_pid}/cmdline", "rb") as file:
+                command = file.read().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            command = "which is gone"
+        return ", ".join([*pids, command.strip()])
 
     def forget(self) -> None:
         """The example is over."""
