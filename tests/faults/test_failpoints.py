@@ -226,6 +226,20 @@ def test_what_is_armed_can_be_withdrawn(tmp_path: Path) -> None:
         assert controller.wait_hit("death.reaped", 3).nth == 3
 
 
+def test_the_next_hit_is_waited_for_by_its_number(tmp_path: Path) -> None:
+    # as docs/journal.md has it: without the number, what was hit long ago is found
+    path = tmp_path / "points"
+    with Controller(path) as controller:
+        for expected in (1, 2, 3):
+            nth = controller.arm_next("death.reaped")
+            assert nth == expected
+            with say(path, "death.reaped") as held:
+                hit = controller.wait_hit("death.reaped", nth)
+                assert hit.nth == nth
+                controller.release(hit)
+                assert held.recv(64) == b"go"
+
+
 def test_nobody_stays_blocked_when_the_controller_ends(tmp_path: Path) -> None:
     path = tmp_path / "points"
     controller = Controller(path, [Step("death.reaped")])

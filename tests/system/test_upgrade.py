@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -323,18 +325,26 @@ def test_a_caller_of_exec_waits_for_the_new_code(runtime: Runtime) -> None:
             one.do("process.exec('app:upgrades_to', HOST, 'app:raises', 'no value', timeout=10)")
 
 
-def test_listened_topics_and_cancel_go_along(runtime: Runtime) -> None:
-    # S29, S35
-    with Puppet(runtime) as one, Puppet(runtime) as other:
+@pytest.mark.parametrize("stopped", [False, True])
+def test_listened_topics_and_cancel_go_along(runtime: Runtime, stopped: bool) -> None:
+    # S10, S29, S35. Two cancel: a second CANCEL of the same sender would be one with the first, if that is still unread.
+    with Puppet(runtime) as one, Puppet(runtime) as other, Puppet(runtime) as third:
         one.do("mine = process.listen('mine')")
         one.order(f"{WHEN_CANCELLED} and process.upgrade('app:renewed', client)")
         assert one.answer() == "waits"
+        if stopped:
+            os.kill(one.os_pid, signal.SIGSTOP)
         other.do("process.cancel(one)", one=one.pid)
         other.do("[process.send(one, topic, n) for n, topic in enumerate(['a', 'mine', 'a', 'mine'])]")
-        other.do("process.cancel(one)")
+        third.do("process.cancel(one)", one=one.pid)
+        if stopped:
+            other.do("process.cancel(one)")
+            other.do("process.registry.lookup('x')")  # the supervisor has taken all that came before
+            third.do("process.registry.lookup('x')")
+            os.kill(one.os_pid, signal.SIGCONT)
         assert one.answer() != one.os_pid
         assert one.do("take(4)") == [0, 1, 2, 3], "what was listened to is inbox again"
-        assert one.event() == {"event": "cancel", "sender": other.pid}
+        assert one.event() == {"event": "cancel", "sender": third.pid}
         assert one.events_now() == []
 
 
