@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..wire import messages as m
-from ..wire.configuration import HostConfiguration
 from ..wire.errors import ProtocolViolation
 from ..wire.reason import WireReason, make_reason
 from .effects import ProbeDue, SendToWorker, SetTimer
@@ -45,16 +43,15 @@ class _Watch:
 class Limits:
     """What the limits of all hosts do to their workers."""
 
-    def __init__(self, population: Population, hosts: Mapping[str, HostConfiguration]) -> None:
+    def __init__(self, population: Population) -> None:
         self._population = population
-        self._limits = {host.id: host.limits for host in hosts.values()}
         self._watches: dict[int, _Watch] = {}
 
     # --- liveness (S17) -----------------------------------------------------------------------------------------------
 
     def born(self, worker: Worker, now: float) -> None:
         """A worker has been forked: from here on it must give signs of life, if its host asks for them."""
-        liveness = self._limits[worker.host].liveness
+        liveness = worker.limits.liveness
         if liveness is not None:
             watch = self._watches[worker.number] = _Watch(liveness / PROBES)
             self._look_again(worker, watch, now)
@@ -83,7 +80,7 @@ class Limits:
         watch.silent = 0 if watch.answered or watch.has_read or late else watch.silent + 1
         watch.has_read = False
         if watch.silent == PROBES:
-            limit = self._limits[worker.host].liveness
+            limit = worker.limits.liveness
             reason = make_reason("limit:liveness", f"it gave no sign of life within limits.liveness ({limit:g} s)")
             self._population.kill_worker(worker, reason)
         else:
@@ -105,14 +102,14 @@ class Limits:
 
     def measured(self, worker: Worker, resident: int) -> None:
         """A worker, with its descendants, has so many bytes of memory."""
-        limit = self._limits[worker.host].memory
+        limit = worker.limits.memory
         if limit is not None and resident > limit:
             detail = f"it had {resident >> 20} MiB of memory, limits.memory is {limit >> 20} MiB"
             self._population.kill_worker(worker, make_reason("limit:oom", detail))
 
     def cpu_reason(self, worker: Worker, status: WaitStatus) -> WireReason | None:
         """Return the reason of a worker that the kernel has ended for its CPU time, None for any other."""
-        limit = self._limits[worker.host].cpu
+        limit = worker.limits.cpu
         if limit is None or not _exhausted(None if worker.is_function else math.ceil(limit), status):
             return None
         return make_reason("limit:cpu", f"its CPU time was over limits.cpu ({limit:g} s)")
@@ -124,7 +121,7 @@ class Limits:
         for number, watch in self._watches.items():
             require(number in self._population.workers, "only the living are watched")
             worker = self._population.workers[number]
-            require(self._limits[worker.host].liveness is not None, "only who opted in is watched")
+            require(worker.limits.liveness is not None, "only who opted in is watched")
             require(watch.silent < PROBES or worker.chosen is not None, "the silent are killed")
 
 
