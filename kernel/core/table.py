@@ -43,7 +43,6 @@ from .service_states import State
 from .services import Services
 from .spawning import Spawning
 
-
 NOTHING = b"\xc0"
 """None, packed."""
 

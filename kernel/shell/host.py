@@ -73,6 +73,8 @@ class Host:
         self.id = configuration.id
         self.ready = False
         self.child: Child | None = None
+        self.code = ""
+        """A digest of what its first fork server had imported; empty until that has said it."""
         self._configuration = dataclasses.replace(configuration, limits=limits)
         self._loop = loop
         self._turn = turn
@@ -84,6 +86,7 @@ class Host:
         self._last_start = float("-inf")
         self._stopped = False
         self._started = False
+        self._retiring = False
 
     def start(self) -> None:
         """Execute a fresh fork server."""
@@ -138,6 +141,7 @@ class Host:
     def _fork_failed(self, number: int, detail: str) -> None:
         if self._forking.pop(number, 0) is None:
             self._listener.worker_failed(number, detail)
+            self._end_if_done()
             self._listener.end_turn()
 
     def _readable(self) -> None:
@@ -172,6 +176,8 @@ class Host:
                     extra=logs.about(host=self.id),
                 )
             self._listener.host_changed()
+        elif isinstance(record, m.HostCode):
+            self.code = self.code or record.digest
         elif isinstance(record, m.Forked):
             if record.worker in self._unwanted:
                 self._listener.worker_unwanted(record.os_pid)
@@ -179,6 +185,7 @@ class Host:
             else:
                 self._listener.worker_born(record.worker, record.os_pid)
                 self._forking.pop(record.worker, None)
+            self._end_if_done()
         elif isinstance(record, m.ForkFailed):
             self._unwanted.discard(record.worker)
             self._fork_failed(record.worker, f"fork failed: {record.message}")
@@ -192,6 +199,15 @@ class Host:
         """SIGKILL, for good."""
         self._stopped = True
         self.kill()
+
+    def retire(self) -> None:
+        """Another host stands in its place: fork what has been asked for, and end for good."""
+        self._retiring = True
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._retiring and not self._forking and not self._unwanted:
+            self.stop()
 
     def _died(self) -> None:
         child = self.child

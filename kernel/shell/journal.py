@@ -104,6 +104,25 @@ class JournaledTable(ProcessTable):
         """Journaled."""
         return self._written(super().stop_service(service, now))
 
+    def replace_service(self, service: str, now: float) -> list[Effect]:
+        """Journaled."""
+        return self._written(super().replace_service(service, now))
+
+    def notify_service(self, service: str) -> list[Effect]:
+        """Journaled."""
+        return self._written(super().notify_service(service))
+
+    def renew_functions(self, host: str) -> list[Effect]:
+        """Journaled."""
+        return self._written(super().renew_functions(host))
+
+    def reconfigure(self, application: Application, now: float) -> list[Effect]:
+        """Journaled."""
+        self._application = application
+        for service in application.services.values():
+            write(_configured(service))
+        return self._written(super().reconfigure(application, now))
+
     def end_restarts(self) -> list[Effect]:
         """Journaled."""
         write(j.Stopping())

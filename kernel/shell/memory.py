@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import psutil
 
-from ..wire.configuration import HostConfiguration
 from .proc import Stat, read_stat
 from .worker import WorkerHandle
 
@@ -36,13 +35,11 @@ class MemoryWatch:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        hosts: Mapping[str, HostConfiguration],
         workers: Mapping[int, WorkerHandle],
         on_over: Callable[[int, int], None],
     ) -> None:
         """`workers` are those that live now; `on_over(number, bytes)` is told of one that is over its limit."""
         self._loop = loop
-        self._limits = {host.id: host.limits.memory for host in hosts.values() if host.limits.memory is not None}
         self._workers = workers
         self._on_over = on_over
         self._timer: asyncio.TimerHandle | None = None
@@ -52,8 +49,8 @@ class MemoryWatch:
         self._found: dict[int, Stat] = {}
 
     def start(self) -> None:
-        """Look from now on, if any host limits memory."""
-        if self._limits:
+        """Look from now on, if any worker's memory is limited."""
+        if self._timer is None:
             self._timer = self._loop.call_later(INTERVAL, self._look)
 
     def stop(self) -> None:
@@ -89,9 +86,8 @@ class MemoryWatch:
     def _watched(self) -> Iterator[tuple[int, int, int]]:
         """Every worker whose host limits memory: its number, os_pid and limit."""
         for handle in self._workers.values():
-            limit = self._limits.get(handle.host)
-            if limit is not None and handle.child is not None:
-                yield handle.number, handle.child.os_pid, limit
+            if handle.memory is not None and handle.child is not None:
+                yield handle.number, handle.child.os_pid, handle.memory
 
     def _judge(self) -> None:
         children: dict[int, list[int]] = {}

@@ -17,8 +17,10 @@ import random
 import resource
 import secrets
 import signal
+import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..core.effects import (
@@ -43,12 +45,14 @@ from ..wire.channel import channel_pair
 from ..wire.configuration import Application
 from ..wire.errors import ProtocolViolation
 from ..wire.failpoints import failpoint
+from . import control, operator
 from .attachment import EOF_GRACE, Turn
 from .children import Child, Orphans, become_subreaper, own_children
 from .errors import StartError
 from .farewell import Farewell
 from .gateway import Gateway
 from .guardian import Guarded, stand_guard
+from .hangup import Hangup
 from .host import Host
 from .inspection import SIGNALS as INSPECTION_SIGNALS
 from .inspection import handlers as inspection_handlers
@@ -56,6 +60,7 @@ from .journal import JournaledTable, SizesWatch
 from .log import log_end, log_service
 from .machine import node_name, raise_descriptor_limit
 from .memory import MemoryWatch
+from .reload import Reloader
 from .systemd import environment
 from .systemd.activation import Listening
 from .systemd.manager import Contact, Manager
@@ -71,7 +76,7 @@ STOP_MARGIN = 1.0
 """Seconds beyond the grace and the stop timeouts: the dead have to be waited for."""
 SHUTDOWN_MARGIN = 1.0
 """Seconds that the gateway has beyond its close timeout."""
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_SIGNAL = 0.2
 """Seconds within which a second signal to stop is the first one, told twice."""
 KILL_TIMEOUT = 10.0
@@ -84,9 +89,16 @@ _BOUNDED = frozenset({m.Deliver, m.Reply, m.Failed, m.Members, m.GroupChanged, m
 """What counts against a worker's mailbox; EXIT, LINK_DOWN and CANCEL are exempt (S10)."""
 
 
-def serve(application: Application, *, log_level: str = "info", log_format: str = "text") -> int:
+def serve(
+    application: Application,
+    paths: Sequence[str],
+    *,
+    log_level: str = "info",
+    log_format: str = "text",
+    run_directory: str | None = None,
+) -> int:
     """Run until SIGINT or SIGTERM, or until the runtime fails. Returns the exit code: in the guardian, which this process
-    becomes, when nothing is left (S40); and in its child, the supervisor."""
+    becomes, when nothing is left (S40); and in its child, the supervisor. `paths` is what a reload reads."""
     try:
         log_format = logs.resolve(log_format, os.environ)
     except OSError as problem:
@@ -101,8 +113,11 @@ def serve(application: Application, *, log_level: str = "info", log_format: str 
     except (StartError, OSError) as problem:
         logger.error("%s", problem)
         return 1
+    directory = control.run_directory(run_directory, os.environ)
+    place = control.place(directory, paths, os.getpid())
     guarded = stand_guard(relay)
     if isinstance(guarded, int):
+        control.remove(place)
         return guarded
     journal.set_role("supervisor")
     faulthandler.enable()  # SIGABRT comes from the service manager's watchdog
@@ -112,7 +127,8 @@ def serve(application: Application, *, log_level: str = "info", log_format: str 
     try:
         listening = Listening(passed.descriptors, application.gateway.servers)
         contact = Contact(listening, None if relay is None else relay.for_supervisor(), passed.watchdog)
-        supervisor = Supervisor(application, loop, guarded, contact, open_files=open_files)
+        supervisor = Supervisor(application, loop, guarded, contact, paths, open_files=open_files)
+        supervisor.listen_for_commands(place, required=run_directory is not None)
         return supervisor.run()
     except StartError as problem:
         logger.error("%s", problem)
@@ -130,6 +146,7 @@ class Supervisor:
         loop: asyncio.AbstractEventLoop,
         guarded: Guarded,
         contact: Contact,
+        paths: Sequence[str],
         *,
         open_files: int,
     ) -> None:
@@ -159,13 +176,18 @@ class Supervisor:
             lambda packed: m.Configure(self.table.gateway, node, epoch, packed),
             contact.listening.open,
         )
-        self.hosts = {host.id: Host(loop, self.turn, host, open_files, self) for host in application.hosts.values()}
+        self._open_files = open_files
+        self.hosts = {id: self.make_host(application, id) for id in application.hosts}
+        self.reloader = Reloader(self, paths)
+        self._control: control.Control | None = None
+        self._hangup = Hangup()
+        self._asked_to_reload = float("-inf")
         self.orphans = Orphans(self._known_children, self._is_newborn_group)
         self._farewell = Farewell()
         self._dead: list[tuple[WorkerHandle, Child, WaitStatus]] = []
         """Workers that are dead and not yet buried."""
         self._sweeping = False
-        self.memory = MemoryWatch(loop, application.hosts, self.workers, self._worker_measured)
+        self.memory = MemoryWatch(loop, self.workers, self._worker_measured)
         self._timers = Timers(loop, self._timer_fired)
         self.manager = Manager(loop, self, contact)
         self._perform_one: dict[type, Callable[[Any], None]] = {
@@ -183,8 +205,9 @@ class Supervisor:
         self.loop.set_exception_handler(self._failed)
         self.loop.add_reader(self._guardian, self._guardian_died)
         for number in STOP_SIGNALS:
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                self.loop.add_signal_handler(number, self.stop)
+            self.loop.add_signal_handler(number, self.stop)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+            self.loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         for asked, answer in inspection_handlers(self._sizes, self._listing).items():
             self.loop.add_signal_handler(asked, answer)
         try:
@@ -198,6 +221,8 @@ class Supervisor:
             self.end_turn()
             self.loop.run_forever()
         finally:
+            if self._control is not None:
+                self._control.close()
             self._kill_everything()
             self.gateway.close_sockets(self._sockets_are_kept, last=True)
             self.manager.close()
@@ -303,6 +328,56 @@ class Supervisor:
             if not self.application.gateway.servers:
                 logger.info("ready: no http.service is configured")
 
+    # --- for operators: commands and reloads ----------------------------------------------------------------------------
+
+    def listen_for_commands(self, place: Path, *, required: bool) -> None:
+        """Have a control socket. Raises StartError if it cannot be had and is `required`."""
+        made = control.Control(self.loop, place, lambda request: operator.answer(self, request))
+        try:
+            made.start()
+            self._control = made
+        except StartError as problem:
+            if required:
+                raise
+            logger.warning("%s: only signals reach this runtime", problem)
+
+    def _hung_up(self) -> None:
+        """SIGHUP: a reload, or the end if it came because the terminal that we were started from is gone."""
+        if self._hangup.terminal_is_gone():
+            self.stop()
+        elif not self.stopping and self.loop.time() - self._asked_to_reload >= SAME_SIGNAL:
+            self._asked_to_reload = self.loop.time()
+            self.reloader.signalled()
+
+    def now(self) -> float:
+        """Seconds on the clock of the table."""
+        return self.loop.time()
+
+    def make_host(self, application: Application, id: str) -> Host:
+        """A host of this configuration, which is not started. Raises StartError."""
+        return Host(self.loop, self.turn, application.hosts[id], self._open_files, self)
+
+    def pinned_servers(self) -> frozenset[str]:
+        """The servers whose listening sockets a socket unit has passed."""
+        return self._listening.pinned
+
+    def sockets_exchanged(self, old: Iterable[str], new: Sequence[tuple[str, socket.socket]]) -> None:
+        """A reload has changed where we listen."""
+        Listening.exchange(list(old), new, self.manager.notify)
+        self.memory.start()
+        self.manager.changed()
+        for server, where in self.gateway.places():
+            if any(server == id for id, _ in new):
+                logger.info("serving %s on %s", server, where)
+
+    def reloading(self) -> None:
+        """A reload begins."""
+        self.manager.reloading()
+
+    def reloaded(self) -> None:
+        """A reload has ended."""
+        self.manager.reloaded()
+
     # --- for the service manager --------------------------------------------------------------------------------------
 
     def parts(self) -> dict[str, bool]:
@@ -338,6 +413,7 @@ class Supervisor:
         if self._shutdown is None:
             logger.info("stopping")
             self.stopping = True
+            self.reloader.stop()
             self._farewell.begin(now)
             self.manager.stopping("closing the connections", self._close_time() + self._patience() + KILL_TIMEOUT)
             self._shutdown = self.loop.create_task(self._stop())
@@ -377,13 +453,15 @@ class Supervisor:
         """SIGKILL all that is ours, and reap it: nothing outlives the supervisor. It takes a moment, whatever comes."""
         self.stopping = True
         self.loop.remove_reader(self._guardian)
-        for number in (*STOP_SIGNALS, *INSPECTION_SIGNALS):
+        for number in (*STOP_SIGNALS, signal.SIGHUP, *INSPECTION_SIGNALS):
             self.loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
         if self._shutdown is not None:
             self._shutdown.cancel()
         self.memory.stop()
         self.perform(self.table.kill_all())
+        self.reloader.stop()
+        self.reloader.kill()
         for host in self.hosts.values():
             host.stop()
         self.gateway.stop()
@@ -429,13 +507,12 @@ class Supervisor:
             limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
             if control_there.fileno() + 2 > limit - SPARE_DESCRIPTORS:  # the lowest free number is what one gets
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            mailbox = self.application.hosts[effect.host].limits.mailbox
             handle = WorkerHandle(
                 self.loop,
                 self.turn,
                 effect.worker,
                 effect.host,
-                mailbox,
+                effect.start.mailbox,
                 control_here.dup(),
                 self._worker_readable,
                 self.table.mail_written,
@@ -443,6 +520,7 @@ class Supervisor:
                 self._fence,
                 self._worker_died,
             )
+            handle.memory = self.application.hosts[effect.host].limits.memory
             self.workers[effect.worker] = handle
             handle.send(effect.start)
             if effect.start.pid:
@@ -472,7 +550,8 @@ class Supervisor:
         if handle is None:
             return
         if handle.child is None:  # a host that is stopped, or busy, must not hold this up (S30)
-            self.hosts[handle.host].give_up(effect.worker)
+            for host in (*self.hosts.values(), *self.reloader.spare_hosts()):
+                host.give_up(effect.worker)
         else:
             handle.child.kill()
 
@@ -627,7 +706,7 @@ class Supervisor:
         """Every OS process that we have started, and the process that it runs."""
         if self.gateway.child is not None:
             yield {"kind": "gateway", "os_pid": self.gateway.child.os_pid, "entry": ""}
-        for host in self.hosts.values():
+        for host in (*self.hosts.values(), *self.reloader.spare_hosts()):
             if host.child is not None:
                 yield {"kind": "host", "os_pid": host.child.os_pid, "entry": host.id}
         for handle in self.workers.values():
@@ -640,7 +719,8 @@ class Supervisor:
         children = [self.gateway.child]
         children += [host.child for host in self.hosts.values()]
         children += [handle.child for handle in self.workers.values()]
-        return {child.os_pid for child in children if child is not None}
+        return {child.os_pid for child in children if child is not None} | self.reloader.children()
 
     def _is_newborn_group(self, group: int) -> bool:
-        return any(host.child is not None and host.child.os_pid == group for host in self.hosts.values())
+        hosts = (*self.hosts.values(), *self.reloader.spare_hosts())
+        return any(host.child is not None and host.child.os_pid == group for host in hosts)

@@ -38,6 +38,8 @@ class WorkerHandle:
         self.number = number
         self.host = host
         self.mailbox = mailbox
+        self.memory: int | None = None
+        """Bytes that it may have resident, with its descendants; None for any number."""
         self.child: Child | None = None
         self.channel = Channel(end, WORKER_TO_SUPERVISOR)
         self.attachment = Attachment(

@@ -48,6 +48,9 @@ FAILPOINTS: Final[dict[str, Failpoint]] = {
     "gateway.restarted": Failpoint("supervisor", "a new gateway is executed; it has no data channel yet"),
     "host.restarted": Failpoint("supervisor", "a host is executed again; it is not configured"),
     "service.restarting": Failpoint("supervisor", "the backoff is over; the new process is not made"),
+    "reload.prepared": Failpoint("supervisor", "everything new stands by; the gateway has not been asked"),
+    "reload.asked": Failpoint("supervisor", "the gateway has been asked to serve the new configuration"),
+    "reload.committed": Failpoint("supervisor", "the new configuration is in force; no service has been restarted"),
 }
 """Every failpoint."""
 

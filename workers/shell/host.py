@@ -24,6 +24,7 @@ from ...kernel.wire.failpoints import failpoint
 from ...kernel.wire.journal import set_role
 from .. import http, process  # noqa: F401  # what every handler imports
 from . import system
+from .fingerprint import fingerprint
 from .preload import preload
 from .worker import run_newborn
 
@@ -56,7 +57,9 @@ class ForkServer:
         if configuration.user is not None:
             become(configuration.user)
         system.die_with_parent(self._supervisor)
+        before = set(sys.modules)
         refused = preload(configuration.sources) if configuration.preload else []
+        self._answer(wire.HostCode(fingerprint(configuration.sources, before)))
         gc.collect()
         gc.freeze()  # the collector would touch, and so copy, every page that is shared with the workers
         self._configuration = configuration

@@ -166,7 +166,7 @@ def test_a_name_that_a_stranger_has_is_the_services_when_he_is_gone() -> None:  
     reconfigure(node, application(service("a", register="name")))
     node.done(node.table.start_service("t:a", node.now))
     assert node.state("t:a") == "backing off"
-    [timer] = [timer for timer in node.timers()]
+    [timer] = node.timers()
     node.dies(stranger)
     node.fires(timer)
     assert node.state("t:a") == "starting"
