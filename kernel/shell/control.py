@@ -18,7 +18,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,22 @@ def peer_of(connection: socket.socket) -> tuple[int, int]:
     return os_pid, uid
 
 
+@contextlib.contextmanager
+def short_address(path: Path) -> Iterator[str]:
+    """Yield another path of the same file, which is not over the 107 bytes that a socket's address may have. Raises OSError."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def connect(end: socket.socket, path: Path) -> None:
+    """Connect to a control socket. Raises OSError."""
+    with short_address(path) as address:
+        end.connect(address)
+
+
 def listen_at(path: Path) -> socket.socket:
     """Make the directory and the socket. Raises StartError."""
     try:
@@ -94,7 +110,8 @@ def listen_at(path: Path) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.setblocking(False)
-            listener.bind(str(path))
+            with short_address(path) as address:
+                listener.bind(address)
             listener.listen(_MOST)
         except BaseException:
             listener.close()
@@ -110,7 +127,7 @@ def _remove_dead(directory: Path) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
             probe.setblocking(False)
             try:
-                probe.connect(str(path))
+                connect(probe, path)
             except ConnectionRefusedError:
                 path.unlink()
 

@@ -18,7 +18,7 @@ from ..core.effects import Effect
 from ..core.service_states import State
 from ..core.table import ProcessTable
 from ..wire.errors import ProcessError
-from .control import Answer, Request, candidates, peer_of
+from .control import Answer, Request, candidates, connect, peer_of
 from .reload import Outcome, Reloader
 
 COMMANDS = ("reload", "status", "start", "stop", "restart")
@@ -111,7 +111,7 @@ def _connect(directory: Path, paths: Sequence[str]) -> socket.socket:
     for path in candidates(directory, paths):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.connect(str(path))
+            connect(connection, path)
             if (uid := peer_of(connection)[1]) not in (0, os.geteuid()) and os.geteuid() != 0:
                 raise OSError(f"it is of the user {uid}")
             found.append((path, connection))
