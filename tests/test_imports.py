@@ -24,7 +24,7 @@ PURE = frozenset({
 """Modules of the standard library that do no I/O, read no clock and draw no random number."""
 NAMES_ONLY = {"signal": re.compile(r"SIG[A-Z0-9]+|Signals")}
 """Modules that perform, of which a core may use these names."""
-PURE_LIBRARIES = frozenset({"wsproto", "h11", "msgpack", "yaml"})
+PURE_LIBRARIES = frozenset({"wsproto", "h11", "msgpack", "yaml", "websockets.speedups"})
 IMPURE_WIRE = frozenset({f"wsrelay.kernel.wire.{name}" for name in ("channel", "journal", "failpoints", "logs")})
 """Parts of the wire that perform: not for a core."""
 KIT = "wsrelay.tools.faults"
@@ -90,7 +90,7 @@ def problem(importer: str, imported: str) -> str | None:
         if within(importer, "wsrelay.kernel.wire"):
             return None if standard or top == "msgpack" else "the wire imports the standard library and msgpack"
         if is_pure(importer):
-            pure = (top in PURE or imported in PURE) if standard else top in PURE_LIBRARIES
+            pure = (top in PURE or imported in PURE) if standard else not PURE_LIBRARIES.isdisjoint((top, imported))
             return None if pure else "a core imports nothing that does I/O"
         return None
     package = ".".join(importer.split(".")[:2])

@@ -22,7 +22,7 @@ short has no effect on what was asked: a `spawn` given up may still have spawned
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any, Generic, TypeVar
 
 from ..kernel.wire import messages as _wire
@@ -41,9 +41,11 @@ from ..kernel.wire.pid import Pid, check_name
 from ..kernel.wire.quantities import parse_duration
 from .core import outgoing as _outgoing
 from .core.items import Cancel, Event, Exit, ExitError, GroupJoined, GroupLeft, LinkDown, Message, Reason
-from .core.mailbox import Removal, Stream
+from .core.mailbox import NotListening, Removal, Stream, Topic
+from .core.outgoing import Frames
 from .core.packing import pack
 from .shell import sending as _sending
+from .shell import upgrading as _upgrading
 from .shell.executions import execute
 from .shell.groups import Groups
 from .shell.runtime import current
@@ -73,6 +75,7 @@ __all__ = [
     "groups",
     "inbox",
     "link",
+    "listen",
     "monitor",
     "pid",
     "receive",
@@ -85,7 +88,9 @@ __all__ = [
     "spawn_monitored",
     "terminate",
     "unlink",
+    "unlisten",
     "unmonitor",
+    "upgrade",
 ]
 
 Element = TypeVar("Element")
@@ -102,17 +107,19 @@ def pid() -> Pid:
 def send(destination: str | Iterable[str], topic: str, payload: Any = None) -> Any:
     """Send a message to a PID, to a registered name, or to several of them (S6). Returns None.
 
-    When it returns, or has been awaited, the bytes have left this process (S7); that is no promise of delivery. To a
-    WebSocket connection, `ws.send {type, data}`, `ws.close {code, reason}` and `ws.control {target_pid, message_topic,
-    metadata, heartbeat_interval}` are commands; any other topic reaches the client as the JSON text `{"topic", "data"}`
-    (S52). A destination that has ended is skipped.
+    When it returns, or has been awaited, the bytes have left this process (S7), unless sends are coalesced (`set_options`);
+    that is no promise of delivery. To a WebSocket connection, `ws.send {type, data}`, `ws.close {code, reason}` and
+    `ws.control {target_pid, message_topic, metadata, heartbeat_interval}` are commands; any other topic reaches the client as
+    the JSON text `{"topic", "data"}` (S52). A destination that has ended is skipped.
 
     Raises NotFound for an unknown name, and for a single PID whose end this process has received (S8; the latest 65,536
     are remembered); Invalid for a malformed PID, a reserved topic (S9) or a payload that the destination cannot carry;
     LimitExceeded for a message over 17 MiB.
     """
     runtime = current()
-    _outgoing.check_topic(topic)
+    topic = _outgoing.check_topic(topic)
+    if type(destination) is Pid:
+        return _sending.send_to_pid(runtime, destination, topic, payload)
     destinations = _outgoing.read_destinations(destination)
     if not destinations.names:
         return _sending.send_to_pids(runtime, destinations, destinations.pids, topic, payload)
@@ -210,6 +217,29 @@ def exec(entry: str, host: str, *args: Any, timeout: float | str | None = None) 
     return execute(runtime, lambda request: _wire.Execute(request, entry, host, packed, limit))
 
 
+def upgrade(entry: str | None = None, *args: Any) -> Any:
+    """Replace the running code of this process by a `process.python` entry, by default the one that it runs, called with
+    these arguments (S35). Does not return: the new code runs in a new OS process, under the same PID.
+
+    Everybody else notices nothing: names, groups, watches, links, monitors in both directions, options and attached connections
+    stay; what is unread is there in its order, and what comes meanwhile follows. Refs stay valid. What only this code has is
+    gone: like `os.execv`, it runs no `finally` and no `atexit` callback; threads and child processes are killed, and so is
+    what it waits for with `exec`. It may have received what it has not yet answered: hand that on in the arguments.
+
+    Raises NotFound for an unknown entry, NotPermitted in an HTTP handler, LimitExceeded without the descriptors that it needs or
+    for arguments over 16 MiB, Invalid; then this code goes on. Any failure later is this process's exit. One that was given up
+    (a cancelled task, an exception of a signal handler) may still be made.
+    """
+    runtime = current()
+    runtime.require_handler_thread()
+    runtime.require_no_reading()
+    if entry is not None:
+        _outgoing.check_id("entry", entry)
+    packed = pack(args, "args")
+    _upgrading.check_room()
+    return runtime.request(lambda request: _wire.Upgrade(request, entry, packed), _sending.nothing)
+
+
 # --- monitors and links -----------------------------------------------------------------------------------------------
 
 
@@ -270,13 +300,24 @@ def _remove(removal: Removal, make: Any, *, flush: bool) -> Any:
     return runtime.request(asked, _sending.nothing, settle)
 
 
-def set_options(*, trap_links: bool) -> Any:
-    """With `trap_links`, the abnormal end of a linked process arrives as a LinkDown and does not kill this one (S25).
+def set_options(*, trap_links: bool | None = None, coalesce_sends: bool | None = None) -> Any:
+    """Change what is given, and leave the other as it is. Returns None.
 
-    Holds for every end after it returns (S28). Returns None.
+    With `trap_links`, the abnormal end of a linked process arrives as a LinkDown and does not kill this one (S25). It holds
+    for every end after it returns (S28).
+
+    With `coalesce_sends`, `send` may keep a message and write it together with others (S7): at the latest when this process
+    has used up the mail at hand and receives more, asks anything else of this module, returns, raises or exits. Then what it has sent since can be lost if it
+    is killed, or crashes. It holds when it returns or, in an async handler, at the call.
     """
+    runtime = current()
+    if coalesce_sends is not None:
+        runtime.require_handler_thread()
+        runtime.outbox.set_coalescing(bool(coalesce_sends))
+    if trap_links is None:
+        return runtime.post(Frames(), None)
     wanted = bool(trap_links)
-    return current().request(lambda request: _wire.SetOptions(request, wanted), _sending.nothing)
+    return runtime.request(lambda request: _wire.SetOptions(request, wanted), _sending.nothing)
 
 
 # --- receiving --------------------------------------------------------------------------------------------------------
@@ -290,11 +331,15 @@ def receive(timeout: float | str | None = None) -> Any:
     return _receive(Stream.BOTH, timeout)
 
 
-def _receive(stream: Stream, timeout: float | str | None) -> Any:
+def _receive(stream: Stream | Topic, timeout: float | str | None) -> Any:
     runtime = current()
     runtime.require_handler_thread()
+    if timeout is None:
+        if runtime.port is not None:
+            return runtime.port.receive(stream, None)
+        return runtime.receive(stream, None)
     try:
-        seconds = None if timeout is None else parse_duration(timeout)
+        seconds = parse_duration(timeout)
     except ValueError as error:
         raise Invalid(f"timeout: {error}") from None
     if runtime.port is not None:
@@ -303,15 +348,17 @@ def _receive(stream: Stream, timeout: float | str | None) -> Any:
 
 
 class Receiver(Generic[Element]):
-    """What `inbox` and `events` return: an endless iterable, `for` in a plain handler, `async for` in an async one."""
+    """What `inbox`, `events` and `listen` return: an iterable, `for` in a plain handler, `async for` in an async one. It is
+    endless, but for that of a topic, which ends when `unlisten` is called."""
 
     __slots__ = ("_stream",)
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream | Topic) -> None:
         self._stream = stream
 
     def receive(self, timeout: float | str | None = None) -> Any:
-        """Return the next item. Raises Timeout when `timeout` runs out before there is one."""
+        """Return the next item. Raises Timeout when `timeout` runs out before there is one, and Invalid if it is that of a
+        topic which is not listened to any more."""
         return _receive(self._stream, timeout)
 
     def __iter__(self) -> Receiver[Element]:
@@ -320,7 +367,14 @@ class Receiver(Generic[Element]):
         return self
 
     def __next__(self) -> Element:
-        item: Element = _receive(self._stream, None)
+        runtime = current()
+        if runtime.port is not None:
+            raise Invalid("this handler is async: iterate with `async for`")
+        runtime.require_handler_thread()
+        try:
+            item: Element = runtime.receive(self._stream, None)  # type: ignore[assignment]
+        except NotListening:
+            raise StopIteration from None
         return item
 
     def __aiter__(self) -> Receiver[Element]:
@@ -328,9 +382,18 @@ class Receiver(Generic[Element]):
             raise Invalid("this handler is not async: iterate with `for`")
         return self
 
-    async def __anext__(self) -> Element:
-        item: Element = await _receive(self._stream, None)
+    def __anext__(self) -> Awaitable[Element]:
+        item: Awaitable[Element] = (
+            _next_listened(self._stream) if isinstance(self._stream, Topic) else _receive(self._stream, None)
+        )
         return item
+
+
+async def _next_listened(topic: Topic) -> Any:
+    try:
+        return await _receive(topic, None)
+    except NotListening:
+        raise StopAsyncIteration from None
 
 
 _inbox: Receiver[Message] = Receiver(Stream.INBOX)
@@ -348,6 +411,30 @@ def events() -> Receiver[Event]:
     They are Exit, LinkDown, Cancel, GroupJoined and GroupLeft.
     """
     return _events
+
+
+def listen(topic: str) -> Receiver[Message]:
+    """Return the mail of this topic, like `inbox`; it does not come there any more, nor to `receive`. Never awaited.
+
+    What of the topic is unread already is there, in its order. Every topic can be listened to, those of connections too
+    (`ws.message`, `ws.join`, …). Listening to a topic again returns the same mail once more: nothing is doubled. What is unread
+    counts as before, whoever is to take it: mail that nobody takes holds up what comes behind it (S10). Raises Invalid.
+    """
+    runtime = current()
+    runtime.require_handler_thread()
+    name = _outgoing.check_listened_topic(topic)
+    runtime.change_mailbox(lambda mailbox: mailbox.listen(name))
+    return Receiver(Topic(name))
+
+
+def unlisten(topic: str) -> None:
+    """Listen to this topic no more: what is unread of it is in the inbox again, in the order of arrival, and so is what comes.
+    Its receivers end. Nothing happens if it is not listened to. Never awaited. Raises Invalid.
+    """
+    runtime = current()
+    runtime.require_handler_thread()
+    name = _outgoing.check_listened_topic(topic)
+    runtime.change_mailbox(lambda mailbox: mailbox.unlisten(name))
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

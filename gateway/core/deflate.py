@@ -12,6 +12,9 @@ from wsproto.extensions import PerMessageDeflate
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
 _TAIL = b"\x00\x00\xff\xff"
+_NOBODY = FrameDecoder(client=False)
+"""Stands for the connection that the calls of an extension name: all they ask is whether it is a client's."""
+_NO_BITS = RsvBits(False, False, False)
 
 
 class BoundedDeflate(PerMessageDeflate):
@@ -61,6 +64,22 @@ class BoundedDeflate(PerMessageDeflate):
         if self.client_no_context_takeover:
             self._decompressor = None
         return rest
+
+    def inflate_message(self, payload: bytes) -> bytes | CloseReason:
+        """Inflate a message of one frame: what the three calls of wsproto for its header, payload and end come to."""
+        self._data_frame = self._message_compressed = True
+        self._left = self._limit
+        if self._decompressor is None:
+            self._decompressor = zlib.decompressobj(-int(self.client_max_window_bits))
+        inflated = self._inflate(payload)
+        if not isinstance(inflated, bytes):
+            return inflated
+        rest = self.frame_inbound_complete(_NOBODY, True)
+        return inflated + rest if isinstance(rest, bytes) else rest or inflated
+
+    def deflate_message(self, payload: bytes) -> bytes:
+        """Compress a message of one frame."""
+        return self.frame_outbound(_NOBODY, Opcode.BINARY, _NO_BITS, payload, True)[1]
 
     def _inflate(self, data: bytes) -> bytes | CloseReason:
         decompressor = self._decompressor

@@ -36,6 +36,8 @@ class TrustedProxies:
         """Whether the peer with this address may speak for others. An empty address is a peer on a `unix:` socket."""
         if not address:
             return self._unix
+        if not self._networks:
+            return False
         parsed = _parse(address)
         return parsed is not None and any(parsed in network for network in self._networks)
 

@@ -1,7 +1,7 @@
 """WebSocket frames: a client's bytes to whole messages, and messages to a server's frames.
 
-Owns the limit on a message's size (S46, 1009) and the encoding of what goes out. wsproto decodes frame by frame; a faster
-decoder of whole data frames can stand before it in `MessageReader.receive`. Knows nothing of sockets or sessions.
+Owns the limit on a message's size (S46, 1009) and the encoding of what goes out. wsproto decodes frame by frame; a
+`ClientReader` stands before it and takes the frames that are a whole message. Knows nothing of sockets or sessions.
 """
 
 from __future__ import annotations
@@ -16,15 +16,25 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason
 
+from ...kernel.wire.client_frames import BINARY, TEXT
+from .deflate import BoundedDeflate
+
 NO_CODE: Final = 1005
 """What RFC 6455 §7.1.5 calls a Close frame without a code; never on the wire."""
 MAX_REASON: Final = 123
 """Bytes of a close reason (RFC 6455 §5.5)."""
-TEXT: Final = 0x1
-BINARY: Final = 0x2
 _CLOSE: Final = 0x8
 _PING: Final = 0x9
 _PONG: Final = 0xA
+_COMPRESSED: Final = 0x40
+
+MAX_HEAD: Final = 10
+"""Bytes of a server's frame before its payload, at most."""
+_HEADS: Final = {
+    opcode: tuple(bytes((0x80 | opcode, size)) for size in range(126))
+    for opcode in (TEXT, BINARY, TEXT | _COMPRESSED, BINARY | _COMPRESSED, _CLOSE, _PING, _PONG)
+}
+"""By opcode and size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +130,7 @@ class MessageReader:
 
     def _fail(self, code: int) -> Failure:
         self._parts, self._size = [], 0
-        return Failure(code, _FAILURES.get(code, "protocol error"))
+        return failure(code)
 
     def _collect(self, event: TextMessage | BytesMessage) -> FrameEvent | None:
         data = event.data
@@ -146,30 +156,36 @@ class MessageReader:
         return Message(whole)
 
 
+def failure(code: int) -> Failure:
+    """The failure with this code, and the reason that the client is given."""
+    return Failure(code, _FAILURES.get(code, "protocol error"))
+
+
 class MessageWriter:
     """The outgoing half. Without compression every server frame is the same for all clients: see `encode_message`."""
 
+    __slots__ = ("_deflate", "compresses")
+
     def __init__(self, extensions: list[Extension]) -> None:
-        self._connection = Connection(ConnectionType.SERVER, extensions) if extensions else None
-
-    @property
-    def compresses(self) -> bool:
+        self._deflate = next((one for one in extensions if isinstance(one, BoundedDeflate)), None)
+        self.compresses = self._deflate is not None
         """Whether messages must be encoded for this connection alone."""
-        return self._connection is not None
 
-    def encode(self, data: str | bytes) -> bytes:
-        """Encode a message for this connection."""
-        if self._connection is None:
-            return encode_message(data)
-        event = TextMessage(data=data) if isinstance(data, str) else BytesMessage(data=data)
-        return bytes(self._connection.send(event))
+    def encode(self, opcode: int, payload: bytes) -> bytes:
+        """Encode a message, TEXT or BINARY, for this connection."""
+        if self._deflate is None:
+            return message_head(opcode, len(payload)) + payload
+        compressed = self._deflate.deflate_message(payload)
+        return message_head(opcode | _COMPRESSED, len(compressed)) + compressed
 
 
-def encode_message(data: str | bytes) -> bytes:
-    """Encode a whole, uncompressed message as one frame (RFC 6455 §5.2)."""
-    if isinstance(data, str):
-        return _encode(TEXT, data.encode())
-    return _encode(BINARY, data)
+def message_head(opcode: int, size: int) -> bytes:
+    """The head of a server's frame that is a whole message with a payload of `size` bytes (RFC 6455 §5.2)."""
+    if size < 126:
+        return _HEADS[opcode][size]
+    if size < 1 << 16:
+        return struct.pack("!BBH", 0x80 | opcode, 126, size)
+    return struct.pack("!BBQ", 0x80 | opcode, 127, size)
 
 
 def encode_ping(payload: bytes) -> bytes:
@@ -198,9 +214,4 @@ def close_code_is_valid(code: int) -> bool:
 
 
 def _encode(opcode: int, payload: bytes) -> bytes:
-    size = len(payload)
-    if size < 126:
-        return bytes((0x80 | opcode, size)) + payload
-    if size < 1 << 16:
-        return struct.pack("!BBH", 0x80 | opcode, 126, size) + payload
-    return struct.pack("!BBQ", 0x80 | opcode, 127, size) + payload
+    return message_head(opcode, len(payload)) + payload

@@ -33,6 +33,8 @@ from .holding import Backlog, HeldBytes
 from .session_events import Effect, Event, Target
 
 MAX_TRANSFERS_WAITING: Final = 64
+ANSWER_TIME: Final = 0.1
+"""Seconds between a client's violation and our Close: it had sent messages before, which are answered by another process."""
 _CLEAN_CODES: Final = frozenset({None, 1000, 1001})
 
 
@@ -85,6 +87,8 @@ class Session:
         self._held_bytes = held_bytes or HeldBytes()
         self._leave = ("connection_lost", None)  # type: tuple[str, int | None]
         self._exit: WireReason | None = None
+        self._failure: e.ProtocolFailed | None = None
+        """What the client did wrong, while its target has time to answer."""
 
     @property
     def is_open(self) -> bool:
@@ -112,8 +116,8 @@ class Session:
             return []
         return _HANDLERS[type(event)](self, event)
 
-    def accept_message(self) -> int | None:
-        """Count a client's message and return the worker that it is for; None if the connection is not open (S46).
+    def accept_messages(self, count: int) -> int | None:
+        """Count some of the client's messages and return the worker that they are for; None if the connection is not open (S46).
 
         The same as handling `MessageReceived` then, without the objects: messages are what happens most.
         """
@@ -121,7 +125,7 @@ class Session:
             return None
         if self._transfer is not None:
             raise RuntimeError("a message was decoded while the stream is cut")
-        self.message_count += 1
+        self.message_count += count
         return self.target.worker
 
     def take_backlog(self) -> tuple[int, Join | ClientMessage]:
@@ -148,7 +152,7 @@ class Session:
     def _message_received(self, event: e.MessageReceived) -> list[Effect]:
         if self.phase is Phase.HELD:
             return self._keep(event.data)
-        worker = self.accept_message()
+        worker = self.accept_messages(1)
         return [] if worker is None else [e.SendToWorker(worker, ClientMessage(self.serial, event.data))]
 
     def _heartbeat_due(self, event: e.HeartbeatDue) -> list[Effect]:
@@ -300,6 +304,8 @@ class Session:
         return [e.SetHeartbeat(0.0), e.SendClose(event.code, event.reason), *self._end(completed=True)]
 
     def _connection_lost(self, _: e.ConnectionLost) -> list[Effect]:
+        if self._failure is not None:  # that is what ended it, though nobody was told yet
+            self._protocol_failed(replace(self._failure, waited=True))
         return [e.SetHeartbeat(0.0), *self._end(completed=False)]
 
     def _close_timed_out(self, _: e.CloseTimedOut) -> list[Effect]:
@@ -321,6 +327,10 @@ class Session:
     def _protocol_failed(self, event: e.ProtocolFailed) -> list[Effect]:
         if self.phase is Phase.CLOSING:  # its Close will not be understood any more: only the end of its line
             return [e.AwaitClose()]
+        if self.phase is Phase.OPEN and self.message_count and not event.waited:
+            # The target is about to answer what came before, and after our Close nothing of that goes out.
+            self._failure = event
+            return [e.AwaitAnswers(ANSWER_TIME, replace(event, waited=True))]
         return self._close("too_big" if event.code == 1009 else "protocol_error", event.code, event.reason)
 
     def _ping_timed_out(self, _: e.PingTimedOut) -> list[Effect]:

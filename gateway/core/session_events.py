@@ -46,10 +46,12 @@ class CloseReceived:
 
 @dataclass(frozen=True, slots=True)
 class ProtocolFailed:
-    """The client's bytes cannot be accepted: 1002, 1007 or 1009."""
+    """The client's bytes cannot be accepted: 1002, 1007 or 1009. Nothing more of it can be decoded."""
 
     code: int
     reason: str
+    waited: bool = False
+    """Whether the target has had its time to answer what came before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,14 @@ class SendClose:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitAnswers:
+    """Hand `then` to the session after so many seconds."""
+
+    seconds: float
+    then: ProtocolFailed
+
+
+@dataclass(frozen=True, slots=True)
 class AwaitClose:
     """Start the close handshake's timer; stop pings."""
 
@@ -238,6 +248,6 @@ class ReportEnd:
 
 
 Effect: TypeAlias = (
-    SendToWorker | RequestRetarget | AwaitService | SetHold | SetHeartbeat | SendClose | AwaitClose | Disconnect
-    | ReportEnd
+    SendToWorker | RequestRetarget | AwaitService | SetHold | SetHeartbeat | SendClose | AwaitAnswers | AwaitClose
+    | Disconnect | ReportEnd
 )  # fmt: skip

@@ -7,23 +7,26 @@ code, which leave, which exit reason is the session's (`core.session`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from ...kernel.wire.client_frames import TEXT, message_prefix
 from ...kernel.wire.configuration import Drain
 from ...kernel.wire.messages import ClientMessage
 from ..core import session_events as e
+from ..core.client_reader import ClientReader, WholeMessage
 from ..core.frames import (
+    MAX_HEAD,
     CloseFrame,
     Failure,
     Message,
-    MessageReader,
     MessageWriter,
     PingReceived,
     PongReceived,
     encode_close,
     encode_ping,
     encode_pong,
+    message_head,
 )
 from ..core.session import Phase, Session
 from .data_channels import WorkerLink, Workers
@@ -64,7 +67,7 @@ class RelayConnection(asyncio.Protocol):
         service: Service,
         transport: asyncio.Transport,
         session: Session,
-        reader: MessageReader,
+        reader: ClientReader,
         writer: MessageWriter,
         on_gone: Callable[[], None],
     ) -> None:
@@ -78,6 +81,7 @@ class RelayConnection(asyncio.Protocol):
         self._writer = writer
         self._on_gone = on_gone
         self._link: WorkerLink | None = None
+        self._prefix = message_prefix(session.serial)
         self._out: list[bytes] = []
         self._out_size = 0
         self._queued = 0
@@ -98,7 +102,8 @@ class RelayConnection(asyncio.Protocol):
 
     def open(self, response: bytes, early: bytes) -> None:
         """Send the 101 and join. `early` is what the client sent before it."""
-        self._transport.set_write_buffer_limits(high=_EARLY_FLUSH, low=0)
+        # Without a margin the transport writes at once, and what it says that it has left is what the client has not taken.
+        self._transport.set_write_buffer_limits(high=0, low=0)
         self._transport.set_protocol(self)
         self._transport.resume_reading()
         self._write(response)
@@ -124,13 +129,20 @@ class RelayConnection(asyncio.Protocol):
         """Whether messages must be encoded for this client alone."""
         return self._writer.compresses
 
-    def send_message(self, data: str | bytes) -> None:
-        """Send a message, encoded for this client."""
-        if self.session.is_open:
-            self._write(self._writer.encode(data))
+    def send_message(self, opcode: int, payload: bytes) -> None:
+        """Send a message, TEXT or BINARY. Nothing goes out once the connection closes."""
+        if not self.session.is_open:
+            return
+        if self._writer.compresses:
+            self._write(self._writer.encode(opcode, payload))
+        else:
+            head = message_head(opcode, len(payload))
+            self._out.append(head)
+            self._out_size += len(head)
+            self._write(payload)
 
     def send_frame(self, frame: bytes) -> None:
-        """Send an encoded message. Nothing goes out once the connection closes."""
+        """Send an encoded message, the same for several clients."""
         if self.session.is_open:
             self._write(frame)
 
@@ -149,20 +161,19 @@ class RelayConnection(asyncio.Protocol):
         self._flush()
 
     def _flush(self) -> None:
-        if not self._out or self._gone or self._transport.is_closing():
-            self._out.clear()
-            self._out_size = 0
+        out, size = self._out, self._out_size
+        if not out:
             return
-        largest = max(map(len, self._out))
-        self._transport.write(b"".join(self._out) if len(self._out) > 1 else self._out[0])
-        self._queued += self._out_size
-        self._out.clear()
-        self._out_size = 0
+        self._out, self._out_size = [], 0
+        if self._gone or self._transport.is_closing():
+            return
+        self._transport.write(b"".join(out) if len(out) > 1 else out[0])
+        self._queued += size
         waiting = self._transport.get_write_buffer_size()
         if waiting:
             self._around.stalls.watch(self)
             # One message may be larger than the limit, if it waits alone.
-            if waiting > max(self._service.limits.outbound, largest):
+            if waiting > max(self._service.limits.outbound, max(map(len, out)) + MAX_HEAD):
                 self.handle(e.ClientTooSlow())
 
     @property
@@ -206,12 +217,19 @@ class RelayConnection(asyncio.Protocol):
                 share -= 1
                 self._hand_over()
                 continue
+            messages = self._reader.take_messages(share)
+            if messages:
+                share -= len(messages)
+                self._messages_received(messages)
+                if self._reader.drained:
+                    break
+                continue
             event = self._reader.next_event()
             if event is None:
                 break
             share -= 1
             if type(event) is Message:
-                if session.accept_message() is None:
+                if session.accept_messages(1) is None:
                     self.handle(e.MessageReceived(event.data))
                 elif self._link is not None:
                     self._link.send(ClientMessage(session.serial, event.data))
@@ -226,6 +244,16 @@ class RelayConnection(asyncio.Protocol):
                 self.handle(e.ProtocolFailed(event.code, event.reason))
         self._update_reading()
 
+    def _messages_received(self, messages: Sequence[WholeMessage]) -> None:
+        """Hand whole messages to the target; what it is not to have now is the session's to keep or to drop (S46, S56)."""
+        session = self.session
+        if session.accept_messages(len(messages)) is not None:
+            if self._link is not None:
+                self._link.send_messages(self._prefix, messages)
+        elif session.phase is Phase.HELD:
+            for opcode, payload in messages:
+                self.handle(e.MessageReceived(payload.decode() if opcode == TEXT else payload))
+
     def _hand_over(self) -> None:
         """Send the target the next of what the client had sent before there was a target (S56)."""
         worker, record = self.session.take_backlog()
@@ -239,7 +267,8 @@ class RelayConnection(asyncio.Protocol):
             self._decode()
 
     def _blocked(self) -> bool:
-        return self._yielded or (self.session.phase is Phase.OPEN and (self._congested or self.session.cut))
+        session = self.session
+        return self._yielded or ((self._congested or session.cut) and session.phase is Phase.OPEN)
 
     def _update_reading(self) -> None:
         blocked = self._blocked()
@@ -366,6 +395,9 @@ class RelayConnection(asyncio.Protocol):
     def _send_close(self, effect: e.SendClose) -> None:
         self._write(encode_close(effect.code, effect.reason))
 
+    def _await_answers(self, effect: e.AwaitAnswers) -> None:
+        self._loop.call_later(effect.seconds, self.handle, effect.then)
+
     def _await_close(self, _: e.AwaitClose) -> None:
         self._ping_timer = _cancel(self._ping_timer)
         self._pong_timer = _cancel(self._pong_timer)
@@ -423,6 +455,7 @@ _PERFORM: Final[dict[type, Callable[..., None]]] = {
     e.SetHold: RelayConnection._set_hold,
     e.SetHeartbeat: RelayConnection._set_heartbeat,
     e.SendClose: RelayConnection._send_close,
+    e.AwaitAnswers: RelayConnection._await_answers,
     e.AwaitClose: RelayConnection._await_close,
     e.Disconnect: RelayConnection._disconnect,
     e.ReportEnd: RelayConnection._report_end,

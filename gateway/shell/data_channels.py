@@ -11,10 +11,11 @@ import asyncio
 import logging
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ...kernel.wire.channel import Channel
+from ...kernel.wire.client_frames import PlainSend, SendDecoder, add_messages
 from ...kernel.wire.messages import WORKER_TO_GATEWAY, ReportLost, ReportViolation
 from .kernel_link import KernelLink
 from .turn import Turn
@@ -54,7 +55,14 @@ class WorkerLink:
         self.drains = 0
         """How often the queue has been written out: what was queued before has left when this has grown."""
         self._workers = workers
-        self._channel = Channel(end, WORKER_TO_GATEWAY)
+        self._channel = Channel(end, WORKER_TO_GATEWAY, decoder=SendDecoder)
+        self._closed = False
+        self._pieces: list[bytes] = []
+        """What this turn has collected for the channel."""
+        self._collected = 0
+        """Bytes of it."""
+        self._count = 0
+        """Frames of it."""
         self._marked = False
         self._writing = False
         self._reading = True
@@ -69,35 +77,52 @@ class WorkerLink:
     @property
     def frames_sent(self) -> int:
         """The mark of this channel (S14)."""
-        return self._channel.frames_sent
+        return self._channel.frames_sent + self._count
 
     @property
     def pending(self) -> int:
         """Bytes queued and not written."""
-        return self._channel.pending
+        return self._channel.pending + self._collected
 
     @property
     def overloaded(self) -> bool:
         """Whether the worker has so much unread that no client may join it."""
-        return self._channel.pending > _OVERLOAD * self._workers.limit
+        return self.pending > _OVERLOAD * self._workers.limit
 
     def send(self, record: tuple[Any, ...]) -> None:
         """Queue a record. If the worker is gone it is dropped: its death notice is on the way (S8)."""
-        if self._channel.fileno() < 0:
-            return
-        self._channel.send(record)
+        if not self._closed:
+            self._commit()
+            self._channel.send(record)
+            self._mark()
+
+    def send_messages(self, prefix: bytes, messages: Sequence[tuple[int, bytes]]) -> None:
+        """Queue a ClientMessage for each: opcode and payload. `prefix` is that of the connection (`message_prefix`)."""
+        if not self._closed:
+            self._collected += add_messages(self._pieces, prefix, messages)
+            self._count += len(messages)
+            self._mark()
+
+    def _mark(self) -> None:
         if not self._marked:
             self._marked = True
             self._workers.turn.mark(self)
-        if self._channel.pending > self._workers.limit and not self.congested:
+        if self.pending > self._workers.limit and not self.congested:
             self._flush()
-            if self._channel.pending > self._workers.limit:
+            if self.pending > self._workers.limit:
                 self._congest()
+
+    def _commit(self) -> None:
+        """Hand on what was collected."""
+        if self._pieces:
+            pieces, count = self._pieces, self._count
+            self._pieces, self._collected, self._count = [], 0, 0
+            self._channel.send_frame(b"".join(pieces), count=count)
 
     def send_reply(self, record: tuple[Any, ...]) -> None:
         """Queue an answer to something the worker wrote; one that asks and never reads is reported (S10)."""
         self.send(record)
-        if self._channel.pending > _FLOOD * self._workers.limit:
+        if self.pending > _FLOOD * self._workers.limit:
             self.report("it floods its data channel and does not read")
 
     def _congest(self) -> None:
@@ -113,12 +138,15 @@ class WorkerLink:
     def flush_turn(self) -> None:
         """Write what this turn has queued."""
         self._marked = False
-        if not self._writing:
+        if self._writing:
+            self._commit()  # small pieces take many times as much memory as their bytes
+        else:
             self._flush()
 
     def _flush(self) -> None:
-        if self._channel.fileno() < 0:
+        if self._closed:
             return
+        self._commit()
         done = self._channel.flush()
         if self._channel.broken:
             self._await_death()
@@ -130,24 +158,38 @@ class WorkerLink:
             else:
                 self._workers.loop.add_writer(self._channel.fileno(), self._flush)
             self._writing = not done
-        if self.congested and self._fence is None and self._channel.pending <= self._workers.limit // 2:
+        if self.congested and self._fence is None and self.pending <= self._workers.limit // 2:
             self._relieve()
 
     def _readable(self) -> None:
         """Read once: the loop comes back if there is more, after everybody else had a turn."""
-        for record in self._channel.receive():
-            try:
-                self._workers.on_record(self, record)
-            except Exception:
-                logger.exception("a record of worker %d could not be handled", self.number)
-                self.report("a record could not be handled")  # fenced: a stream with a hole is worse (S43)
-            if self._channel.fileno() < 0:
-                return
+        records = self._channel.receive()
+        self._workers.turn.begin_read()
+        try:
+            self._handle(records)
+        finally:
+            self._workers.turn.end_read()
+        if self._closed:
+            return
         if self._channel.violation is not None:
             self.report(str(self._channel.violation))
         elif self._channel.ended:
             self._stop_reading()
             self._await_death()
+
+    def _handle(self, records: list[tuple[Any, ...]]) -> None:
+        on_send = self._workers.on_send
+        for record in records:
+            try:
+                if type(record) is tuple:
+                    on_send(record)
+                else:
+                    self._workers.on_record(self, record)
+            except Exception:
+                logger.exception("a record of worker %d could not be handled", self.number)
+                self.report("a record could not be handled")  # fenced: a stream with a hole is worse (S43)
+            if self._closed:
+                return
 
     def _await_death(self) -> None:
         """The worker's end is closed. Its death will be told; if not, it is fenced, for its streams have a hole (S43).
@@ -184,8 +226,10 @@ class WorkerLink:
 
     def close(self) -> None:
         """Close the channel."""
-        if self._channel.fileno() < 0:
+        if self._closed:
             return
+        self._closed = True
+        self._pieces, self._collected, self._count = [], 0, 0
         self._stop_reading()
         if self._fence is not None:
             self._fence.cancel()
@@ -210,6 +254,7 @@ class Workers:
         self.limit = 1 << 20
         """Bytes that may be queued for one worker before its clients are no longer read: the least `limits.inbound`."""
         self.on_record: Callable[[WorkerLink, tuple[Any, ...]], None] = lambda link, record: None
+        self.on_send: Callable[[PlainSend], None] = lambda send: None
         self._links: dict[int, WorkerLink] = {}
 
     def open(self, number: int, pid: str, descriptor: int) -> None:

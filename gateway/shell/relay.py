@@ -11,6 +11,7 @@ import itertools
 import logging
 from typing import Any
 
+from ...kernel.wire.client_frames import BINARY, TEXT, PlainSend
 from ...kernel.wire.messages import (
     Abandon,
     Admitted,
@@ -34,7 +35,7 @@ from ...kernel.wire.pid import Pid
 from ...kernel.wire.quantities import MAX_DURATION
 from ...kernel.wire.reason import KILLED, WireReason, make_reason
 from ..core import session_events as e
-from ..core.frames import close_code_is_valid, encode_message
+from ..core.frames import close_code_is_valid, message_head
 from ..core.holding import HeldBytes
 from ..core.relay_header import MalformedHeader, check_topic, find_relay_header, parse_relay_header
 from .connection import RelayConnection
@@ -66,6 +67,7 @@ class Relay:
         self._serials = itertools.count(1)
         self._node = self._epoch = self._owner = ""
         workers.on_record = self.handle_worker_record
+        workers.on_send = self.handle_plain_send
 
     def identify(self, node: str, epoch: str, incarnation: int) -> None:
         """Say what the connections' PIDs are made of."""
@@ -107,15 +109,23 @@ class Relay:
     def _named(self, serials: tuple[int, ...]) -> list[RelayConnection]:
         return [self.connections[serial] for serial in serials if serial in self.connections]
 
+    def handle_plain_send(self, send: PlainSend) -> None:
+        """A worker wrote a ClientSend to one connection."""
+        serial, opcode, payload = send
+        connection = self.connections.get(serial)
+        if connection is not None:
+            connection.send_message(opcode, payload)
+
     def _send(self, record: ClientSend) -> None:
-        frame: bytes | None = None
+        """One frame for all, encoded once."""
+        data = record.data
+        opcode, payload = (TEXT, data.encode()) if isinstance(data, str) else (BINARY, data)
+        frame = message_head(opcode, len(payload)) + payload
         for connection in self._named(record.connections):
             if connection.compresses:
-                connection.send_message(record.data)
-                continue
-            if frame is None:
-                frame = encode_message(record.data)
-            connection.send_frame(frame)
+                connection.send_message(opcode, payload)
+            else:
+                connection.send_frame(frame)
 
     def _close(self, link: WorkerLink, record: ClientClose) -> None:
         if not close_code_is_valid(record.code):

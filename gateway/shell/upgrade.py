@@ -15,7 +15,8 @@ from ...kernel.wire.configuration import Route
 from ...kernel.wire.messages import Abandon, Admit, Admitted, ConnectionEnded, Joined, Refused
 from ...kernel.wire.reason import make_reason
 from ..core.answers import Answer, clean_answer, overloaded, plain_answer
-from ..core.frames import MessageReader, MessageWriter
+from ..core.client_reader import ClientReader
+from ..core.frames import MessageWriter
 from ..core.handshake import Handshake, HandshakeRefused, encode_rejection
 from ..core.relay_header import MalformedHeader, RelayHeader, find_relay_header, parse_relay_header
 from ..core.requests import RequestHead
@@ -170,7 +171,7 @@ class Upgrade(asyncio.Protocol):
             service,
             transport,
             session,
-            MessageReader(limit, extensions),
+            ClientReader(limit, extensions),
             MessageWriter(extensions),
             functools.partial(service.release, transport, self._peer),
         )

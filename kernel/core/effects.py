@@ -17,6 +17,24 @@ class StartWorker(NamedTuple):
     start: Start
 
 
+class PrepareUpgrade(NamedTuple):
+    """Make the channels for a worker's new code, answer `request` with HandOver, and from then on queue what is sent to the
+    worker for the new code, behind Resume with `start` (S35). If the channels cannot be made say so, and nothing has happened."""
+
+    worker: int
+    request: int
+    start: Start
+
+
+class StartUpgraded(NamedTuple):
+    """A worker's old code has ended: forget it, and have `host` fork the new one. `pid` and `entry` are for the log."""
+
+    worker: int
+    host: str
+    pid: str
+    entry: str
+
+
 class SendToWorker(NamedTuple):
     """Queue a record on a worker's control channel."""
 
@@ -96,4 +114,7 @@ class ServiceChanged(NamedTuple):
 
 
 Timer = GraceExpired | PoolRefill | StartOverdue | RestartDue | ExecutionOverdue | ProbeDue
-Effect = StartWorker | SendToWorker | SendToGateway | KillWorker | SetTimer | ProcessEnded | ServiceChanged
+Effect = (
+    StartWorker | PrepareUpgrade | StartUpgraded | SendToWorker | SendToGateway | KillWorker | SetTimer | ProcessEnded
+    | ServiceChanged
+)  # fmt: skip

@@ -61,10 +61,18 @@ class Executions:
             del self._population.processes[caller].executing[request]
             executed = m.Executed(request, process.pid, reason)
             self._population.effects.append(SendToWorker(self._population.processes[caller].worker, executed))
-        for pid in process.executing.values():
+        self._kill_executed(process, "its caller ended")
+
+    def abandon(self, caller: Process) -> None:
+        """The code that waits is replaced (S35): nobody is answered, and the children are killed."""
+        self._kill_executed(caller, "its caller was upgraded")
+        caller.executing.clear()
+
+    def _kill_executed(self, caller: Process, why: str) -> None:
+        for pid in caller.executing.values():
             child = self._population.processes[pid]
             child.executor = None
-            self._population.kill(child, make_reason(KILLED, "its caller ended"))
+            self._population.kill(child, make_reason(KILLED, why))
 
     def check_invariants(self) -> None:
         """Raise AssertionError if caller and child disagree."""

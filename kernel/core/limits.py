@@ -14,6 +14,7 @@ import signal
 from dataclasses import dataclass
 
 from ..wire import messages as m
+from ..wire.configuration import cpu_allowance
 from ..wire.errors import ProtocolViolation
 from ..wire.reason import WireReason, make_reason
 from .effects import ProbeDue, SendToWorker, SetTimer
@@ -38,6 +39,10 @@ class _Watch:
     """Since the last look, from a full channel."""
     silent: int = 0
     """Looks since its last sign of life."""
+    resting: bool = False
+    """It is upgraded: there is no OS process that could give a sign of life."""
+    stale: int = 0
+    """The last question to the code before an upgrade. An answer to it may still come, and says nothing."""
 
 
 class Limits:
@@ -53,12 +58,22 @@ class Limits:
         """A worker has been forked: from here on it must give signs of life, if its host asks for them."""
         liveness = worker.limits.liveness
         if liveness is not None:
+            earlier = self._watches.get(worker.number)
             watch = self._watches[worker.number] = _Watch(liveness / PROBES)
+            if earlier is not None:
+                watch.probe = watch.stale = earlier.probe
             self._look_again(worker, watch, now)
+
+    def upgraded(self, worker: Worker) -> None:
+        """A worker's old code has ended: nothing is asked until the new one has been forked (S35)."""
+        if watch := self._watches.get(worker.number):
+            watch.resting = True
 
     def answered(self, worker: Worker, answer: m.Alive) -> None:
         """A worker has answered. Raises ProtocolViolation if it was not asked."""
         watch = self._watches.get(worker.number)
+        if watch is not None and 0 < answer.number <= watch.stale:
+            return
         if watch is None or watch.answered or answer.number != watch.probe:
             raise ProtocolViolation("a sign of life that nobody has asked for")
         watch.answered = True
@@ -74,7 +89,7 @@ class Limits:
         A look that comes late says nothing: then it was the supervisor that hung, or the whole machine.
         """
         worker, watch = self._population.workers.get(event.worker), self._watches.get(event.worker)
-        if worker is None or watch is None:
+        if worker is None or watch is None or watch.resting:
             return
         late = now - watch.due > watch.interval
         watch.silent = 0 if watch.answered or watch.has_read or late else watch.silent + 1
@@ -110,9 +125,16 @@ class Limits:
     def cpu_reason(self, worker: Worker, status: WaitStatus) -> WireReason | None:
         """Return the reason of a worker that the kernel has ended for its CPU time, None for any other."""
         limit = worker.limits.cpu
-        if limit is None or not _exhausted(None if worker.is_function else math.ceil(limit), status):
+        if limit is None or not _exhausted(
+            None if worker.is_function else cpu_allowance(limit, worker.cpu_used), status
+        ):
             return None
-        return make_reason("limit:cpu", f"its CPU time was over limits.cpu ({limit:g} s)")
+        return _cpu_spent(limit)
+
+    def cpu_spent(self, worker: Worker) -> WireReason | None:
+        """Return the reason of an actor that is not upgraded because it has used all its CPU time; None for any other."""
+        limit = worker.limits.cpu
+        return None if limit is None or worker.cpu_used < math.ceil(limit) * 1000 else _cpu_spent(limit)
 
     # --- invariants ---------------------------------------------------------------------------------------------------
 
@@ -123,6 +145,10 @@ class Limits:
             worker = self._population.workers[number]
             require(worker.limits.liveness is not None, "only who opted in is watched")
             require(watch.silent < PROBES or worker.chosen is not None, "the silent are killed")
+
+
+def _cpu_spent(limit: float) -> WireReason:
+    return make_reason("limit:cpu", f"its CPU time was over limits.cpu ({limit:g} s)")
 
 
 def _exhausted(soft: int | None, status: WaitStatus) -> bool:

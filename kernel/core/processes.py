@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..wire.configuration import HostLimits
 from ..wire.pid import Pid
@@ -63,9 +64,24 @@ class Process:
     """For an invocation: the gateway's request; None if that gateway is dead."""
 
 
+class Upgrade(NamedTuple):
+    """A process's code is being replaced (S35)."""
+
+    request: int
+    entry: str
+    """Of the new code."""
+    cpu_used: int | None = None
+    """Set when the old code has written its last frame: what that says, in milliseconds."""
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether the old code has written its last frame."""
+        return self.cpu_used is not None
+
+
 @dataclass(slots=True, eq=False)
 class Worker:
-    """An OS process that runs an actor, or one invocation after another."""
+    """An OS process that runs an actor, or one invocation after another. An actor that is upgraded gets another OS process."""
 
     number: int
     host: str
@@ -77,6 +93,10 @@ class Worker:
     chosen: WireReason | None = None
     """Why the runtime killed it; the first choice stands (S12)."""
     report: WireReason | None = None
+    upgrade: Upgrade | None = None
+    """From its grant until the old code has ended."""
+    cpu_used: int = 0
+    """Milliseconds of CPU time of the OS processes before this one, as they have told."""
 
 
 @dataclass(slots=True, eq=False)

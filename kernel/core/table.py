@@ -42,6 +42,9 @@ from .processes import Kind, Process, Worker
 from .service_states import State
 from .services import Services
 from .spawning import Spawning
+from .upgrades import Upgrades, has_handed_over
+
+_CONNECTION = Kind.CONNECTION  # an enumeration's members are slow to look up
 
 NOTHING = b"\xc0"
 """None, packed."""
@@ -68,6 +71,7 @@ class ProcessTable:
         self._services = Services(self._population, self._spawning, application.services, self._signal_cancel, random)
         self._holds = Holds(self._population, self._names, self._services)
         self._limits = Limits(self._population)
+        self._upgrades = Upgrades(self._population, application, self._executions, self._limits)
         self._cancels_waiting: dict[int, set[str]] = {}
         """Worker to the senders of CANCELs that may be unread (S10). Dropped when the queue is written (`mail_written`)."""
         self._connections = connections = Connections(self._population, epoch)
@@ -91,6 +95,7 @@ class ProcessTable:
             m.ListMembers: self._groups.list_members,
             m.WatchGroup: self._groups.watch,
             m.UnwatchGroup: self._groups.unwatch,
+            m.Upgrade: self._upgrade,
             m.InvocationEnded: self._invocation_ended,
         }
         self._on_worker_in_time: dict[type, Callable[[Process, Any, float], None]] = {
@@ -132,12 +137,16 @@ class ProcessTable:
         if worker is None:
             return []
         try:
+            if worker.upgrade is not None and worker.upgrade.handed_over:
+                raise ProtocolViolation("a record after HandedOver")
             if type(record) is m.ExitReport:
                 worker.report = check_report(record.reason)
                 if invocation := self._processes.get(worker.pid or ""):
                     self._connections.promise(invocation, record.target)
             elif type(record) is m.Alive:
                 self._limits.answered(worker, record)
+            elif type(record) is m.HandedOver:
+                self._upgrades.handed_over(worker, record)
             else:
                 self._from_process(worker, record, now)
         except ProtocolViolation as violation:
@@ -214,10 +223,22 @@ class ProcessTable:
         return self._population.take_effects()
 
     def worker_exited(self, number: int, status: WaitStatus, now: float) -> list[Effect]:
-        """The kernel says that a worker is dead; its control channel has been drained (S14)."""
+        """The kernel says that a worker is dead; its control channel has been drained (S14). If it was upgraded, that is only
+        the end of its old code (S35)."""
         if worker := self._workers.get(number):
-            limit = self._limits.cpu_reason(worker, status)
-            self._remove_worker(worker, reason_of_death(worker.chosen, worker.report, status, limit), now)
+            if has_handed_over(worker, status):
+                reason = self._upgrades.old_code_ended(worker)
+            else:
+                limit = self._limits.cpu_reason(worker, status)
+                reason = reason_of_death(worker.chosen, worker.report, status, limit)
+            if reason is not None:
+                self._remove_worker(worker, reason, now)
+        return self._population.take_effects()
+
+    def upgrade_refused(self, number: int, detail: str) -> list[Effect]:
+        """The channels for a worker's new code could not be made."""
+        if worker := self._workers.get(number):
+            self._upgrades.refuse(worker, detail)
         return self._population.take_effects()
 
     def worker_failed(self, number: int, detail: str, now: float) -> list[Effect]:
@@ -265,6 +286,7 @@ class ProcessTable:
         function workers that are too many. What must be replaced is told by `renew_functions` and `replace_service`."""
         self._names.keep_for(application.services.values())
         self._spawning.reconfigure(application)
+        self._upgrades.reconfigure(application)
         self._invocations.reconfigure(application)
         self._services.reconfigure(application.services, now)
         return self._population.take_effects()
@@ -365,16 +387,18 @@ class ProcessTable:
     # --- sending (S6, S8, S9) -----------------------------------------------------------------------------------------
 
     def _send(self, sender: Process, message: m.Send) -> None:
-        if m.topic_is_reserved(message.topic) or len(message.topic) > m.MAX_TOPIC:
+        destinations, topic, payload = message
+        if m.topic_is_reserved(topic) or len(topic) > m.MAX_TOPIC:
             raise ProtocolViolation("a message on a topic that is reserved or too long")
-        deliver = m.Deliver(sender.pid, message.topic, message.payload)
-        for pid in message.destinations:
-            process = self._processes.get(pid)
+        deliver = m.Deliver(sender.pid, topic, payload)
+        processes, effects = self._processes, self._population.effects
+        for pid in destinations:
+            process = processes.get(pid)
             if process is None:
                 continue
-            if process.kind is Kind.CONNECTION:
+            if process.kind is _CONNECTION:
                 raise ProtocolViolation("a message to a connection on the control channel")
-            self._population.effects.append(SendToWorker(process.worker, deliver))
+            effects.append(SendToWorker(process.worker, deliver))
 
     # --- monitors (S19 to S22) ----------------------------------------------------------------------------------------
 
@@ -419,6 +443,10 @@ class ProcessTable:
     def _set_options(self, process: Process, request: m.SetOptions) -> None:
         process.trap_links = request.trap_links
         self._population.reply(process, request.request)
+
+    def _upgrade(self, process: Process, request: m.Upgrade) -> None:
+        if self._upgrades.grant(process, request):
+            self._cancels_waiting.pop(process.worker, None)  # they are ahead of the grant, and so will be read
 
     # --- cancel, terminate (S29 to S31) -------------------------------------------------------------------------------
 
@@ -482,6 +510,6 @@ class ProcessTable:
         """Raise AssertionError if the tables disagree with each other."""
         for room in (
             self._population, self._names, self._spawning, self._groups, self._executions, self._invocations, self._services,
-            self._limits, self._connections, self._holds,
+            self._limits, self._connections, self._holds, self._upgrades,
         ):  # fmt: skip
             room.check_invariants()

@@ -76,6 +76,12 @@ class Attachment:
         if not self._held:
             self._turn.add(self)
 
+    def send_frame(self, frame: bytes) -> None:
+        """Queue the frame of a record that carries no descriptor."""
+        self.channel.send_frame(frame)
+        if not self._held:
+            self._turn.add(self)
+
     def flush(self) -> None:
         """Write; what the socket does not take is written when it can."""
         if self._held or self.channel.fileno() < 0:

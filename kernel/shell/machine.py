@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import socket
+
+SPARE_DESCRIPTORS = 32
+"""Descriptors that no new worker gets: deaths, sweeps and restarts must always be possible."""
 
 
 def raise_descriptor_limit() -> int:
@@ -11,6 +16,13 @@ def raise_descriptor_limit() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return soft
+
+
+def check_spare_descriptors(highest: int) -> None:
+    """Raise OSError if `highest`, a number that is about to be used, leaves too few: the lowest free one is what one gets."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if highest > limit - SPARE_DESCRIPTORS:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def node_name() -> str:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import faulthandler
 import logging
 import os
 import random
-import resource
 import secrets
 import signal
 import socket
@@ -26,12 +24,14 @@ from typing import Any
 from ..core.effects import (
     Effect,
     KillWorker,
+    PrepareUpgrade,
     ProcessEnded,
     RestartDue,
     SendToGateway,
     SendToWorker,
     ServiceChanged,
     SetTimer,
+    StartUpgraded,
     StartWorker,
     Timer,
 )
@@ -42,10 +42,11 @@ from ..wire import journal, logs
 from ..wire import journal_records as j
 from ..wire import messages as m
 from ..wire.channel import channel_pair
+from ..wire.codec import encode
 from ..wire.configuration import Application
 from ..wire.errors import ProtocolViolation
 from ..wire.failpoints import failpoint
-from . import control, operator
+from . import control, operator, upgrades
 from .attachment import EOF_GRACE, Turn
 from .children import Child, Orphans, become_subreaper, own_children
 from .errors import StartError
@@ -58,7 +59,7 @@ from .inspection import SIGNALS as INSPECTION_SIGNALS
 from .inspection import handlers as inspection_handlers
 from .journal import JournaledTable, SizesWatch
 from .log import log_end, log_service
-from .machine import node_name, raise_descriptor_limit
+from .machine import check_spare_descriptors, node_name, raise_descriptor_limit
 from .memory import MemoryWatch
 from .reload import Reloader
 from .systemd import environment
@@ -82,11 +83,9 @@ SAME_SIGNAL = 0.2
 KILL_TIMEOUT = 10.0
 """Seconds that a killed process has to be dead: freeing much memory takes a while."""
 
-SPARE_DESCRIPTORS = 32
-"""Descriptors that no new worker gets: deaths, sweeps and restarts must always be possible."""
-
 _BOUNDED = frozenset({m.Deliver, m.Reply, m.Failed, m.Members, m.GroupChanged, m.Executed})
 """What counts against a worker's mailbox; EXIT, LINK_DOWN and CANCEL are exempt (S10)."""
+_NOTHING: tuple[object, bytes] = (None, b"")
 
 
 def serve(
@@ -186,12 +185,18 @@ class Supervisor:
         self._farewell = Farewell()
         self._dead: list[tuple[WorkerHandle, Child, WaitStatus]] = []
         """Workers that are dead and not yet buried."""
+        self._unreaped: set[int] = set()
+        """The os_pids of those whose burial is under way."""
+        self._encoded: tuple[object, bytes] = _NOTHING
+        """The record that was sent last in this turn, and its frame."""
         self._sweeping = False
         self.memory = MemoryWatch(loop, self.workers, self._worker_measured)
         self._timers = Timers(loop, self._timer_fired)
         self.manager = Manager(loop, self, contact)
         self._perform_one: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
+            PrepareUpgrade: self._prepare_upgrade,
+            StartUpgraded: self._start_upgraded,
             SendToWorker: self._send_to_worker,
             SendToGateway: lambda effect: self.gateway.send(effect.record),
             KillWorker: self._kill_worker,
@@ -252,6 +257,7 @@ class Supervisor:
 
     def end_turn(self) -> None:
         """Write what this turn has queued, and wake who waits for something that is now so."""
+        self._encoded = _NOTHING
         self.turn.flush()
         for waiter in self._waiters[:]:
             condition, future = waiter
@@ -500,27 +506,31 @@ class Supervisor:
         self.worker_failed(number, detail)
         self.end_turn()
 
+    def make_handle(self, number: int, host: str, end: socket.socket) -> WorkerHandle:
+        """Return a handle for a worker that is not born; `end` is our end of its control channel."""
+        limits = self.application.hosts[host].limits
+        handle = WorkerHandle(
+            self.loop,
+            self.turn,
+            number,
+            host,
+            limits.mailbox,
+            end,
+            self._worker_readable,
+            self.table.mail_written,
+            self.table.worker_has_read,
+            self._channel_lost,
+            self._worker_died,
+        )
+        handle.memory = limits.memory
+        return handle
+
     def _fork_worker(self, effect: StartWorker) -> None:
         """Make a worker's channels and have its host fork it. Raises OSError if the descriptors do not suffice."""
         with contextlib.ExitStack() as stack:
             control_here, control_there = map(stack.enter_context, channel_pair())
-            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            if control_there.fileno() + 2 > limit - SPARE_DESCRIPTORS:  # the lowest free number is what one gets
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            handle = WorkerHandle(
-                self.loop,
-                self.turn,
-                effect.worker,
-                effect.host,
-                effect.start.mailbox,
-                control_here.dup(),
-                self._worker_readable,
-                self.table.mail_written,
-                self.table.worker_has_read,
-                self._fence,
-                self._worker_died,
-            )
-            handle.memory = self.application.hosts[effect.host].limits.memory
+            check_spare_descriptors(control_there.fileno() + 2)
+            handle = self.make_handle(effect.worker, effect.host, control_here.dup())
             self.workers[effect.worker] = handle
             handle.send(effect.start)
             if effect.start.pid:
@@ -528,20 +538,44 @@ class Supervisor:
             self._open_data(handle, effect.start.pid)
             self.hosts[effect.host].fork(effect.worker, control_there.fileno())
 
+    def _prepare_upgrade(self, effect: PrepareUpgrade) -> None:
+        handle = self.workers[effect.worker]
+        try:
+            upgrades.prepare(handle, effect, self.make_handle)
+        except OSError as problem:
+            logger.error("%s cannot be upgraded: %s", effect.start.pid, problem)
+            self.perform(self.table.upgrade_refused(effect.worker, str(problem)))
+
+    def _start_upgraded(self, effect: StartUpgraded) -> None:
+        """The old code is dead. The fork is asked for at the end of this turn, when it has been reaped."""
+        logger.info("%s is upgraded to %s", effect.pid, effect.entry)
+        handle = self.workers[effect.worker] = self.workers[effect.worker].receiving
+        try:
+            if effect.host not in self.hosts:  # a reload has removed it meanwhile
+                raise OSError(f"{effect.host} is configured no more")
+            upgrades.fork(handle, self.hosts[effect.host])
+        except OSError as problem:
+            logger.error("the new code of %s cannot be started: %s", effect.pid, problem)
+            self.loop.call_soon(self._start_failed, effect.worker, f"its new code cannot be started: {problem}")
+
     def _open_data(self, handle: WorkerHandle, pid: str) -> None:
         """Make a worker's data channel, if there is a gateway; otherwise it gets one with the gateway. Raises OSError."""
         if not self.gateway.running:
             return
         data_gateway, data_worker = channel_pair()
         with data_gateway, data_worker:
-            handle.attachment.send(m.OpenData(self.table.gateway), data_worker.fileno())
+            handle.receiving.attachment.send(m.OpenData(self.table.gateway), data_worker.fileno())
             self.gateway.send(m.OpenWorker(handle.number, pid), data_gateway.fileno())
 
     def _send_to_worker(self, effect: SendToWorker) -> None:
         handle = self.workers.get(effect.worker)
         if handle is None:
             return
-        handle.send(effect.record, bounded=type(effect.record) in _BOUNDED)
+        handle = handle.receiving
+        record = effect.record
+        if record is not self._encoded[0]:  # a message to many is one record
+            self._encoded = (record, encode(record))
+        handle.send_frame(self._encoded[1], bounded=type(record) in _BOUNDED)
         if handle.overflown:
             self.perform(self.table.worker_overflowed(effect.worker))
 
@@ -569,22 +603,31 @@ class Supervisor:
             self.perform(self.table.worker_violated(handle.number, str(handle.channel.violation)))
         elif handle.channel.ended:
             handle.attachment.stop_reading()
-            self.loop.call_later(EOF_GRACE, self._fence, handle.number)
+            self.loop.call_later(EOF_GRACE, self._channel_lost, handle)
         self.end_turn()
 
     def _take_from_worker(self, handle: WorkerHandle, records: list[tuple[Any, ...]]) -> None:
         """Tell the table what a worker wrote."""
+        now = self.loop.time()
+        from_worker, perform_one, number = self.table.from_worker, self._perform_one, handle.number
         for record in records:
-            self.perform(self.table.from_worker(handle.number, record, self.loop.time()))
+            for effect in from_worker(number, record, now):
+                perform_one[type(effect)](effect)
 
     def _worker_measured(self, number: int, resident: int) -> None:
         self.perform(self.table.worker_measured(number, resident))
         self.end_turn()
 
-    def _fence(self, number: int, detail: str = "its control channel ended") -> None:
-        """A worker's channel has ended. If it lives on it is of no use; if it is dead, its wait status says why (S13)."""
+    def _channel_lost(self, handle: WorkerHandle) -> None:
+        """A control channel has ended. That of a worker's old code is nothing to the new one."""
+        if self.workers.get(handle.number) is handle and not handle.is_dead:
+            self._fence(handle.number, "its control channel ended")
+
+    def _fence(self, number: int, detail: str) -> None:
+        """A worker's channel has ended. If it lives on it is of no use; if it is dead, its wait status says why (S13), unless
+        that is only the end of its old code."""
         handle = self.workers.get(number)
-        if handle is not None and (handle.child is None or handle.child.status() is None):
+        if handle is not None and (handle.successor is not None or not handle.is_dead):
             self.perform(self.table.worker_lost(number, detail))
             self.end_turn()
 
@@ -605,7 +648,7 @@ class Supervisor:
         """A worker will never be born."""
         handle = self.workers.pop(number, None)
         if handle is not None:
-            handle.attachment.close()
+            handle.close()
         self.perform(self.table.worker_failed(number, detail, self.loop.time()))
 
     def worker_unwanted(self, os_pid: int) -> None:
@@ -630,22 +673,37 @@ class Supervisor:
         self._dead.append((handle, child, status))
 
     def _bury_the_dead(self) -> None:
-        """The order of these steps is S2, S14 and S16. One sweep does for all: it reads all of /proc."""
+        """The order of these steps is S2, S14 and S16. What the dead have left behind is killed before anything is read or
+        told. The sweep that is sure to find all of it reads all of /proc; nobody waits for it."""
         dead, self._dead = self._dead, []
+        self._unreaped.update(child.os_pid for _, child, _ in dead)
         for _, child, _ in dead:
             child.kill_group()
-        self.sweep()
-        for handle, child, status in dead:
+        self.sweep(quick=True)
+        upgraded = False
+        for handle, _, status in dead:
             self._take_from_worker(handle, handle.channel.drain())
             failpoint("death.drained")
             self.perform(self.table.worker_exited(handle.number, status, self.loop.time()))
             failpoint("death.committed")
-            del self.workers[handle.number]
-            handle.attachment.close()
+            if self.workers[handle.number] is handle:
+                del self.workers[handle.number]
+                if handle.successor is not None:
+                    handle.successor.close()
+            else:
+                upgraded = True
+            handle.close()
+        if not upgraded:  # nobody waits for the sweep; but new code must not run beside what the old has left (S35)
+            self.end_turn()
+            failpoint("death.published")
+        self.sweep()
+        for _, child, _ in dead:
             child.reap()
+            self._unreaped.discard(child.os_pid)
             failpoint("death.reaped")
         self.end_turn()
-        failpoint("death.published")
+        if upgraded:
+            failpoint("death.published")
 
     def _process_ended(self, effect: ProcessEnded) -> None:
         self._timers.process_ended(effect)
@@ -671,10 +729,10 @@ class Supervisor:
         self.sweep()
         self.end_turn()
 
-    def sweep(self) -> None:
+    def sweep(self, *, quick: bool = False) -> None:
         """Kill what dead workers have left behind, and reap it when it is dead."""
         try:
-            found = self.orphans.sweep()
+            found = self.orphans.sweep(quick=quick)
         except OSError as problem:  # no descriptor to spare; the next death sweeps again
             logger.error("cannot look for what dead workers have left behind: %s", problem)
             return
@@ -719,7 +777,8 @@ class Supervisor:
         children = [self.gateway.child]
         children += [host.child for host in self.hosts.values()]
         children += [handle.child for handle in self.workers.values()]
-        return {child.os_pid for child in children if child is not None} | self.reloader.children()
+        known = {child.os_pid for child in children if child is not None}
+        return known | self._unreaped | self.reloader.children()
 
     def _is_newborn_group(self, group: int) -> bool:
         hosts = (*self.hosts.values(), *self.reloader.spare_hosts())

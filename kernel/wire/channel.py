@@ -14,7 +14,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from .codec import FrameDecoder, encode
 from .errors import ProtocolViolation
@@ -45,13 +45,20 @@ class Channel:
     """One end. Not for use from more than one thread."""
 
     def __init__(
-        self, end: socket.socket, accepts: Mapping[int, type], *, descriptors: bool = False, limit: int = MAX_FRAME
+        self,
+        end: socket.socket,
+        accepts: Mapping[int, type],
+        *,
+        descriptors: bool = False,
+        limit: int = MAX_FRAME,
+        resumable: bool = False,
+        decoder: type[FrameDecoder] = FrameDecoder,
     ) -> None:
         """`accepts` is the table of what the peer may say. With `descriptors` the peer may pass them; otherwise the
-        kernel drops any that it does."""
+        kernel drops any that it does. With `resumable` another process can go on reading where this one stops (S35)."""
         end.setblocking(False)
         self._socket = end
-        self._decoder = FrameDecoder(accepts, limit=limit)
+        self._decoder = decoder(accepts, limit=limit, resumable=resumable)
         self._takes_descriptors = descriptors
         self._descriptors: deque[int] = deque()
         self._unsent: deque[tuple[bytearray, int | None]] = deque()
@@ -98,6 +105,9 @@ class Channel:
         if not data:
             self.ended = True
             return []
+        return self._decode(data)
+
+    def _decode(self, data: bytes) -> list[tuple[Any, ...]]:
         records = []
         try:
             for record in self._decoder.decode(data):
@@ -105,6 +115,15 @@ class Channel:
         except ProtocolViolation as violation:
             self.violation = violation
         return records
+
+    @property
+    def unfinished(self) -> bytes:
+        """What has been read of a frame that is not complete (`resumable`)."""
+        return self._decoder.unfinished
+
+    def resume(self, unfinished: bytes) -> None:
+        """Go on where another process has stopped reading: `unfinished` is what it had read of a frame."""
+        self._decode(unfinished)
 
     def drain(self, size: int = DRAIN_LIMIT) -> list[tuple[Any, ...]]:
         """Read until nothing is there, the stream ends or is violated, and return all records: the last words of a dead
@@ -149,13 +168,13 @@ class Channel:
             raise ValueError(f"{type(record).__name__} and a descriptor do not go together")
         self.send_frame(encode(record), descriptor)
 
-    def send_frame(self, frame: bytes, descriptor: int | None = None) -> None:
-        """Queue an encoded frame. Frames for a broken channel are dropped: the death notice will tell (S8).
+    def send_frame(self, frame: bytes, descriptor: int | None = None, *, count: int = 1) -> None:
+        """Queue an encoded frame, or `count` of them. Frames for a broken channel are dropped: the death notice will tell (S8).
 
         Raises OSError if the descriptor cannot be duplicated; then nothing is queued.
         """
         if self.broken or self._socket.fileno() < 0:
-            self.frames_sent += 1
+            self.frames_sent += count
             return
         duplicate = None if descriptor is None else os.dup(descriptor)
         size = len(frame)
@@ -168,12 +187,13 @@ class Channel:
             and self._unsent
             and self._unsent[-1][0] is tail
         ):
-            self.frames_sent += 1
+            self.frames_sent += count
             self.pending += size
             tail.extend(frame)
             return
-        entry = (bytearray(frame), duplicate)
-        self.frames_sent += 1
+        # A large one is not added to, so it need not be copied.
+        entry = (bytearray(frame) if size < _COALESCE else cast(bytearray, frame), duplicate)
+        self.frames_sent += count
         self.pending += size
         self._unsent.append(entry)
 

@@ -202,14 +202,24 @@ _CHECKS: dict[type, Check] = {record: _check_record(record) for record in _TAGS}
 class FrameDecoder:
     """Turns a stream of bytes, split anyhow, into records of one direction. One decoder for each channel."""
 
-    def __init__(self, accepts: Mapping[int, type], *, limit: int = MAX_FRAME) -> None:
-        """`accepts` is a table of `messages`; `limit` is in bytes, for the largest string of a frame."""
+    def __init__(self, accepts: Mapping[int, type], *, limit: int = MAX_FRAME, resumable: bool = False) -> None:
+        """`accepts` is a table of `messages`; `limit` is in bytes, for the largest string of a frame. With `resumable` another
+        decoder can go on where this one stops: it keeps the bytes of a frame that is not complete, `unfinished`."""
         self._records = {tag: (record, _CHECKS[record]) for tag, record in accepts.items()}
         self._limit = limit
         self._frame_limit = 2 * (limit + ENVELOPE_ALLOWANCE)
         self.frames = 0
         """Frames decoded so far."""
+        self._resumable = resumable
+        self._pieces: list[bytes] = []
         self._start_buffers()
+
+    @property
+    def unfinished(self) -> bytes:
+        """The bytes of the frame that is not complete. Raises ValueError if the decoder is not `resumable`."""
+        if not self._resumable:
+            raise ValueError("this decoder is not resumable")
+        return b"".join(self._pieces)
 
     def _start_buffers(self) -> None:
         buffer_size = self._frame_limit + 2 * _FEED_SIZE
@@ -256,6 +266,11 @@ class FrameDecoder:
                 self._frame_start = end
                 yield self._record(frame)
             self._check_size(self._fed - self._frame_start)
+            if self._resumable:
+                if self._frame_start > before:
+                    self._pieces.clear()
+                if self._frame_start < self._fed:
+                    self._pieces.append(bytes(chunk[max(0, self._frame_start - before) :]))
             if self._frame_start == self._fed and self._largest > _KEEP_SIZE:
                 self._start_buffers()
 

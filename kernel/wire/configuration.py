@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -144,6 +145,12 @@ CPU_MARGIN = 1
 """Seconds of CPU time from SIGXCPU, which a handler may ignore, to SIGKILL (`HostLimits.cpu`)."""
 
 
+def cpu_allowance(limit: float, used: int) -> int:
+    """Return the whole seconds of CPU time that an actor's OS process is allowed: at least one. `limit` is `HostLimits.cpu`,
+    `used` what the process had used before it was upgraded (S35), in milliseconds."""
+    return max(1, math.ceil(limit - used / 1000))
+
+
 @dataclass(frozen=True, slots=True)
 class HostLimits:
     """`limits` of a `process.host`; None for no limit."""
@@ -173,6 +180,8 @@ class HostConfiguration:
     user: str | None = None
     sources: tuple[str, ...] = ()
     """What to preload: the distinct sources of all entries that may run here."""
+    coalesce_sends: bool = False
+    """Whether sends are collected if the handler does not say otherwise (S7)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,6 +219,23 @@ class Alive(NamedTuple):
     number: int
 
 
+class Upgrade(NamedTuple):
+    """Replace the running code of the caller by `entry`, None for the entry that it runs (S35). Answered by HandOver, or by
+    Failed(NotFound, NotPermitted, LimitExceeded)."""
+
+    request: int
+    entry: str | None
+    arguments: bytes
+
+
+class HandedOver(NamedTuple):
+    """The last frame of a worker that is upgraded: its state is in the channel that came with HandOver. Counts only together
+    with the wait status, 0."""
+
+    cpu: int
+    """Milliseconds of CPU time that the process has used, in all its workers' lives so far."""
+
+
 # --- supervisor → worker, control channel -----------------------------------------------------------------------------
 
 
@@ -326,6 +343,20 @@ class Executed(NamedTuple):
     request: int
     pid: str
     reason: WireReason
+
+
+class HandOver(NamedTuple):
+    """Answers an Upgrade, and is the last frame on this channel: what comes later waits for the new code. Carries one
+    descriptor: a channel whose other end the new code gets. Write the state there, then HandedOver, and exit (S35)."""
+
+    request: int
+
+
+class Resume(NamedTuple):
+    """The first frame instead of Start, for the new code of an upgraded process. Carries one descriptor: the channel with the
+    state that the old code has left (S35)."""
+
+    start: Start
 
 
 # --- gateway → supervisor, control channel ----------------------------------------------------------------------------
@@ -713,10 +744,12 @@ WORKER_TO_SUPERVISOR: Final[dict[int, type]] = {
     10: SetOptions, 11: Register, 12: Unregister, 13: Lookup, 14: ExitReport, 15: InvocationEnded,
     16: SpawnNamed, 17: Execute, 18: GiveUp, 19: Alive,
     140: JoinGroup, 141: LeaveGroup, 142: ListMembers, 143: WatchGroup, 144: UnwatchGroup,
+    150: Upgrade, 151: HandedOver,
 }  # fmt: skip
 SUPERVISOR_TO_WORKER: Final[dict[int, type]] = {
     20: Start, 21: OpenData, 22: Deliver, 23: Exit, 24: LinkDown, 25: CancelSignal, 26: Reply, 27: Failed, 28: Invoke,
     29: Members, 30: GroupChanged, 31: Executed, 39: Probe,
+    155: HandOver, 156: Resume,
 }  # fmt: skip
 GATEWAY_TO_SUPERVISOR: Final[dict[int, type]] = {
     40: GatewayReady, 41: GatewayFailed, 42: Admit, 43: Retarget, 44: Abandon, 45: ConnectionEnded,
@@ -748,7 +781,7 @@ DIRECTIONS: Final[dict[str, dict[int, type]]] = {
     "host → supervisor": HOST_TO_SUPERVISOR,
 }
 
-CARRIES_DESCRIPTOR: Final = frozenset({OpenData, Listener, OpenWorker, Fork})
+CARRIES_DESCRIPTOR: Final = frozenset({OpenData, Listener, OpenWorker, Fork, HandOver, Resume})
 """Records whose frame comes with exactly one descriptor (SCM_RIGHTS); all others come with none."""
 
 RESERVED_TOPICS: Final = frozenset({"ws.join", "ws.leave", "ws.heartbeat"})

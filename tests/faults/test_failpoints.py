@@ -76,10 +76,10 @@ def host_of(run: Run) -> int:
 
 
 def test_a_death_is_told_when_it_is_published(tmp_path: Path) -> None:  # S14, S15
-    with held_runtime(tmp_path, "death.reaped") as (controller, run), connect(run.runtime.ws_url("/room")) as client:
-        controller.arm_next("death.reaped")
+    with held_runtime(tmp_path, "death.committed") as (controller, run), connect(run.runtime.ws_url("/room")) as client:
+        controller.arm_next("death.committed")
         spawn_children(run, client, "raise")
-        hit = controller.wait_hit("death.reaped")
+        hit = controller.wait_hit("death.committed")
         assert hit.os_pid == run.runtime.supervisor
         assert run.count(j.ExitTold) == 2
         assert run.count(j.Readable, lambda arrived: arrived.what == "EXIT") == 0

@@ -6,7 +6,8 @@ import asyncio
 import struct
 from typing import Any
 
-from wsrelay.gateway.core.frames import MessageReader, MessageWriter
+from wsrelay.gateway.core.client_reader import ClientReader
+from wsrelay.gateway.core.frames import MessageWriter
 from wsrelay.gateway.core.session import Session, Stream
 from wsrelay.gateway.core.session_events import Target
 from wsrelay.gateway.shell.connection import RelayConnection
@@ -14,6 +15,8 @@ from wsrelay.gateway.shell.service import Service
 from wsrelay.gateway.shell.stalls import StallWatch
 from wsrelay.gateway.shell.turn import Turn
 from wsrelay.kernel.wire import messages as m
+from wsrelay.kernel.wire.client_frames import add_messages
+from wsrelay.kernel.wire.codec import FrameDecoder
 from wsrelay.kernel.wire.configuration import Server
 
 PID = "{node@app:gateway|00000000000000aa.g1.1}"
@@ -65,6 +68,11 @@ class Link:
     def send(self, record: Any) -> None:
         self.records.append(record)
 
+    def send_messages(self, prefix: bytes, messages: Any) -> None:
+        pieces: list[bytes] = []
+        add_messages(pieces, prefix, messages)
+        self.records += FrameDecoder(m.GATEWAY_TO_WORKER).decode(b"".join(pieces))
+
     send_reply = send
 
 
@@ -93,7 +101,7 @@ def open_connection() -> tuple[RelayConnection, Line, Around]:
     session = Session(1, PID, Target("target", 1), Stream("ws.message", b"\x80", 0.0))
     service = Service(Server("app:gateway", "127.0.0.1:0"))
     connection = RelayConnection(
-        around, service, line, session, MessageReader(1000, []), MessageWriter([]), lambda: None
+        around, service, line, session, ClientReader(1000, []), MessageWriter([]), lambda: None
     )
     connection.open(b"", b"")
     return connection, line, around

@@ -24,10 +24,10 @@ from wsrelay.gateway.core.frames import (
     close_code_is_valid,
     cut_reason,
     encode_close,
-    encode_message,
     encode_ping,
     encode_pong,
 )
+from wsrelay.kernel.wire.client_frames import BINARY, TEXT
 
 LIMIT = 1000
 
@@ -48,6 +48,10 @@ def read(reader: MessageReader, data: bytes, cuts: list[int]) -> list[Any]:
         while (event := reader.next_event()) is not None:
             events.append(event)
     return events
+
+
+def as_payload(message: str | bytes) -> tuple[int, bytes]:
+    return (TEXT, message.encode()) if isinstance(message, str) else (BINARY, message)
 
 
 pieces = st.lists(st.text(max_size=300) | st.binary(max_size=300), max_size=6)
@@ -99,7 +103,12 @@ def test_what_we_send_a_client_can_read(messages: list[str | bytes], compress: b
     ours, theirs = negotiated() if compress else (None, None)
     writer = MessageWriter([ours] if ours else [])
     client = Connection(ConnectionType.CLIENT, [theirs] if theirs else [])
-    data = b"".join(map(writer.encode, messages)) + encode_ping(b"a") + encode_pong(b"b") + encode_close(1001, "ü" * 99)
+    data = (
+        b"".join(writer.encode(*as_payload(message)) for message in messages)
+        + encode_ping(b"a")
+        + encode_pong(b"b")
+        + encode_close(1001, "ü" * 99)
+    )
     client.receive_data(data)
     events = list(client.events())
     received = [event.data for event in events if isinstance(event, (TextMessage, BytesMessage))]
@@ -110,7 +119,7 @@ def test_what_we_send_a_client_can_read(messages: list[str | bytes], compress: b
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
 def test_lengths(size: int) -> None:
     client = Connection(ConnectionType.CLIENT)
-    client.receive_data(encode_message(b"x" * size))
+    client.receive_data(MessageWriter([]).encode(BINARY, b"x" * size))
     assert b"".join(bytes(event.data) for event in client.events() if isinstance(event, BytesMessage)) == b"x" * size
 
 

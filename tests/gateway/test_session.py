@@ -75,6 +75,27 @@ def test_each_close_has_its_code_its_leave_and_its_reason(
         assert session.handle(e.ConnectionLost()) == []
 
 
+def test_what_came_before_a_violation_can_be_answered() -> None:  # S46, S49
+    for last in (e.ConnectionLost(), e.CloseTimedOut()):
+        session = opened()
+        session.handle(e.MessageReceived("whole"))
+        [waits] = session.handle(e.ProtocolFailed(1002, ""))
+        assert isinstance(waits, e.AwaitAnswers)
+        assert session.is_open
+        effects = [] if isinstance(last, e.ConnectionLost) else session.handle(waits.then)
+        assert [code for code, _ in closes(effects)] == [1002] * bool(effects)
+        effects = session.handle(last)
+        assert to_workers(effects) == [(1, m.Leave(1, "protocol_error", 1002))]  # S45
+        assert ends(effects) == ["ws_closed:1002"]
+    session = opened()
+    session.handle(e.MessageReceived("whole"))
+    [waits] = session.handle(e.ProtocolFailed(1002, ""))
+    ended = e.TargetEnded(OLD.pid, make_reason("normal"), False)
+    assert [code for code, _ in closes(session.handle(ended))] == [1000]
+    assert isinstance(waits, e.AwaitAnswers)
+    assert session.handle(waits.then) == [e.AwaitClose()]
+
+
 def test_nonsense_for_the_clients_close_ends_the_line_soon() -> (
     None
 ):  # S46: what can be decoded no more is not waited for
@@ -221,7 +242,7 @@ def join(resumed: bool = True) -> m.Join:
 
 def test_a_held_connection_resumes_with_what_was_sent_meanwhile() -> None:  # S56
     session = held()
-    assert (session.is_open, session.bound_to, session.accept_message()) == (True, None, None)
+    assert (session.is_open, session.bound_to, session.accept_messages(1)) == (True, None, None)
     assert session.handle(e.HeartbeatDue(6.0, waiting=False)) == []  # S55: never outside the bracket
     for data in ("a", b"b", "ü"):
         assert session.handle(e.MessageReceived(data)) == []
@@ -229,7 +250,7 @@ def test_a_held_connection_resumes_with_what_was_sent_meanwhile() -> None:  # S5
     assert session.handle(e.HeartbeatDue(6.0, waiting=False)) == []
     assert hand_over(session) == [(2, join()), *((2, m.ClientMessage(1, data)) for data in ("a", b"b", "ü"))]
     assert to_workers(session.handle(e.HeartbeatDue(7.0, waiting=False))) == [(2, m.Heartbeat(1, 2.0, 3))]
-    assert session.accept_message() == 2
+    assert session.accept_messages(1) == 2
     effects = session.handle(e.ConnectionLost())
     assert to_workers(effects) == [(2, m.Leave(1, "connection_lost", None))]
     assert e.ReportEnd(make_reason("ws_closed:1006"), (2,)) in effects  # S14: the dead has no mark
@@ -443,7 +464,7 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(event=st.sampled_from([
         e.CloseReceived(1000, ""), e.CloseReceived(None, ""), e.ConnectionLost(), e.CloseRequested(4000, ""),
         e.CancelRequested(), e.EndRequested(make_reason("killed")), e.ShutdownStarted(), e.PingTimedOut(),
-        e.ClientTooSlow(), e.ProtocolFailed(1002, ""), e.CloseTimedOut(), e.HeartbeatDue(1.0, False),
+        e.ClientTooSlow(), e.ProtocolFailed(1002, ""), e.ProtocolFailed(1002, "", True), e.CloseTimedOut(), e.HeartbeatDue(1.0, False),
         e.RetargetRefused("late"), e.RetargetGranted(Target("p1", 1)), e.HoldExpired(), e.ServiceGone(),
     ]))  # fmt: skip
     def anything(self, event: e.Event) -> None:

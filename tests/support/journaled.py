@@ -17,7 +17,7 @@ from .runtime import Runtime, actor, application, endpoint, running_runtime
 from .waiting import wait_until
 
 APP = """
-    import os, signal
+    import contextlib, os, signal
     from wsrelay.tools.faults import journal
     from wsrelay.workers import http, process
 
@@ -50,7 +50,8 @@ APP = """
                             process.monitor(child)
                             dropped = process.monitor(child)
                             process.unmonitor(dropped)
-                            process.groups.join("children", child)
+                            with contextlib.suppress(process.NoProc):  # its host was killed at once
+                                process.groups.join("children", child)
                         case ["go"]:
                             for number, child in enumerate(children):
                                 journal.number_sent(child, 1)

@@ -55,7 +55,7 @@ PUPPET_SOURCE = '''
         except Exception as error:
             return {"error": type(error).__name__, "message": str(error), "pid": getattr(error, "pid", None)}
 
-    def puppet():
+    def puppet(client=None):
         names = NAMES
         names.update(globals())
         for message in process.inbox():

@@ -217,8 +217,8 @@ class Lab:
         found: Record = self.said.pop(index)
         return found
 
-    def fork(self) -> Worker:
-        """Have a worker forked. It has not been started."""
+    def fork(self, *, open_data: bool = True) -> Worker:
+        """Have a worker forked. It has not been started. With `open_data` it has a data channel."""
         self._last += 1
         control, control_end = channel_pair()
         data, data_end = channel_pair()
@@ -232,7 +232,8 @@ class Lab:
                 Channel(control, wire.WORKER_TO_SUPERVISOR),
                 Channel(data, wire.WORKER_TO_GATEWAY),
             )
-            worker.control.send(wire.OpenData(1), data_end.fileno())
+            if open_data:
+                worker.control.send(wire.OpenData(1), data_end.fileno())
         return worker
 
     def source(self, text: str) -> str:

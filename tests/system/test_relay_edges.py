@@ -138,7 +138,10 @@ def test_a_stopped_target_outlives_the_clients_that_come_and_go(runtime: Runtime
         # It is alive and has missed nothing (S45).
         puppet.do("process.send(target, 'report', None)", target=target)
         [counts] = puppet.do("take(1)")
-        assert counts["ws.join"] > came
+        assert counts["ws.join"] in (
+            came,
+            came + 1,
+        )  # the last one comes from another sender than the report: in any order
         assert counts["ws.leave"] in (counts["ws.join"], counts["ws.join"] - 1)  # the last one may still come
         assert puppet.events_now() == []
 

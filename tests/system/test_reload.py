@@ -57,6 +57,19 @@ SOURCE = """
     def other():
         process.events().receive()
 
+    def open_upgrading():
+        http.response().relay_to("upgrading")
+
+    def upgrading():
+        while True:
+            match process.receive():
+                case process.Cancel():
+                    return
+                case process.Message("@reload"):
+                    process.upgrade()
+                case process.Message("ws.message", payload, sender):
+                    process.send(sender, "ws.send", {"data": f"{VERSION} {process.pid()} {payload['data']}"})
+
     def deaf():
         for _ in process.inbox():
             pass
@@ -67,7 +80,7 @@ def source(version: str) -> dict[str, str]:
     return {"app.py": SOURCE.replace("VERSION_OF_CODE", version)}
 
 
-ACTORS = [actor("echo"), actor("other"), actor("deaf")]
+ACTORS = [actor("echo"), actor("other"), actor("deaf"), actor("upgrading")]
 ROUTES = [*endpoint("/version", "version"), *endpoint("/echo", "open_echo"), *endpoint("/named", "open_named"),
           *endpoint("/held", "open_held")]  # fmt: skip
 BASE = [GATEWAY, PROCESSES, ROUTER, *ACTORS, *ROUTES]
@@ -160,6 +173,22 @@ def test_held_clients_do_not_notice(runtime: Runtime) -> None:  # S56
         changes(runtime, *BASE, service(), version="two")
         reload(runtime)
         assert said(client, "a")[0] == "two"
+
+
+def test_who_is_notified_can_upgrade_itself(tmp_path: Path) -> None:  # S35
+    upgrading = service("upgrading", "upgrading", on_reload="notify")
+    entries = [*BASE, *endpoint("/upgrading", "open_upgrading"), upgrading]
+    with (
+        running_runtime(tmp_path, entries, source("one")) as runtime,
+        connect(runtime.ws_url("/upgrading")) as client,
+    ):
+        client.send("a")
+        version, pid, _ = str(client.recv(timeout=60)).rsplit(" ", 2)
+        assert version == "one"
+        changes(runtime, *entries, version="two")
+        assert "app:upgrading.service: notified" in reload(runtime)
+        client.send("b")
+        assert client.recv(timeout=60) == f"two {pid} b", "the same process, with its client, and new code"
 
 
 def test_who_keeps_and_who_is_notified(tmp_path: Path) -> None:

@@ -1,22 +1,25 @@
-"""The order of mail and events against a model that says what the promises say (S10, S14, S19, S21, S29, S41)."""
+"""The order of mail and events against a model that says what the promises say (S10, S14, S19, S21, S29, S35, S41)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgpack
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from wsrelay.kernel.wire import messages as wire
 from wsrelay.kernel.wire.pid import Pid
 from wsrelay.kernel.wire.reason import WireReason
+from wsrelay.workers.core import hand_over
 from wsrelay.workers.core.items import Cancel, Exit, GroupJoined, GroupLeft, LinkDown, Message
-from wsrelay.workers.core.mailbox import MAIL_OVERHEAD, MAX_OBSERVED_DEAD, Mailbox, Removal, Stream
+from wsrelay.workers.core.mailbox import MAIL_OVERHEAD, MAX_OBSERVED_DEAD, Mailbox, NotListening, Removal, Stream, Topic
 
 EPOCH = "0123456789abcdef"
 REASON = WireReason("killed", "", None, "killed")
 WORKERS = [Pid.make("n", "h", EPOCH, "s", serial) for serial in (1, 2)]
 SERIALS = [1, 2, 3]
+TOPICS = ["topic", "other", "ws.join", "ws.message", "ws.leave"]
 MARKS = st.none() | st.builds(lambda extra: extra, st.integers(0, 4))
 
 
@@ -41,7 +44,8 @@ class MailboxMachine(RuleBasedStateMachine):
         self.count = 0
         self.joined: dict[int, Pid] = {}
         self.inbox: list[tuple[str, Any]] = []
-        """What must come out of the inbox, in this order."""
+        """The mail that must come out, in this order: each topic that is listened to by itself, all others together."""
+        self.listened: set[str] = set()
         self.sent: dict[Pid, list[tuple[int, wire.Mark | None]]] = {}
         """For each sender the refs of its notices that have not come out, in order."""
         self.cancels: list[Pid] = []
@@ -65,11 +69,41 @@ class MailboxMachine(RuleBasedStateMachine):
                 found.add(ref)
         return found
 
-    @rule(sender=st.sampled_from(WORKERS))
-    def deliver(self, sender: Pid) -> None:
+    @rule(sender=st.sampled_from(WORKERS), topic=st.sampled_from(["topic", "topic", "other"]))
+    def deliver(self, sender: Pid, topic: str) -> None:
         number = self.number()
-        self.mailbox.deliver(wire.Deliver(sender, "topic", payload(number)))
-        self.inbox.append(("topic", number))
+        self.mailbox.deliver(wire.Deliver(sender, topic, payload(number)))
+        self.inbox.append((topic, number))
+
+    @rule(topic=st.sampled_from(TOPICS))
+    def listen(self, topic: str) -> None:
+        self.mailbox.listen(topic)
+        self.listened.add(topic)
+
+    @rule(topic=st.sampled_from(TOPICS))
+    def unlisten(self, topic: str) -> None:
+        self.mailbox.unlisten(topic)
+        self.listened.discard(topic)
+
+    @rule(topic=st.sampled_from(TOPICS))
+    def take_listened(self, topic: str) -> None:
+        if topic in self.listened:
+            self.check_mail(self.mailbox.take(Topic(topic)), topic)
+        else:
+            with pytest.raises(NotListening):
+                self.mailbox.take(Topic(topic))
+
+    @rule()
+    def upgrade(self) -> None:
+        """S35: all that is unread is there in the new code, and it listens to nothing."""
+        before = hand_over.State(self.mailbox.contents(), self.count, b"half a frame", 7, True)
+        after = hand_over.load(b"".join(hand_over.dump(before)))
+        assert after[1:] == before[1:]
+        unread = self.mailbox.unread, self.mailbox.unread_data
+        self.mailbox = Mailbox(limit=1 << 30)
+        self.mailbox.restore(after.contents)
+        assert (self.mailbox.unread, self.mailbox.unread_data) == unread
+        self.listened.clear()
 
     @rule()
     def open_data(self) -> None:
@@ -140,20 +174,29 @@ class MailboxMachine(RuleBasedStateMachine):
     def take_any(self) -> None:
         item = self.mailbox.take(Stream.BOTH)
         if item is None:
-            assert not self.inbox
+            self.check_mail(None)
             self.check_event(None)
         elif isinstance(item, Message):
             self.check_mail(item)
         else:
             self.check_event(item)
 
-    def check_mail(self, item: Any) -> None:
-        if item is None:
-            assert not self.inbox
+    def check_mail(self, item: Any, listened: str | None = None) -> None:
+        """The first item of the topic that is listened to, or of all that are not."""
+        place = next(
+            (
+                place
+                for place, (topic, _) in enumerate(self.inbox)
+                if (topic == listened if listened else topic not in self.listened)
+            ),
+            None,
+        )
+        if item is None or place is None:
+            assert item is place is None
             return
-        topic, expected = self.inbox.pop(0)
+        topic, expected = self.inbox.pop(place)
         assert item.topic == topic
-        if topic == "topic":
+        if topic in ("topic", "other"):
             assert item.payload == expected
         elif topic == "ws.join":
             assert (item.sender, item.payload) == (expected, {"client_pid": expected, "metadata": {}})
@@ -383,3 +426,37 @@ def test_changes_of_a_watched_group() -> None:  # S10, S33
     for _ in range(4):
         mailbox.group_changed(wire.GroupChanged(7, WORKERS[0], True))
     assert mailbox.overflown
+
+
+def test_what_a_process_remembers_goes_along() -> None:  # S8, S18, S29, S33, S35, S55
+    mailbox = Mailbox()
+    mailbox.open_data(3)
+    pid = client(3, 1)
+    mailbox.read_data(wire.Join(1, pid, "chat", payload({"user": [1, None, {"a": b"b"}]}), False))
+    mailbox.read_data(wire.Heartbeat(1, 1.5, 7))
+    mailbox.begin_watch(9, "group")
+    mailbox.group_changed(wire.GroupChanged(9, WORKERS[0], True))
+    mailbox.cancel(wire.CancelSignal(WORKERS[0], None))
+    mailbox.notify(wire.Exit(4, WORKERS[1], REASON, None))
+    mailbox.notify(wire.Exit(5, pid, REASON, wire.Mark(3, 4)))
+    assert isinstance(mailbox.take(Stream.EVENTS), GroupJoined)
+    mailbox.cancel(wire.CancelSignal(WORKERS[1], None))
+    state = hand_over.State(mailbox.contents(), 17, b"", 0, False)
+    after = Mailbox()
+    after.restore(hand_over.load(b"".join(hand_over.dump(state))).contents)
+    after.check_invariants()
+    after.cancel(wire.CancelSignal(WORKERS[1], None))  # at most one of each sender waits
+    after.read_data(wire.Heartbeat(1, 2.5, 8))  # and one heartbeat of each connection
+    taken = [after.take(Stream.EVENTS) for _ in range(4)]
+    assert [type(item) for item in taken] == [Cancel, Exit, Cancel, type(None)]
+    assert after.cancel_received
+    assert list(after.observed_dead) == [WORKERS[1]]
+    after.read_data(wire.ClientMessage(1, "text"))
+    notice = after.take(Stream.EVENTS)
+    assert isinstance(notice, Exit)
+    assert notice.ref == 5, "it was held, and the frames are counted on (S14)"
+    after.group_changed(wire.GroupChanged(9, WORKERS[0], False))
+    assert after.take(Stream.EVENTS) == GroupLeft("group", WORKERS[0], 9)
+    mail = [after.take(Stream.INBOX) for _ in range(4)]
+    assert [item.topic for item in mail if isinstance(item, Message)] == ["ws.join", "ws.heartbeat", "chat"]
+    assert all(item.payload["metadata"] == {"user": [1, None, {"a": b"b"}]} for item in mail if item is not None)

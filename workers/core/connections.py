@@ -11,8 +11,15 @@ from typing import Any
 
 from ...kernel.wire import messages as wire
 from ...kernel.wire.pid import Pid
-from .items import Message
+from .items import Message, make_message
 from .packing import unpack
+
+_TOPICS: dict[type, str] = {
+    wire.Join: "ws.join",
+    wire.Leave: "ws.leave",
+    wire.Heartbeat: "ws.heartbeat",
+    wire.ControlError: "ws.control_error",
+}
 
 
 @dataclass(slots=True)
@@ -28,54 +35,61 @@ class Connections:
     """Serial to connection."""
 
     def __init__(self) -> None:
-        self._joined: dict[int, Connection] = {}
+        self.joined: dict[int, Connection] = {}
+        """Those that have joined and not left."""
 
     def find(self, record: tuple[Any, ...]) -> Connection | None:
         """Return the connection that a frame of the gateway speaks of; None if it has not joined. Joins and leaves."""
+        if type(record) is wire.ClientMessage:
+            return self.joined.get(record[0])
         if isinstance(record, wire.Join):
             connection = Connection(Pid(record.pid), record.topic, _read_metadata(record.metadata))
-            self._joined[record.connection] = connection
+            self.joined[record.connection] = connection
             return connection
         if isinstance(record, wire.Leave):
-            return self._joined.pop(record.connection, None)
+            return self.joined.pop(record.connection, None)
         if isinstance(record, wire.ControlError):
             return Connection(Pid(record.pid), "", {})
-        return self._joined.get(record[0])
+        return self.joined.get(record[0])
 
     def end_all(self) -> list[tuple[Connection, wire.Leave]]:
         """Return the leave of every connection that has not left: their gateway is gone (S41)."""
-        leaves = [(connection, wire.Leave(serial, "gateway_lost", None)) for serial, connection in self._joined.items()]
-        self._joined.clear()
+        leaves = [(connection, wire.Leave(serial, "gateway_lost", None)) for serial, connection in self.joined.items()]
+        self.joined.clear()
         return leaves
 
     def __len__(self) -> int:
-        return len(self._joined)
+        return len(self.joined)
+
+
+def topic_of(connection: Connection, record: tuple[Any, ...]) -> str:
+    """Return the topic of what the handler receives for a frame of the gateway."""
+    if isinstance(record, wire.ClientMessage):
+        return connection.topic
+    return _TOPICS[type(record)]
 
 
 def message_of(connection: Connection, record: tuple[Any, ...]) -> Message:
     """Return what the handler receives for a frame of the gateway. Its metadata is a copy: each message has its own."""
-    payload: dict[str, Any] = {"client_pid": connection.pid}
-    if isinstance(record, wire.ClientMessage):
-        topic = connection.topic
-        payload["type"] = "text" if isinstance(record.data, str) else "binary"
-        payload["data"] = record.data
-    elif isinstance(record, wire.Join):
-        topic = "ws.join"
-    elif isinstance(record, wire.Leave):
-        topic = "ws.leave"
+    pid = connection.pid
+    if type(record) is wire.ClientMessage:
+        data = record[1]
+        kind = "text" if type(data) is str else "binary"
+        content = {"client_pid": pid, "type": kind, "data": data, "metadata": connection.metadata.copy()}
+        return make_message(connection.topic, content, pid)
+    payload: dict[str, Any] = {"client_pid": pid}
+    topic = topic_of(connection, record)
+    if isinstance(record, wire.Leave):
         payload["reason"], payload["code"] = record.reason, record.code
     elif isinstance(record, wire.Heartbeat):
-        topic = "ws.heartbeat"
         payload["uptime"], payload["message_count"] = record.uptime, record.message_count
     elif isinstance(record, wire.ControlError):
         payload["target_pid"], payload["error"] = record.target, record.error
-        return Message("ws.control_error", payload, connection.pid)
-    else:
-        raise TypeError(f"{type(record).__name__} is no message")
+        return Message(topic, payload, pid)
     payload["metadata"] = connection.metadata.copy()
     if isinstance(record, wire.Join) and record.resumed:
         payload["resumed"] = True
-    return Message(topic, payload, connection.pid)
+    return Message(topic, payload, pid)
 
 
 def _read_metadata(packed: bytes) -> dict[Any, Any]:

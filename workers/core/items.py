@@ -47,6 +47,20 @@ class Message:
     sender: Pid
 
 
+_new = object.__new__
+_set_topic, _set_payload, _set_sender = (getattr(Message, name).__set__ for name in ("topic", "payload", "sender"))
+
+
+def make_message(topic: str, payload: Any, sender: Pid) -> Message:
+    """Return a Message. What `Message(…)` does, in two thirds of its time: a frozen dataclass fills its fields one by one
+    through `object.__setattr__`."""
+    message: Message = _new(Message)
+    _set_topic(message, topic)
+    _set_payload(message, payload)
+    _set_sender(message, sender)
+    return message
+
+
 @dataclass(frozen=True, slots=True)
 class Exit:
     """A monitored process ended (S19); `ref` is what `monitor` returned."""

@@ -4,20 +4,35 @@ Two queues, one count of arrivals. A notice (EXIT, LINK_DOWN) may have to wait f
 has been read as far as the notice's mark says, or has ended (S14). A notice behind a held one of the same sender waits too.
 Reading the data channel stops while much of its mail is unread, unless a held notice needs it (S10).
 
+Mail of a topic that the handler listens to stands in a queue of its own, and counts like all other.
+
 Pure: the shell says what was read, and asks what to read and what is there. A signal handler may take in the midst of a
 take, so each take is one step on one queue.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from enum import Enum
 from typing import Any, NamedTuple
 
 from ...kernel.wire import messages as wire
+from ...kernel.wire.errors import Invalid
 from ...kernel.wire.pid import Pid
-from .connections import Connection, Connections, message_of
-from .items import Cancel, Exit, GroupJoined, GroupLeft, Item, LinkDown, Message, cancel_reason, reason_from_wire
+from .connections import Connection, Connections, message_of, topic_of
+from .items import (
+    Cancel,
+    Exit,
+    GroupJoined,
+    GroupLeft,
+    Item,
+    LinkDown,
+    Message,
+    cancel_reason,
+    make_message,
+    reason_from_wire,
+)
 from .packing import unpack
 
 DATA_BOUND = 1 << 20
@@ -39,6 +54,20 @@ class Stream(Enum):
     BOTH = "both"
 
 
+_new = tuple.__new__  # a named tuple's own takes twice the time
+_INBOX, _BOTH = Stream.INBOX, Stream.BOTH  # an enumeration's members are slow to look up
+
+
+class Topic(NamedTuple):
+    """The mail of one topic, while the handler listens to it."""
+
+    name: str
+
+
+class NotListening(Invalid):
+    """The handler does not listen to this topic, or not any more."""
+
+
 class Removal(NamedTuple):
     """Notices that are no longer wanted: EXIT of one ref (S21), EXIT of a PID (S19), or LINK_DOWN of a PID (S27)."""
 
@@ -54,7 +83,9 @@ class Removal(NamedTuple):
         return notice.pid == self.key
 
 
-class _Mail(NamedTuple):
+class Mail(NamedTuple):
+    """A message that is unread."""
+
     arrival: int
     size: int
     connection: Connection | None
@@ -62,9 +93,28 @@ class _Mail(NamedTuple):
     record: tuple[Any, ...]
 
 
-class _Event(NamedTuple):
+class Event(NamedTuple):
+    """An event that is unread."""
+
     arrival: int
     record: EventRecord
+
+
+class Contents(NamedTuple):
+    """All that a mailbox has in it, for the mailbox of the new code when a process is upgraded (S35)."""
+
+    gateway: int
+    frames: int
+    data_ended: bool
+    arrivals: int
+    cancel_received: bool
+    watches: dict[int, str]
+    observed_dead: dict[str, None]
+    mail: deque[Mail]
+    """Of all topics, in the order of arrival."""
+    events: deque[Event]
+    held: deque[Notice]
+    joined: dict[int, Connection]
 
 
 class Mailbox:
@@ -85,8 +135,10 @@ class Mailbox:
     def reset(self) -> None:
         """Forget everything that belongs to the process, for the next one in this worker (S57)."""
         self._arrivals = 0
-        self._inbox: deque[_Mail] = deque()
-        self._events: deque[_Event] = deque()
+        self._inbox: deque[Mail] = deque()
+        self._listened: dict[str, deque[Mail]] = {}
+        """The mail of the topics that are listened to, by topic."""
+        self._events: deque[Event] = deque()
         self._held: deque[Notice] = deque()
         self._removals: list[Removal] = []
         self._cancels: set[str] = set()
@@ -146,13 +198,17 @@ class Mailbox:
         """A frame of the data channel."""
         self.frames += 1
         connection = self._connections.find(record)
-        if connection is not None and not self._repeats_heartbeat(connection, record):
-            size = MAIL_OVERHEAD
-            if isinstance(record, wire.ClientMessage):
-                size += len(record.data)
+        if connection is None:
+            pass
+        elif type(record) is wire.ClientMessage:
+            size = len(record[1]) + MAIL_OVERHEAD
             self.unread_data += size
             self._push(size, connection, record)
-        self._release()
+        elif not self._repeats_heartbeat(connection, record):
+            self.unread_data += MAIL_OVERHEAD
+            self._push(MAIL_OVERHEAD, connection, record)
+        if self._held:
+            self._release()
 
     def _repeats_heartbeat(self, connection: Connection, record: tuple[Any, ...]) -> bool:
         """At most one heartbeat of a connection waits (S55): the gateway sees only its own queue."""
@@ -190,11 +246,13 @@ class Mailbox:
 
     def _push(self, size: int, connection: Connection | None, record: tuple[Any, ...]) -> None:
         self._arrivals += 1
-        self._inbox.append(_Mail(self._arrivals, size, connection, record))
+        mail = _new(Mail, (self._arrivals, size, connection, record))
+        queue = self._listened.get(_topic_of(mail), self._inbox) if self._listened else self._inbox
+        queue.append(mail)
 
     def _push_event(self, record: EventRecord) -> None:
         self._arrivals += 1
-        self._events.append(_Event(self._arrivals, record))
+        self._events.append(Event(self._arrivals, record))
 
     def _release(self) -> None:
         """Let go the held notices whose time has come, in the order of each sender."""
@@ -237,19 +295,56 @@ class Mailbox:
         """A watch is gone: none of its changes is received any more, not even those that wait."""
         self._watches.pop(ref, None)
 
+    # --- topics that are listened to ----------------------------------------------------------------------------------
+
+    def listen(self, topic: str) -> None:
+        """From here on the mail of this topic, unread or to come, is taken with `Topic(topic)` only. Once more does nothing.
+
+        Here and in `unlisten` the queues are changed where they are: a signal handler may do this in the midst of a take.
+        """
+        if topic in self._listened:
+            return
+        queue = self._listened[topic] = deque()
+        for _ in range(len(self._inbox)):
+            mail = self._inbox.popleft()
+            (queue if _topic_of(mail) == topic else self._inbox).append(mail)
+
+    def unlisten(self, topic: str) -> None:
+        """What is unread of this topic is inbox again, in the order of arrival. Nothing happens if it is not listened to."""
+        queue = self._listened.pop(topic, None)
+        if queue:
+            merged = list(heapq.merge(self._inbox, queue, key=_arrival))
+            queue.clear()
+            self._inbox.clear()
+            self._inbox.extend(merged)
+
     # --- taking -------------------------------------------------------------------------------------------------------
 
-    def take(self, stream: Stream) -> Item | None:
-        """Return the next item of a stream; None if nothing is there. `BOTH` is in the order of arrival."""
+    def take(self, stream: Stream | Topic) -> Item | None:
+        """Return the next item of a stream; None if nothing is there. `BOTH` is in the order of arrival. Raises NotListening."""
+        if isinstance(stream, Topic):
+            return self._take_listened(stream.name)
         while True:
             try:
-                if stream is Stream.INBOX or (stream is Stream.BOTH and self._mail_is_next()):
+                if stream is _INBOX or (stream is _BOTH and self._mail_is_next()):
                     item: Item | None = self._open_mail(self._inbox.popleft())
                 else:
                     item = self._open_event(self._events.popleft().record)
             except IndexError:
-                if stream is Stream.BOTH and (self._inbox or self._events):
+                if stream is _BOTH and (self._inbox or self._events):
                     continue
+                return None
+            if item is not None:
+                return item
+
+    def _take_listened(self, topic: str) -> Item | None:
+        while True:
+            queue = self._listened.get(topic)
+            if queue is None:
+                raise NotListening(f"this process does not listen to {topic!r}: process.listen begins it")
+            try:
+                item = self._open_mail(queue.popleft())
+            except IndexError:
                 return None
             if item is not None:
                 return item
@@ -259,18 +354,18 @@ class Mailbox:
             return bool(self._inbox)
         return self._inbox[0].arrival < self._events[0].arrival
 
-    def _open_mail(self, mail: _Mail) -> Message | None:
-        record = mail.record
-        if mail.connection is not None:
-            self.unread_data -= mail.size
-            if isinstance(record, wire.Heartbeat):
-                self._heartbeats.discard(mail.connection.pid)
-            return message_of(mail.connection, record)
-        self.unread -= mail.size
+    def _open_mail(self, mail: Mail) -> Message | None:
+        _, size, connection, record = mail
+        if connection is not None:
+            self.unread_data -= size
+            if type(record) is wire.Heartbeat:
+                self._heartbeats.discard(connection.pid)
+            return message_of(connection, record)
+        self.unread -= size
         if not isinstance(record, wire.Deliver):
             return None
         try:
-            return Message(record.topic, unpack(record.payload), Pid(record.sender))
+            return make_message(record.topic, unpack(record.payload), Pid(record.sender))
         except ValueError:  # no library packs such bytes: whoever wrote them by hand has sent nothing
             return None
 
@@ -296,20 +391,75 @@ class Mailbox:
         if len(self.observed_dead) > MAX_OBSERVED_DEAD:
             del self.observed_dead[next(iter(self.observed_dead))]
 
+    # --- upgrade (S35) ------------------------------------------------------------------------------------------------
+
+    def contents(self) -> Contents:
+        """Return all that the new code of this process is to have. What was asked for and not answered is not among it."""
+        return Contents(
+            gateway=self.gateway,
+            frames=self.frames,
+            data_ended=self.data_ended,
+            arrivals=self._arrivals,
+            cancel_received=self.cancel_received,
+            watches=self._watches,
+            observed_dead=self.observed_dead,
+            mail=deque(heapq.merge(self._inbox, *self._listened.values(), key=_arrival)),
+            events=self._events,
+            held=self._held,
+            joined=self._connections.joined,
+        )
+
+    def restore(self, contents: Contents) -> None:
+        """Have in it what another mailbox had. This one must be new."""
+        self.gateway, self.frames, self.data_ended = contents.gateway, contents.frames, contents.data_ended
+        self._arrivals, self.cancel_received = contents.arrivals, contents.cancel_received
+        self._watches, self.observed_dead = contents.watches, contents.observed_dead
+        self._inbox, self._events, self._held = contents.mail, contents.events, contents.held
+        self._connections.joined = contents.joined
+        self.unread, self.unread_data = self._count()
+        self._cancels = {event.record.sender for event in self._events if isinstance(event.record, wire.CancelSignal)}
+        self._heartbeats = {
+            mail.connection.pid
+            for mail in self._inbox
+            if mail.connection is not None and isinstance(mail.record, wire.Heartbeat)
+        }
+
+    def _count(self) -> tuple[int, int]:
+        """The bytes of unread mail from other workers, and from the data channel."""
+        everything = [mail for queue in (self._inbox, *self._listened.values()) for mail in queue]
+        changes = sum(isinstance(event.record, wire.GroupChanged) for event in self._events)
+        mail = sum(entry.size for entry in everything if entry.connection is None) + MAIL_OVERHEAD * changes
+        return mail, sum(entry.size for entry in everything if entry.connection is not None)
+
     # --- invariants ---------------------------------------------------------------------------------------------------
 
     def check_invariants(self) -> None:
         """Raise ValueError if the counts and the queues disagree, or a notice is held that is due."""
-        mail = sum(entry.size for entry in self._inbox if entry.connection is None)
-        data = sum(entry.size for entry in self._inbox if entry.connection is not None)
-        mail += sum(MAIL_OVERHEAD for event in self._events if isinstance(event.record, wire.GroupChanged))
+        mail, data = self._count()
         if (mail, data) != (self.unread, self.unread_data):
             raise ValueError(f"counted {self.unread} and {self.unread_data} bytes, there are {mail} and {data}")
         if self._held and self._is_due(self._held[0].mark):
             raise ValueError("a notice is held that is due")
-        for queue in (self._inbox, self._events):
-            arrivals = [entry.arrival for entry in queue]
+        for topic, queue in self._listened.items():
+            if any(_topic_of(entry) != topic for entry in queue):
+                raise ValueError("a topic's queue has mail of another topic")
+        if any(_topic_of(entry) in self._listened for entry in self._inbox):
+            raise ValueError("the inbox has mail of a topic that is listened to")
+        queues: list[deque[Mail] | deque[Event]] = [self._inbox, self._events, *self._listened.values()]
+        for one in queues:
+            arrivals = [entry.arrival for entry in one]
             if arrivals != sorted(arrivals):
                 raise ValueError("a queue is out of order")
         if self.data_ended and len(self._connections):
             raise ValueError("a connection outlives its channel")
+
+
+def _topic_of(mail: Mail) -> str:
+    record = mail.record
+    if mail.connection is not None:
+        return topic_of(mail.connection, record)
+    return record.topic if isinstance(record, wire.Deliver) else ""
+
+
+def _arrival(mail: Mail) -> int:
+    return mail.arrival

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ...kernel.wire import messages as wire
@@ -67,21 +68,45 @@ def check_pid(value: object) -> Pid:
 
 def check_ids(entry: object, host: object) -> None:
     """Raise Invalid for what cannot be the id of an entry, or of a host."""
-    for what, value in (("entry", entry), ("host", host)):
-        if not isinstance(value, str):
-            raise Invalid(f"expected the id of the {what}, namespace:name, got {type(value).__name__}")
+    check_id("entry", entry)
+    check_id("host", host)
+
+
+def check_id(what: str, value: object) -> None:
+    """Raise Invalid for what cannot be the id of a `what`."""
+    if not isinstance(value, str):
+        raise Invalid(f"expected the id of the {what}, namespace:name, got {type(value).__name__}")
 
 
 def check_topic(topic: object) -> str:
     """Return `topic` if a process may send on it. Raises Invalid otherwise (S9)."""
+    if type(topic) is str:
+        return _check_topic_text(topic)
     if not isinstance(topic, str):
         raise Invalid(f"expected a topic, got {type(topic).__name__}")
+    return _check_topic_text(str(topic))
+
+
+@lru_cache(maxsize=256)
+def _check_topic_text(topic: str) -> str:
+    """What was accepted is remembered: a process sends on few topics, again and again."""
     if not 0 < len(topic) <= wire.MAX_TOPIC:
         raise Invalid(f"expected a topic of 1 to {wire.MAX_TOPIC} characters, got {len(topic)}")
     if wire.topic_is_reserved(topic):
         raise Invalid(f"the topic {topic!r} is reserved: only the runtime sends on it")
     if not _is_utf8(topic):
         raise Invalid("the topic is no UTF-8: it holds lone surrogates")
+    return topic
+
+
+def check_listened_topic(topic: object) -> str:
+    """Return `topic` if messages can come on it. Raises Invalid otherwise."""
+    if not isinstance(topic, str):
+        raise Invalid(f"expected a topic, got {type(topic).__name__}")
+    if not 0 < len(topic) <= wire.MAX_TOPIC:
+        raise Invalid(f"expected a topic of 1 to {wire.MAX_TOPIC} characters, got {len(topic)}")
+    if topic.startswith("@"):
+        raise Invalid(f"no message comes on {topic!r}: topics that start with @ are the runtime's own")
     return topic
 
 
@@ -93,6 +118,31 @@ def live_pids(pids: tuple[Pid, ...], observed_dead: Collection[str], *, several:
     if pids and not live and not several:
         raise NotFound(f"{pids[0]} has ended: this process has seen its EXIT")
     return live
+
+
+class Route(NamedTuple):
+    """The path that belongs to a PID."""
+
+    gateway: int
+    """The incarnation of the gateway that owns it; 0 for a process of the supervisor."""
+    serial: int
+
+
+@lru_cache(maxsize=16384)
+def route_of(pid: Pid) -> Route:
+    """Return the path to a PID. Raises Invalid if a user has made it by hand and it is malformed."""
+    parts = pid.parts
+    return Route(parts.gateway_incarnation, parts.serial)
+
+
+def message_to_process(pid: Pid, topic: str, payload: Any) -> bytes:
+    """Return the control frame of a message to one process. Raises Invalid or LimitExceeded."""
+    return frame(wire.Send((pid,), topic, pack(payload)))
+
+
+def message_to_connection(serial: int, topic: str, payload: Any) -> bytes:
+    """Return the data frame of a message to one connection. Raises Invalid or LimitExceeded."""
+    return frame(_client_record((serial,), topic, payload))
 
 
 def compose_message(pids: tuple[Pid, ...], topic: str, payload: Any, gateway: int) -> Frames:
@@ -176,8 +226,9 @@ def _client_record(serials: tuple[int, ...], topic: str, payload: Any) -> tuple[
 
 
 def _client_send(serials: tuple[int, ...], payload: Any) -> wire.ClientSend:
-    fields = _fields(payload, "ws.send", None)
-    kind, data = fields.get("type") or "text", fields.get("data")
+    if not isinstance(payload, dict):
+        raise Invalid(f"ws.send: expected a dict, got {type(payload).__name__}")
+    kind, data = payload.get("type") or "text", payload.get("data")
     if kind == "text":
         if isinstance(data, str):
             return wire.ClientSend(serials, data)
@@ -224,10 +275,10 @@ def _client_control(serials: tuple[int, ...], payload: Any) -> wire.ClientContro
     )
 
 
-def _fields(payload: Any, topic: str, known: tuple[str, ...] | None) -> dict[Any, Any]:
+def _fields(payload: Any, topic: str, known: tuple[str, ...]) -> dict[Any, Any]:
     if not isinstance(payload, dict):
         raise Invalid(f"{topic}: expected a dict, got {type(payload).__name__}")
-    if known is not None and (unknown := [key for key in payload if key not in known]):
+    if unknown := [key for key in payload if key not in known]:
         raise Invalid(f"{topic}: unknown field {unknown[0]!r:.80}, expected {', '.join(known)}")
     return payload
 

@@ -20,13 +20,14 @@ class Requests:
     """The requests that wait for an answer. Ids count up from 1."""
 
     def __init__(self) -> None:
-        self._last = 0
+        self.last = 0
+        """The number of the last request. Those of a process never come twice, in its new code either (S35)."""
         self._waiting: dict[int, Callable[[Answer], None]] = {}
 
     def open(self, on_answer: Callable[[Answer], None]) -> int:
         """Return a new id; `on_answer` is called once, when the answer is read."""
-        self._last += 1
-        request = self._last
+        self.last += 1
+        request = self.last
         self._waiting[request] = on_answer
         return request
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ...kernel.wire.errors import Timeout
 from ..core.items import Item
-from ..core.mailbox import Mailbox, Stream
+from ..core.mailbox import Mailbox, Stream, Topic
 from ..core.outgoing import Frames
 from ..core.requests import Answer, value_of
 from .channels import Duplex
@@ -29,6 +29,9 @@ class Owner(Protocol):
     data: Duplex | None
     mailbox: Mailbox
     watched: bool
+
+    def come_back(self) -> None:
+        """The handler receives: write what is collected."""
 
     def look(self) -> None:
         """Answer a question of the supervisor, if there is one (S17)."""
@@ -64,7 +67,8 @@ class Sent:
             yield from future
 
 
-_OUT = Sent()
+OUT = Sent()
+"""Nothing is left to do."""
 
 
 class AsyncPort:
@@ -86,9 +90,13 @@ class AsyncPort:
             read()
         finally:  # a signal handler may raise when all has been read
             self.update()
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                _resolve(waiter)
+            self.wake()
+
+    def wake(self) -> None:
+        """Have whoever waits for an item look again."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            _resolve(waiter)
 
     def update(self) -> None:
         """Watch the data channel, or do not, as the mailbox wants it (S10)."""
@@ -102,6 +110,10 @@ class AsyncPort:
             self._loop.add_reader(wanted.fileno(), self._read, self._owner.read_data)
         self._watched = wanted
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Have the loop call this before it sleeps, even if a signal handler asks while it does."""
+        self._loop.call_soon_threadsafe(callback)
+
     def forget(self, channel: Duplex) -> None:
         """The channel is about to be closed: what is unsent on it is dropped."""
         if self._watched is channel:
@@ -112,18 +124,26 @@ class AsyncPort:
                 future.set_result(None)
         self._loop.remove_writer(channel.fileno())
 
-    async def receive(self, stream: Stream, timeout: float | None) -> Item:
+    async def receive(self, stream: Stream | Topic, timeout: float | None) -> Item:
         """Wait for an item. Raises Timeout after `timeout` seconds."""
+        owner = self._owner
+        if owner.watched:  # the loop does not run while there is mail
+            self._read(owner.look)
+        item = owner.mailbox.take(stream)
+        if item is None:
+            item = await self._await_item(stream, timeout)
+        self.update()
+        return item
+
+    async def _await_item(self, stream: Stream | Topic, timeout: float | None) -> Item:
+        self._owner.come_back()
         deadline = None if timeout is None else self._loop.time() + timeout
         looked = False
-        if self._owner.watched:  # the loop does not run while there is mail
-            self._read(self._owner.look)
         while (item := self._owner.mailbox.take(stream)) is None:
             if deadline is not None and self._loop.time() >= deadline and looked:
                 raise Timeout(f"nothing came within {timeout:g} s")
             await self._wait_for_change(deadline)
             looked = True
-        self.update()
         return item
 
     async def _wait_for_change(self, deadline: float | None) -> None:
@@ -145,7 +165,7 @@ class AsyncPort:
         futures = tuple(
             self._watch(channel, outgoing) for channel, outgoing in unsent if not channel.writer.is_out(outgoing)
         )
-        return Sent(futures) if futures else _OUT
+        return Sent(futures) if futures else OUT
 
     def _watch(self, channel: Duplex, outgoing: Outgoing) -> asyncio.Future[None]:
         future: asyncio.Future[None] = self._loop.create_future()

@@ -21,9 +21,15 @@ class Duplex:
     """One channel, both ways."""
 
     def __init__(
-        self, end: socket.socket, accepts: Mapping[int, type], *, descriptors: bool = False, gateway: int = 0
+        self,
+        end: socket.socket,
+        accepts: Mapping[int, type],
+        *,
+        descriptors: bool = False,
+        resumable: bool = False,
+        gateway: int = 0,
     ) -> None:
-        self.reader = Channel(end, accepts, descriptors=descriptors)
+        self.reader = Channel(end, accepts, descriptors=descriptors, resumable=resumable)
         self.writer = Writer(end)
         self.gateway = gateway
         """The incarnation of the gateway that it leads to; 0 for the control channel."""
@@ -54,5 +60,5 @@ def control_channel(end: socket.socket) -> Duplex:
 
 
 def data_channel(end: socket.socket, gateway: int) -> Duplex:
-    """The channel to this incarnation of the gateway."""
-    return Duplex(end, GATEWAY_TO_WORKER, gateway=gateway)
+    """The channel to this incarnation of the gateway. An upgrade hands it on, wherever the reading stands (S35)."""
+    return Duplex(end, GATEWAY_TO_WORKER, resumable=True, gateway=gateway)

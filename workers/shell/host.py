@@ -82,7 +82,7 @@ class ForkServer:
             return
         if os_pid == 0:
             self._end.detach()  # the descriptor is closed with all others; its number will be another's
-            run_newborn(control, self._supervisor, configuration.limits)
+            run_newborn(control, self._supervisor, configuration.limits, coalescing=configuration.coalesce_sends)
         os.close(control)
         failpoint("spawn.forked")
         self._answer(wire.Forked(worker, os_pid))

@@ -16,9 +16,10 @@ from ...kernel.wire.failpoints import failpoint
 from ...kernel.wire.reason import WireReason
 from ..core.connections import Connection
 from ..core.items import Item
-from ..core.mailbox import EventRecord, Mailbox, Stream
+from ..core.mailbox import EventRecord, Mailbox, Stream, Topic
 from ..core.outgoing import Frames
 from .channels import Duplex
+from .outbox import Outbox
 from .runtime import Runtime
 
 
@@ -28,7 +29,7 @@ class ObservedMailbox(Mailbox):
     pid = ""
     _waits = False
 
-    def take(self, stream: Stream) -> Item | None:
+    def take(self, stream: Stream | Topic) -> Item | None:
         """Journaled."""
         item = super().take(stream)
         if item is not None:
@@ -86,29 +87,50 @@ def _topic(record: tuple[Any, ...]) -> tuple[str, str]:
     return "ws.message", ""
 
 
+class ObservedOutbox(Outbox):
+    """What is sent on control is journaled before it is written: what nobody has noted cannot be received."""
+
+    pid = ""
+
+    def send(self, channel: Duplex, frame: bytes) -> Any:
+        """Journaled."""
+        if channel is self._owner.control:
+            self._note(frame)
+        return super().send(channel, frame)
+
+    def send_frames(self, frames: Frames, data: Duplex | None) -> Any:
+        """Journaled."""
+        self._note(frames.control)
+        return super().send_frames(frames, data)
+
+    def post(self, frames: Frames, data: Duplex | None) -> Any:
+        """Journaled."""
+        self._note(frames.control)
+        return super().post(frames, data)
+
+    def _note(self, frame: bytes | None) -> None:
+        if journal.ON and frame is not None:
+            for record in FrameDecoder(wire.WORKER_TO_SUPERVISOR).decode(frame):
+                if isinstance(record, wire.Send):
+                    journal.write(j.Sent(self.pid, record.destinations, record.topic, len(record.payload)))
+
+
 class ObservedRuntime(Runtime):
     """The runtime of a worker, observed."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.mailbox: ObservedMailbox = ObservedMailbox()
+        self.outbox: ObservedOutbox = ObservedOutbox(self, coalescing=self.outbox.coalescing)
 
     def _handle_start(self, start: wire.Start) -> None:
         super()._handle_start(start)
-        self.mailbox.pid = start.pid
+        self.mailbox.pid = self.outbox.pid = start.pid
         failpoint("spawn.started")
 
     def _handle_invoke(self, invoke: wire.Invoke) -> None:
         super()._handle_invoke(invoke)
-        self.mailbox.pid = invoke.pid
-
-    def post(self, frames: Frames, data: Duplex | None) -> Any:
-        """Journaled before it is written: what nobody has noted cannot be received."""
-        if journal.ON and frames.control is not None:
-            for record in FrameDecoder(wire.WORKER_TO_SUPERVISOR).decode(frames.control):
-                if isinstance(record, wire.Send):
-                    journal.write(j.Sent(self.pid, record.destinations, record.topic, len(record.payload)))
-        return super().post(frames, data)
+        self.mailbox.pid = self.outbox.pid = invoke.pid
 
     def report(self, reason: WireReason, target: str | None = None) -> None:
         """Stop at the failpoint behind it."""

@@ -11,7 +11,7 @@ import math
 import resource
 import time
 
-from ...kernel.wire.configuration import CPU_MARGIN
+from ...kernel.wire.configuration import CPU_MARGIN, cpu_allowance
 
 _CPUCLOCK_PROF = -8
 """The clock that RLIMIT_CPU goes by: `MAKE_PROCESS_CPUCLOCK(0, CPUCLOCK_PROF)` of linux/posix-timers_types.h. It counts ticks,
@@ -25,12 +25,17 @@ def limit_open_files(count: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (_capped(count, hard), hard))
 
 
-def limit_cpu(seconds: float | None) -> None:
-    """Allow this process so much CPU time for all of its life."""
+def limit_cpu(seconds: float | None, used: int) -> None:
+    """Allow this process so much CPU time for all of its life, less the `used` milliseconds of its life before an upgrade."""
     if seconds is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-        soft = math.ceil(seconds)
+        soft = cpu_allowance(seconds, used)
         resource.setrlimit(resource.RLIMIT_CPU, (_capped(soft, hard), _capped(soft + CPU_MARGIN, hard)))
+
+
+def cpu_used() -> int:
+    """The milliseconds of CPU time that this OS process has used."""
+    return round(time.clock_gettime(_CPUCLOCK_PROF) * 1000)
 
 
 def allow_cpu(seconds: float | None) -> None:

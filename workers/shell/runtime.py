@@ -24,13 +24,14 @@ from ...kernel.wire.errors import ChannelLost, Invalid, ProcessError, ProtocolVi
 from ...kernel.wire.pid import Pid
 from ...kernel.wire.reason import EXCEPTION, WireReason, make_reason
 from ..core.items import Item
-from ..core.mailbox import Mailbox, Stream
+from ..core.mailbox import Mailbox, Stream, Topic
 from ..core.outgoing import Frames, frame
 from ..core.requests import Answer, Requests, value_of
 from .asynchronous import TERMINATE_PATIENCE, AsyncPort
 from .channels import READ_SIZE, Duplex, control_channel, data_channel
+from .outbox import Outbox
 from .shield import Shield
-from .writer import Outgoing, Writer
+from .upgrading import hand_over, take_over
 
 _LAST_WORD_PATIENCE = 5.0
 """Seconds for the report of a process that is over its limit."""
@@ -47,8 +48,9 @@ Finish = Callable[[int, Any], Any]
 class Runtime:
     """What a worker process is to the rest of the runtime."""
 
-    def __init__(self, control_end: socket.socket, *, watched: bool = False) -> None:
-        """`control_end` is this worker's end of its control channel. `watched` says that it must give signs of life (S17)."""
+    def __init__(self, control_end: socket.socket, *, watched: bool = False, coalescing: bool = False) -> None:
+        """`control_end` is this worker's end of its control channel. `watched` says that it must give signs of life (S17),
+        `coalescing` that sends are collected if the handler does not say otherwise."""
         self.control = control_channel(control_end)
         self.data: Duplex | None = None
         self.mailbox = Mailbox()
@@ -61,19 +63,26 @@ class Runtime:
         """The Request of the invocation that runs or is about to."""
         self.http_gateway = 0
         """The incarnation of the gateway that sent it."""
+        self.cpu_used = 0
+        """Milliseconds of CPU time that the process had used before it was upgraded to this code (S35)."""
         self.watched = watched
         self.port: AsyncPort | None = None
         """Set while an async handler runs."""
+        self.outbox = Outbox(self, coalescing=coalescing)
         self.forked = False
         self._invoked_by = 0
         """The incarnation of the gateway that Invoke was for."""
         self._shield = Shield()
         self._thread = threading.get_ident()
+        self._poller: tuple[tuple[object, ...], select.poll] | None = None
+        """What the last wait watched, and how; made anew when that changes."""
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._waits = 0
         """How many waits are under way: more than one if a signal handler waits too."""
         self._on_control: dict[type, Callable[[Any], None]] = {
             wire.Start: self._handle_start,
+            wire.Resume: self._handle_resume,
+            wire.HandOver: self._handle_hand_over,
             wire.OpenData: self._handle_open_data,
             wire.Deliver: self._handle_signal,
             wire.Exit: self._handle_signal,
@@ -112,13 +121,14 @@ class Runtime:
         """Read once from the gateway."""
         data = self.data
         if data is not None:
-            self._read(data.reader, self._handle_data)
+            actor = self.start is not None and self.start.pid
+            self._read(data.reader, self.mailbox.read_data if actor else self._handle_data)
             if data.over and data is self.data:
                 with self._shield:
                     self._close_data()
 
     def _read(self, reader: Channel, handle: Callable[[tuple[Any, ...]], None]) -> None:
-        self._require_no_reading()
+        self.require_no_reading()
         try:
             with self._shield:
                 for record in reader.receive(READ_SIZE):
@@ -129,7 +139,8 @@ class Runtime:
                 self.end_at_once(make_reason(EXCEPTION, detail))
             raise
 
-    def _require_no_reading(self) -> None:
+    def require_no_reading(self) -> None:
+        """Raise Invalid in a signal handler that interrupts the reading of mail."""
         if self._shield.active:
             raise Invalid("a signal handler has interrupted the reading of mail: it may send, but not wait")
 
@@ -137,6 +148,19 @@ class Runtime:
         self.start = start
         self.pid = Pid(start.pid)
         self.mailbox.limit = start.mailbox
+
+    def _handle_resume(self, resume: wire.Resume) -> None:
+        self._handle_start(resume.start)
+        try:
+            take_over(self, self.control.reader.take_descriptor())
+        except Exception as error:
+            self.end_at_once(make_reason(EXCEPTION, f"what the old code has left cannot be read: {error}"))
+
+    def _handle_hand_over(self, record: wire.HandOver) -> None:
+        try:
+            hand_over(self, self.control.reader.take_descriptor())
+        except Exception as error:
+            self.end_at_once(make_reason(EXCEPTION, f"not handed over to the new code: {error}"))
 
     def _handle_signal(
         self, signal: wire.Deliver | wire.Exit | wire.LinkDown | wire.CancelSignal | wire.GroupChanged
@@ -171,6 +195,7 @@ class Runtime:
 
     def end_invocation(self) -> None:
         """The invocation is over: nothing is received until the next (S57)."""
+        self.outbox.reset()
         with self._shield:
             self.pid = Pid("")
             self.invoke = self.http_request = None
@@ -214,24 +239,41 @@ class Runtime:
 
         `deadline` is on the monotonic clock. Unsent frames are written meanwhile.
         """
-        poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
-        for channel in (self.control, self.data):
-            if channel is not None:
-                reads = channel is self.control or (with_data and self.mailbox.wants_data)
-                mask = select.POLLIN * reads | select.POLLOUT * (not channel.writer.idle)
-                if mask:
-                    poll.register(channel.fileno(), mask)
+        data = self.data
+        state = (
+            not self.control.writer.idle,
+            data,
+            data is not None and with_data and self.mailbox.wants_data,
+            data is not None and not data.writer.idle,
+        )
+        made, self._poller = self._poller, None  # a signal handler that waits meanwhile makes its own
+        if made is None or made[0] != state:
+            made = (state, self._make_poller(*state))
         remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-        ready = dict(poll.poll(None if remaining is None else math.ceil(min(remaining, _LONGEST_POLL) * 1000)))
+        try:
+            ready = made[1].poll(None if remaining is None else math.ceil(min(remaining, _LONGEST_POLL) * 1000))
+        finally:
+            self._poller = made
         self._serve(ready)
         return bool(ready)
 
-    def _serve(self, ready: dict[int, int]) -> None:
-        if ready.pop(self._wake, 0):
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._wake)
-        for descriptor, what in ready.items():
+    def _make_poller(
+        self, writes_control: bool, data: Duplex | None, reads_data: bool, writes_data: bool
+    ) -> select.poll:
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        poller.register(self.control.fileno(), select.POLLIN | select.POLLOUT * writes_control)
+        mask = select.POLLIN * reads_data | select.POLLOUT * writes_data
+        if data is not None and mask:
+            poller.register(data.fileno(), mask)
+        return poller
+
+    def _serve(self, ready: list[tuple[int, int]]) -> None:
+        for descriptor, what in ready:
+            if descriptor == self._wake:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._wake)
+                continue
             channel = self.control if descriptor == self.control.fileno() else self.data
             if channel is None or channel.fileno() != descriptor:
                 continue  # the other one has replaced it
@@ -243,16 +285,19 @@ class Runtime:
                 else:
                     self.read_data()
 
-    def receive(self, stream: Stream, timeout: float | None) -> Item:
+    def receive(self, stream: Stream | Topic, timeout: float | None) -> Item:
         """Block until there is an item. Raises Timeout after `timeout` seconds."""
-        self.look()
+        if self.watched:
+            self.look()
         item = self.mailbox.take(stream)
-        if item is not None:
-            return item
+        return self._await_item(stream, timeout) if item is None else item
+
+    def _await_item(self, stream: Stream | Topic, timeout: float | None) -> Item:
         deadline = None if timeout is None else time.monotonic() + timeout
         waits = self._waits
         try:
             self._waits = waits + 1
+            self.come_back()  # what a signal handler has sent just before
             while (item := self.mailbox.take(stream)) is None:
                 if not self.wait(deadline) and deadline is not None and time.monotonic() >= deadline:
                     raise Timeout(f"nothing came within {timeout:g} s")
@@ -276,24 +321,23 @@ class Runtime:
 
     def require_handler_thread(self) -> None:
         """Raise Invalid in any other thread than the handler's."""
-        if not self.in_handler_thread:
+        if threading.get_ident() != self._thread:
             raise Invalid("only the handler's thread may do this; other threads may send to PIDs")
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the handler waits: then a caller in its thread is a signal handler."""
+        return self._waits > 0
+
+    def come_back(self) -> None:
+        """The handler has come back to the library: what is collected is written (S7)."""
+        if self.outbox.coalescing:
+            self.outbox.flush()
+
     def post(self, frames: Frames, data: Duplex | None) -> Any:
-        """Write the frames of a message; `data` is the channel that they were made for. When this returns, or what it
-        returns has been awaited, they have left this process (S7)."""
-        unsent: list[tuple[Duplex, Outgoing]] = []
-        if frames.control is not None:
-            self._write(self.control, frames.control, unsent)
-        if frames.data is not None and data is not None:
-            self._write(data, frames.data, unsent)
-        if self.control.writer.broken:
-            self.lost()
-        if self.port is not None and self.in_handler_thread:
-            return self.port.sent(unsent)
-        for channel, outgoing in unsent:
-            channel.writer.wait(outgoing)
-        return None
+        """Write frames; `data` is the channel that they were made for. When this returns, or what it returns has been
+        awaited, they have left this process (S7)."""
+        return self.outbox.post(frames, data)
 
     def terminate(self, frames: Frames) -> Any:
         """Write the frames of `terminate`: on control only if there is no data frame, or it cannot be written in time."""
@@ -301,6 +345,7 @@ class Runtime:
         if frames.data is None or frames.control is None or data is None:
             return self.post(frames, data)
         self.require_handler_thread()
+        self.come_back()
         outgoing = data.writer.write(frames.data)
         if data.writer.is_out(outgoing):
             return self.post(Frames(), data)
@@ -309,12 +354,6 @@ class Runtime:
         if not data.writer.wait(outgoing, time.monotonic() + TERMINATE_PATIENCE):
             self.post(Frames(control=frames.control), data)
         return None
-
-    @staticmethod
-    def _write(channel: Duplex, encoded: bytes, unsent: list[tuple[Duplex, Outgoing]]) -> None:
-        outgoing = channel.writer.write(encoded)
-        if not channel.writer.is_out(outgoing):
-            unsent.append((channel, outgoing))
 
     def request(self, make: Make, finish: Finish, settle: Callable[[], None] | None = None) -> Any:
         """Ask the supervisor and return `finish(request, value)`; raises the error it answers.
@@ -325,10 +364,10 @@ class Runtime:
         if self.port is not None:
             return self.port.request(make, finish, settle)
         answers: list[Answer] = []
-        request = self.open_request(make, answers.append, settle)
         waits = self._waits
         try:
             self._waits = waits + 1
+            request = self.open_request(make, answers.append, settle)
             while not answers:
                 self.wait(with_data=False)
         finally:
@@ -343,6 +382,7 @@ class Runtime:
                 settle()
             on_answer(answer)
 
+        self.come_back()
         request = self.requests.open(answered)
         try:
             outgoing = self.control.writer.write(frame(make(request)))
@@ -359,9 +399,13 @@ class Runtime:
 
     def change_mailbox(self, change: Callable[[Mailbox], None]) -> None:
         """Change the mailbox without a signal handler in between. Raises Invalid in one that interrupts the reading."""
-        self._require_no_reading()
+        self.require_no_reading()
         with self._shield:
             change(self.mailbox)
+        if self.port is not None:
+            self.port.wake()
+        elif self._waits:  # this is a signal handler: what it interrupts looks again
+            os.eventfd_write(self._wake, 1)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -374,6 +418,8 @@ class Runtime:
     def end_at_once(self, reason: WireReason) -> NoReturn:
         """Report an end that the library decides, and end without running any more of the handler."""
         try:
+            if self.data is not None:
+                self.data.writer.flush()
             outgoing = self.control.writer.write(frame(wire.ExitReport(reason)), last=True)
             self.control.writer.wait(outgoing, time.monotonic() + _LAST_WORD_PATIENCE)
         finally:
@@ -383,7 +429,7 @@ class Runtime:
         """Block until everything that was sent has left this process."""
         for channel in (self.data, self.control):
             if channel is not None:
-                flush_writer(channel.writer)
+                channel.writer.finish()
 
     def report(self, reason: WireReason, target: str | None = None) -> None:
         """Write the exit report, the last frame on control, behind everything else."""
@@ -397,13 +443,8 @@ class Runtime:
         for channel in (self.control, self.data):
             if channel is not None:
                 channel.close_in_fork()
+        self.outbox.close_in_fork()
         os.close(self._wake)
-
-
-def flush_writer(writer: Writer) -> None:
-    """Block until nothing waits in `writer`, or its channel is gone."""
-    while not writer.flush():
-        writer.wait_writable(1.0)
 
 
 _current: Runtime | None = None

@@ -35,6 +35,7 @@ def _all_but_faults() -> ctypes.Array[ctypes.c_char]:
     return ctypes.create_string_buffer(mask.to_bytes(8, "little"), _SIGSET_SIZE)
 
 
+_Mask = ctypes.c_char * _SIGSET_SIZE
 _blocked = _all_but_faults()
 _blocked_address = ctypes.addressof(_blocked)
 
@@ -55,7 +56,7 @@ class Shield:
         self.torn = False
 
     def __enter__(self) -> None:
-        saved = ctypes.byref(ctypes.create_string_buffer(_SIGSET_SIZE))
+        saved = ctypes.byref(_Mask())
         try:
             _sigmask(signal.SIG_BLOCK, _blocked_address, saved)
             _run_handlers()

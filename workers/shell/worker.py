@@ -36,18 +36,21 @@ from .asynchronous import AsyncPort
 from .ending import Ending, ending_of_error, ending_of_value, flush_output
 from .loader import load_entry
 from .observation import WorkerRuntime
-from .runtime import Runtime, flush_writer, install
+from .runtime import Runtime, install
 
 
-def run_newborn(control: int, expected_parent: int, limits: HostLimits) -> NoReturn:
-    """Be a worker, right after the fork. `control` is the descriptor of its control channel."""
+def run_newborn(control: int, expected_parent: int, limits: HostLimits, *, coalescing: bool = False) -> NoReturn:
+    """Be a worker, right after the fork. `control` is the descriptor of its control channel; with `coalescing` sends are
+    collected unless the handler says otherwise (S7)."""
     try:
         system.close_descriptors_except(control)
         system.die_with_parent(expected_parent)
         system.adopt_orphans()
         system.renounce_privileges()
         set_role("worker")
-        runtime = WorkerRuntime(socket.socket(fileno=control), watched=limits.liveness is not None)
+        runtime = WorkerRuntime(
+            socket.socket(fileno=control), watched=limits.liveness is not None, coalescing=coalescing
+        )
         while runtime.start is None:
             runtime.wait(with_data=False)
         _leave_host(limits)
@@ -55,7 +58,7 @@ def run_newborn(control: int, expected_parent: int, limits: HostLimits) -> NoRet
         logs.setup_worker(os.environ)
         logs.identify(pid=runtime.start.pid, entry=runtime.start.entry, host=runtime.start.host)
         if runtime.start.pid:
-            rlimits.limit_cpu(limits.cpu)
+            rlimits.limit_cpu(limits.cpu, runtime.cpu_used)
             _run_actor(runtime, runtime.start)
         else:
             _run_function_worker(runtime, limits)
@@ -187,7 +190,7 @@ def _respond(runtime: Runtime, response: wire.Response) -> None:
     data = runtime.data
     if data is not None and data.gateway == runtime.http_gateway:
         runtime.post(Frames(data=frame(response)), data)
-        flush_writer(data.writer)
+        data.writer.finish()
 
 
 def _left_something() -> bool:

@@ -174,7 +174,7 @@ class Assembly:
         made = {}
         for entry in self._entries.of("process.host"):
             own = [function for id, function in functions.items() if function_hosts.get(id) == entry.id]
-            names = ("max_processes", "functions", "preload", "user")
+            names = ("max_processes", "functions", "preload", "coalesce_sends", "user")
             made[entry.id] = HostConfiguration(
                 id=entry.id,
                 limits=_group(HostLimits, "limits", entry),

@@ -231,7 +231,7 @@ _HOST = Kind(
         _of(HostLimits, "limits", "liveness", optional(duration(zero=False, least=_LEAST_LIVENESS)),
             "without a sign of life before a worker is killed (S17): `limit:liveness`"),
         _of(HostConfiguration, None, "user", optional(text("a user", _parse_user)), "whom the workers run as"),
-        Field(("coalesce_sends",), UNAVAILABLE, False, "a later version"),
+        _of(HostConfiguration, None, "coalesce_sends", FLAG, "whether a handler's sends leave together (S7)"),
         Field(("sandbox",), UNAVAILABLE, None, "a later version"),
     ),
 )  # fmt: skip

@@ -135,7 +135,7 @@ def test_every_field() -> None:
             - {name: top, kind: http.endpoint, meta: {router: router}, method: GET, path: "", func: other:show}
             - {name: room, kind: http.endpoint, meta: {router: router}, method: GET, path: "/r/{id}/{rest...}", func: other:show}
             - {name: big, kind: process.host, max_processes: 10, functions: 1, preload: false, user: www-data,
-               limits: {mailbox: 1MiB, open_files: 256, memory: none, cpu: null}, coalesce_sends: false, sandbox: none}
+               limits: {mailbox: 1MiB, open_files: 256, memory: none, cpu: null}, coalesce_sends: true, sandbox: none}
             - {name: small, kind: process.host}
             - {name: work, kind: process.python, source: "python://package.module", method: Work}
             """
@@ -163,7 +163,7 @@ def test_every_field() -> None:
         )),
         hosts={
             "app:big": HostConfiguration(
-                "app:big", 10, 1, False, HostLimits(1 << 20, 256), "www-data", ("python://package.module",)
+                "app:big", 10, 1, False, HostLimits(1 << 20, 256), "www-data", ("python://package.module",), True
             ),
             "app:small": HostConfiguration(
                 "app:small", sources=("python://package.module", "file:///srv/app/open.py")
@@ -296,7 +296,7 @@ def test_bad_files(text: str | bytes, expected: str) -> None:
          "4:52: limits.liveness: expected a duration longer than 0, got 0"),
         ("- {name: a, kind: process.host, limits: {liveness: 99ms}}",
          "4:52: limits.liveness: expected a duration of at least 0.1s, got '99ms'"),
-        ("- {name: a, kind: process.host, coalesce_sends: true}", "4:49: coalesce_sends is not available in this version"),
+        ("- {name: a, kind: process.host, coalesce_sends: often}", "4:49: coalesce_sends: expected true or false, got 'often'"),
         ("- {name: a, kind: process.host, sandbox: {net: none}}", "4:42: sandbox is not available in this version"),
         ("- {name: a, kind: process.host, user: 'a b'}", "4:39: user: expected the name of a user, got 'a b'"),
         # Servers

@@ -40,7 +40,7 @@ def application() -> Application:
         hosts={
             id: HostConfiguration(id, max_processes=MAX_PROCESSES[id], functions=POOL_SIZES[id]) for id in POOL_SIZES
         },
-        processes={"t:actor": Entry("t:actor", "file:///actor.py", "main")},
+        processes={id: Entry(id, f"file:///{id[2:]}.py", "main") for id in ("t:actor", "t:other")},
         functions={id: Entry(id, "file:///f.py", "f") for id in FUNCTION_HOSTS},
         function_hosts=FUNCTION_HOSTS,
     )
@@ -181,7 +181,12 @@ class Comparison(RuleBasedStateMachine):
     # --- picking ------------------------------------------------------------------------------------------------------
 
     def programs(self, kind: str = "") -> list[str]:
-        return [b.pid for b in self.model.beings.values() if b.kind != "connection" and kind in b.kind]
+        """The processes that can write a record: not those that have written their last one."""
+        return [
+            b.pid
+            for b in self.model.beings.values()
+            if b.kind != "connection" and kind in b.kind and not self.model.workers[b.worker].handed_over
+        ]
 
     def open_connections(self) -> list[str]:
         return [b.pid for b in self.model.beings.values() if b.kind == "connection"]

@@ -10,7 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from wsrelay.kernel.core.effects import GraceExpired, KillWorker, ProcessEnded, SendToGateway, SendToWorker, SetTimer
+from wsrelay.kernel.core.effects import (
+    GraceExpired,
+    KillWorker,
+    PrepareUpgrade,
+    ProcessEnded,
+    SendToGateway,
+    SendToWorker,
+    SetTimer,
+    StartUpgraded,
+)
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.reason import WireReason
 
@@ -59,6 +68,9 @@ class OsProcess:
     doom: WireReason | None = None
     report: WireReason | None = None
     unread_cancels: set[str] = field(default_factory=set)
+    upgrade: str = ""
+    """The entry of the code that is to follow, from the grant to the end of the old one."""
+    handed_over: bool = False
 
 
 class Model:
@@ -139,6 +151,14 @@ class Model:
     def end_worker(self, number: int, exit_code: int | None, signal: str | None, gateway: int) -> Iterator[Any]:
         """A wait status: S12 and S18."""
         worker = self.workers[number]
+        if worker.handed_over and exit_code == 0:
+            if worker.doom is not None:
+                yield from self.lose_worker(number, worker.doom, gateway)
+            else:
+                being = self.beings[worker.pid or ""]
+                being.entry, worker.upgrade, worker.handed_over = worker.upgrade, "", False
+                yield StartUpgraded(number, worker.host, being.pid, being.entry)
+            return
         if worker.doom is not None and signal == "SIGKILL":
             reason = worker.doom
         elif worker.report is not None and exit_code == int(worker.report.kind not in ("normal", "cancelled")):
@@ -146,6 +166,29 @@ class Model:
         else:
             reason = bare(f"signal:{signal}" if signal else f"exit:{exit_code}")
         yield from self.lose_worker(number, reason, gateway)
+
+    def upgrade(self, pid: str, request: int, entry: str | None) -> Iterator[Any]:
+        """S35: the code is replaced; nobody else notices, so there is nothing else."""
+        being = self.beings[pid]
+        worker = self.workers[being.worker]
+        entry = entry or being.entry
+        if being.kind != "actor":
+            yield self.to(pid, m.Failed(request, "NotPermitted", "", None))
+        elif entry == "t:nothing":
+            yield self.to(pid, m.Failed(request, "NotFound", "", None))
+        elif not (worker.doom or worker.report or worker.upgrade):
+            worker.upgrade = entry
+            worker.unread_cancels.clear()
+            source = f"file:///{entry[2:]}.py"
+            start = m.Start(worker.number, pid, worker.host, entry, source, "main", b"new arguments", 64 << 20)
+            yield PrepareUpgrade(worker.number, request, start)
+
+    def hand_over(self, number: int) -> Iterator[Any]:
+        worker = self.workers[number]
+        if worker.handed_over or worker.report or not worker.upgrade:
+            yield from self.doom_worker(number, bare("protocol"))
+        else:
+            worker.handed_over = True
 
     def lose_worker(self, number: int, reason: WireReason, gateway: int) -> Iterator[Any]:
         worker = self.workers.pop(number)

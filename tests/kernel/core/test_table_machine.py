@@ -7,7 +7,7 @@ import signal
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
-from wsrelay.kernel.core.effects import GraceExpired, PoolRefill, SendToGateway, StartWorker
+from wsrelay.kernel.core.effects import GraceExpired, PoolRefill, SendToGateway, SendToWorker, StartWorker
 from wsrelay.kernel.core.endings import WaitStatus
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.reason import WireReason, make_reason
@@ -48,6 +48,9 @@ class TableMachine(Comparison):
             self.do_admit(target, first)
         for watcher, connection in zip(actors, self.open_connections(), strict=True):
             self.do_monitor(watcher, connection)
+        for pid in actors[:2]:
+            self.do_upgrade(pid, "t:other")
+        self.do_hand_over(self.model.beings[actors[0]].worker)
 
     @rule(function=st.sampled_from(["t:f", "t:f", "t:g", "t:g", "t:never", "t:unknown"]))
     def request_invocation(self, function: str) -> None:
@@ -265,14 +268,17 @@ class TableMachine(Comparison):
     @rule(data=st.data(), reason=REPORTS)
     def report(self, data: st.DataObject, reason: WireReason) -> None:
         worker = self.model.workers[data.draw(st.sampled_from(list(self.model.workers)))]
-        worker.report = reason
-        self.settle(self.table.from_worker(worker.number, m.ExitReport(reason), self.now))
+        expected = self.model.doom_worker(worker.number, bare("protocol")) if worker.handed_over else ()
+        if not worker.handed_over:
+            worker.report = reason
+        self.settle(self.table.from_worker(worker.number, m.ExitReport(reason), self.now), expected)
 
     def end_worker(self, number: int, status: WaitStatus) -> None:
         name = signal.Signals(status.signal).name if status.signal else None
         expected = self.model.end_worker(number, status.exit_code, name, self.incarnation)
         self.settle(self.table.worker_exited(number, status, self.now), expected)
-        assert self.table.worker_exited(number, status, self.now) == [], "a death is committed once (S12)"
+        if number not in self.model.workers:  # and so was not upgraded
+            assert self.table.worker_exited(number, status, self.now) == [], "a death is committed once (S12)"
 
     @precondition(lambda self: self.model.workers)
     @rule(data=st.data(), status=STATUSES)
@@ -313,6 +319,59 @@ class TableMachine(Comparison):
             case _:
                 effects = self.table.from_worker(number, m.ExitReport(spoofed), self.now)
         self.settle(effects, self.model.doom_worker(number, bare(kind)))
+
+    # --- rules: upgrade (S35) -----------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.programs("actor"))
+    @rule(data=st.data(), entry=st.sampled_from([None, "t:other", "t:other"]))
+    def upgrade(self, data: st.DataObject, entry: str | None) -> None:
+        self.do_upgrade(self.program(data, "actor"), entry)
+
+    def do_upgrade(self, pid: str, entry: str | None) -> None:
+        request = self.number()
+        self.ask(pid, m.Upgrade(request, entry, b"new arguments"), self.model.upgrade(pid, request, entry))
+
+    @precondition(lambda self: self.programs())
+    @rule(data=st.data(), entry=st.sampled_from([None, "t:actor", "t:nothing"]))
+    def upgrade_wrongly(self, data: st.DataObject, entry: str | None) -> None:
+        self.do_upgrade(self.program(data), entry)
+
+    def upgraded(self) -> list[int]:
+        return [worker.number for worker in self.model.workers.values() if worker.upgrade]
+
+    @precondition(lambda self: self.upgraded())
+    @rule(data=st.data())
+    def hand_over(self, data: st.DataObject) -> None:
+        self.do_hand_over(data.draw(st.sampled_from(self.upgraded())))
+
+    def do_hand_over(self, number: int) -> None:
+        self.settle(self.table.from_worker(number, m.HandedOver(5), self.now), self.model.hand_over(number))
+
+    @precondition(lambda self: self.model.workers)
+    @rule(data=st.data())
+    def hand_over_wrongly(self, data: st.DataObject) -> None:
+        self.do_hand_over(data.draw(st.sampled_from(list(self.model.workers))))
+
+    @precondition(lambda self: self.upgraded())
+    @rule(data=st.data(), handed_over=st.booleans())
+    def old_code_ends(self, data: st.DataObject, handed_over: bool) -> None:
+        number = data.draw(st.sampled_from(self.upgraded()))
+        if handed_over and not self.model.workers[number].handed_over:
+            self.do_hand_over(number)
+        self.end_worker(number, WaitStatus(0))
+
+    @precondition(lambda self: self.upgraded())
+    @rule(data=st.data())
+    def upgrade_is_refused(self, data: st.DataObject) -> None:
+        """Its channels cannot be made: that is known at once, before the old code has heard of anything."""
+        worker = self.model.workers[data.draw(st.sampled_from(self.upgraded()))]
+        if not worker.handed_over:
+            pid = worker.pid or ""
+            worker.upgrade = ""
+            effects = self.table.upgrade_refused(worker.number, "too many open files")
+            [effect] = [effect for effect in effects if isinstance(effect, SendToWorker)]
+            assert isinstance(effect.record, m.Failed)
+            self.settle(effects, [self.failed(pid, effect.record.request, "LimitExceeded")])
 
     # --- rules: connections -------------------------------------------------------------------------------------------
 

@@ -134,6 +134,22 @@ def test_any_split_gives_the_same_records(data: st.DataObject, stream: tuple[dic
     assert decoder.frames == len(sent)
 
 
+@given(data=st.data(), stream=streams())
+def test_another_decoder_goes_on_anywhere(
+    data: st.DataObject, stream: tuple[dict[int, type], list[Any]]
+) -> None:  # S35
+    table, sent = stream
+    decoder = FrameDecoder(table, resumable=True)
+    received: list[Any] = []
+    for piece in data.draw(splits(b"".join(map(encode, sent)))):
+        received += decoder.decode(piece)
+        if data.draw(st.booleans()):
+            unfinished = decoder.unfinished
+            decoder = FrameDecoder(table, resumable=True)
+            assert list(decoder.decode(unfinished)) == []
+    assert (received, decoder.unfinished) == (sent, b"")
+
+
 @given(data=st.data(), stream=streams(), garbage=st.binary(min_size=1, max_size=300))
 def test_garbage_gives_the_records_before_it_and_one_violation(
     data: st.DataObject, stream: tuple[dict[int, type], list[Any]], garbage: bytes

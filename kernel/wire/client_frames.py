@@ -1,0 +1,170 @@
+"""The two records that are nearly all traffic of a data channel, without the general codec: ClientMessage and ClientSend.
+
+Owns their bytes, which are those of `codec`, and nothing else: text stays the UTF-8 that it is on both lines, so it is checked
+once and neither decoded nor encoded. Whatever is not exactly such a frame goes to the `FrameDecoder`, the slow twin: no byte
+stream, however split, gives other records or another violation.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgpack
+
+from .codec import FrameDecoder
+from .messages import GATEWAY_TO_WORKER, MAX_FRAME, WORKER_TO_GATEWAY, ClientMessage, ClientSend
+
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+"""The opcodes of RFC 6455 §5.2."""
+
+PlainSend: TypeAlias = tuple[int, int, bytes]
+"""A ClientSend to one connection: serial, TEXT or BINARY, payload. That of a TEXT is valid UTF-8. Its type is `tuple`, which
+that of no record is."""
+
+_SEND_HEAD: Final = bytes((0x93, next(tag for tag, record in WORKER_TO_GATEWAY.items() if record is ClientSend), 0x91))
+"""An array of three: the tag, and an array of one serial."""
+_MESSAGE_TAG: Final = next(tag for tag, record in GATEWAY_TO_WORKER.items() if record is ClientMessage)
+
+_INTEGER_SIZES: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+_FIXSTR: Final = tuple(bytes((0xA0 | size,)) for size in range(32))
+
+
+# --- to a worker ------------------------------------------------------------------------------------------------------
+
+
+def message_prefix(serial: int) -> bytes:
+    """What every ClientMessage of this connection begins with."""
+    packed: bytes = msgpack.packb(serial)
+    return bytes((0x93, _MESSAGE_TAG)) + packed
+
+
+def add_messages(pieces: list[bytes], prefix: bytes, messages: Sequence[tuple[int, bytes]]) -> int:
+    """Add the pieces of ClientMessages to a list that is to be joined, and return their size in bytes.
+
+    A message is its opcode and its payload, where that of TEXT is valid UTF-8.
+    """
+    added = 0
+    for opcode, payload in messages:
+        size = len(payload)
+        if opcode == TEXT:
+            head = prefix + (_FIXSTR[size] if size < 32 else _string_head(0xD9, size))
+        else:
+            head = prefix + _string_head(0xC4, size)
+        pieces += (head, payload)
+        added += size + len(head)
+    return added
+
+
+def _string_head(first: int, size: int) -> bytes:
+    """The head of a string that has lengths of one, two and four bytes from `first` on."""
+    if size < 1 << 8:
+        return bytes((first, size))
+    if size < 1 << 16:
+        return struct.pack(">BH", first + 1, size)
+    return struct.pack(">BI", first + 2, size)
+
+
+# --- from a worker ----------------------------------------------------------------------------------------------------
+
+
+class SendDecoder(FrameDecoder):
+    """A FrameDecoder that yields a ClientSend to one connection as a PlainSend."""
+
+    def __init__(self, accepts: Mapping[int, type], *, limit: int = MAX_FRAME, resumable: bool = False) -> None:
+        super().__init__(accepts, limit=limit, resumable=resumable)
+        self._string_limit = limit
+        self._held: list[bytes] = []
+        """The pieces of a frame of ours that is not all there."""
+        self._wanted = 0
+        """How many bytes of it are still to come."""
+
+    def decode(self, data: bytes | bytearray | memoryview) -> Iterable[tuple[Any, ...]]:
+        """See `FrameDecoder.decode`."""
+        data = bytes(data)
+        if not self._held:
+            return self._decode_from(data, 0)
+        wanted = self._wanted
+        self._held.append(data[:wanted])
+        if len(data) < wanted:
+            self._wanted -= len(data)
+            return ()
+        frame, self._held = b"".join(self._held), []
+        sends, read = self._scan(frame, 0)
+        if not read:
+            return self._decode_from(frame + data[wanted:], 0)
+        return itertools.chain(sends, self._decode_from(data, wanted))
+
+    def _decode_from(self, data: bytes, position: int) -> Iterable[tuple[Any, ...]]:
+        while position < len(data):
+            if self._frame_start == self._fed:
+                sends, position = self._scan(data, position)
+                yield from sends
+                if self._held or position == len(data):
+                    return
+            before, rest = self._fed, data[position:]
+            for record in super().decode(rest):
+                yield record
+                read = self._frame_start - before
+                if read < len(rest):
+                    position += read
+                    self._start_buffers()
+                    break
+            else:
+                return
+
+    def _scan(self, data: bytes, position: int) -> tuple[list[PlainSend], int]:
+        """Return the frames of ours that start at `position`, and where the first other thing starts."""
+        sends: list[PlainSend] = []
+        end, limit = len(data), self._string_limit
+        while position < end:
+            if data[position : position + 3] != _SEND_HEAD:
+                break
+            start = position + 4
+            if start >= end:
+                break
+            serial = data[start - 1]
+            if serial >= 0x80:
+                width = _INTEGER_SIZES.get(serial)
+                if width is None:
+                    break
+                serial = int.from_bytes(data[start : start + width], "big")
+                start += width
+                if start >= end or serial >> 63:
+                    break
+            kind = data[start]
+            start += 1
+            if kind & 0xE0 == 0xA0:
+                size, opcode = kind & 0x1F, TEXT
+            elif kind == 0xD9 or kind == 0xC4:
+                size = data[start] if start < end else 0
+                start += 1
+                opcode = TEXT if kind == 0xD9 else BINARY
+            elif kind == 0xDA or kind == 0xC5:
+                size = int.from_bytes(data[start : start + 2], "big")
+                start += 2
+                opcode = TEXT if kind == 0xDA else BINARY
+            elif kind == 0xDB or kind == 0xC6:
+                size = int.from_bytes(data[start : start + 4], "big")
+                start += 4
+                opcode = TEXT if kind == 0xDB else BINARY
+            else:
+                break
+            stop = start + size
+            if stop > end or size > limit:
+                if start <= end and size <= limit:
+                    self._held, self._wanted = [data[position:]], stop - end
+                break
+            payload = data[start:stop]
+            if opcode == TEXT and not payload.isascii():
+                try:
+                    payload.decode()
+                except UnicodeDecodeError:
+                    break
+            sends.append((serial, opcode, payload))
+            position = stop
+        self.frames += len(sends)
+        return sends, position

@@ -1,0 +1,173 @@
+"""The fast reader beside its slow twin, plain wsproto: no byte stream, however split, tells them apart."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wsrelay.gateway.core.client_reader import ClientReader
+from wsrelay.gateway.core.deflate import BoundedDeflate
+from wsrelay.gateway.core.frames import Failure, Message, MessageReader, MessageWriter
+from wsrelay.gateway.core.masking import unmask, unmask_in_python
+from wsrelay.kernel.wire.client_frames import TEXT
+
+LIMIT = 300
+OFFER = "permessage-deflate"
+OFFERS = [None, OFFER, OFFER + "; client_no_context_takeover", OFFER + "; client_max_window_bits=9"]
+
+
+def extensions(offer: str | None) -> list[Any]:
+    if offer is None:
+        return []
+    extension = BoundedDeflate(LIMIT)
+    assert isinstance(extension.accept(offer), str)
+    return [extension]
+
+
+def read_fast(reader: ClientReader, data: bytes, most: int) -> list[Any]:
+    """All events of these bytes, in the way of a connection."""
+    events: list[Any] = []
+    reader.receive(data)
+    while True:
+        if messages := reader.take_messages(most):
+            assert len(messages) <= most
+            events += [Message(payload.decode() if opcode == TEXT else payload) for opcode, payload in messages]
+        elif (event := reader.next_event()) is not None:
+            events.append(event)
+        else:
+            return events
+
+
+def read_slowly(reader: MessageReader, data: bytes) -> list[Any]:
+    reader.receive(data)
+    return list(iter(reader.next_event, None))
+
+
+def compare(data: bytes, cuts: list[int], offer: str | None, most: int = 128) -> list[Any]:
+    fast, slow = ClientReader(LIMIT, extensions(offer)), MessageReader(LIMIT, extensions(offer))
+    edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
+    everything = []
+    for start, end in itertools.pairwise(edges):
+        events = read_fast(fast, data[start:end], most)
+        assert events == read_slowly(slow, data[start:end])
+        assert fast.finished == slow.finished
+        everything += events
+    return everything
+
+
+def frame(first: int, payload: bytes, *, mask: bytes = b"\x01\x80\xff\x2a", length: int | None = None) -> bytes:
+    """A masked frame. `length` is how many bytes the length takes, if not as few as can be."""
+    size = len(payload)
+    if length is None:
+        length = 0 if size < 126 else 2 if size < 1 << 16 else 8
+    head = (
+        struct.pack("!BB", first, 0x80 | min(size, 125))
+        if length == 0
+        else struct.pack("!BBH", first, 0xFE, size & 0xFFFF)
+        if length == 2
+        else struct.pack("!BBQ", first, 0xFF, size)
+    )
+    return head + mask + unmask_in_python(payload, mask)
+
+
+def deflated(payload: bytes) -> bytes:
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -9)
+    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+masks = st.binary(min_size=4, max_size=4)
+payloads = (
+    st.text(max_size=80).map(str.encode)
+    | st.binary(max_size=40)
+    | st.integers(100, LIMIT + 20).map(lambda size: b"x" * size)
+    | st.integers(20, 160).map(lambda size: "ü".encode() * size)
+)
+messages = st.builds(
+    lambda first, payload, mask: frame(first, payload, mask=mask), st.sampled_from([0x81, 0x82]), payloads, masks
+)
+compressed = st.builds(lambda first, payload: frame(first, deflated(payload)), st.sampled_from([0xC1, 0xC2]), payloads)
+controls = st.builds(frame, st.sampled_from([0x89, 0x8A]), st.binary(max_size=125))
+closes = st.builds(
+    lambda code, reason: frame(0x88, struct.pack("!H", code) + reason),
+    st.sampled_from([1000, 1001, 1005, 4000, 999]),
+    st.binary(max_size=20),
+)
+fragments = st.builds(
+    lambda first, parts: b"".join(
+        frame((0x80 if last == len(parts) - 1 else 0) | (0 if last else first), part) for last, part in enumerate(parts)
+    ),
+    st.sampled_from([1, 2]),
+    st.lists(st.binary(max_size=10) | st.text(max_size=10).map(str.encode), min_size=2, max_size=4),
+)
+wrong = st.builds(
+    frame, st.integers(0, 255), st.binary(max_size=130), mask=masks, length=st.sampled_from([None, 0, 2, 8])
+) | st.binary(max_size=20)
+unmasked = payloads.map(lambda payload: MessageWriter([]).encode(TEXT, payload))
+usual = st.one_of(messages, messages, messages, compressed, controls, fragments)
+streams = st.lists(usual, max_size=8).map(b"".join)
+cuts = st.lists(st.integers(0, 3000), max_size=8)
+
+
+@given(
+    streams,
+    st.one_of(usual, closes, wrong, unmasked),
+    streams,
+    cuts,
+    st.sampled_from(OFFERS),
+    st.sampled_from([1, 3, 128]),
+)
+def test_no_stream_tells_the_readers_apart(  # S46, S49
+    before: bytes, middle: bytes, after: bytes, cuts: list[int], offer: str | None, most: int
+) -> None:
+    compare(before + middle + after, cuts, offer, most)
+
+
+@given(streams, st.sampled_from(OFFERS))
+def test_bytes_one_by_one(stream: bytes, offer: str | None) -> None:
+    compare(stream, list(range(len(stream))), offer)
+
+
+@given(
+    streams, st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=3), cuts, st.sampled_from(OFFERS)
+)
+def test_damaged_streams(stream: bytes, damages: list[tuple[int, int]], cuts: list[int], offer: str | None) -> None:
+    damaged = bytearray(stream)
+    for position, value in damages:
+        if damaged:
+            damaged[position % len(damaged)] = value
+    compare(bytes(damaged), cuts, offer)
+
+
+def test_bad_text_fails_at_the_byte_that_is_wrong() -> None:
+    fast = ClientReader(LIMIT, [])
+    data = frame(0x81, b"abc\xc3\x28" + b"x" * 100)
+    assert read_fast(fast, data[:10], 9) == []
+    assert read_fast(fast, data[10:11], 9) == [Failure(1007, "invalid data")]
+
+
+@pytest.mark.parametrize("size", [LIMIT, LIMIT + 1])
+def test_the_limit(size: int) -> None:
+    events = compare(frame(0x82, bytes(size)), [], None)
+    assert events == ([Message(bytes(size))] if size == LIMIT else [Failure(1009, "message too big")])
+
+
+def test_a_declared_length_costs_nothing() -> None:
+    reader = ClientReader(1 << 62, [])
+    assert read_fast(reader, b"\x82\xff" + (1 << 61).to_bytes(8, "big") + b"\0\0\0\0abc", 9) == []
+
+
+def test_a_frame_in_many_pieces() -> None:
+    payload = ("äöü€😀" * 20).encode()[:LIMIT]
+    data = frame(0x81, payload[:280]) * 3
+    assert compare(data, list(range(0, len(data), 7)), None) == [Message(payload[:280].decode())] * 3
+
+
+@given(st.binary(max_size=300), masks)
+def test_both_ways_to_unmask(data: bytes, mask: bytes) -> None:
+    wanted = bytes(byte ^ key for byte, key in zip(data, itertools.cycle(mask)))
+    assert unmask(data, mask) == unmask_in_python(data, mask) == wanted

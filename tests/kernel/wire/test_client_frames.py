@@ -1,0 +1,152 @@
+"""The fast way to code ClientMessage and ClientSend beside its slow twin, the general codec."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wsrelay.kernel.wire.client_frames import BINARY, TEXT, SendDecoder, add_messages, message_prefix
+from wsrelay.kernel.wire.codec import MAX_INTEGER, FrameDecoder, encode
+from wsrelay.kernel.wire.errors import ProtocolViolation
+from wsrelay.kernel.wire.messages import (
+    GATEWAY_TO_WORKER,
+    WORKER_TO_GATEWAY,
+    ClientClose,
+    ClientMessage,
+    ClientSend,
+    ClientTerminate,
+)
+
+LIMIT = 400
+
+serials = st.integers(0, 300) | st.integers(0, MAX_INTEGER)
+data = st.text(max_size=60) | st.binary(max_size=60) | st.integers(200, LIMIT).map(lambda size: "x" * size)
+sends = st.builds(ClientSend, st.lists(serials, min_size=1, max_size=2).map(tuple), data)
+others = st.builds(ClientClose, st.tuples(serials), serials, st.text(max_size=9)) | st.builds(
+    ClientTerminate, st.lists(serials, max_size=3).map(tuple)
+)
+records = sends | sends | sends | others
+cuts = st.lists(st.integers(0, 3000), max_size=8)
+
+
+def general(record: Any) -> Any:
+    """The record that a PlainSend stands for."""
+    if type(record) is not tuple:
+        return record
+    serial, opcode, payload = record
+    return ClientSend((serial,), payload.decode() if opcode == TEXT else payload)
+
+
+def read(decoder: FrameDecoder, stream: bytes) -> tuple[list[Any], str | None]:
+    got = []
+    try:
+        for record in decoder.decode(stream):
+            got.append(general(record))
+    except ProtocolViolation as violation:
+        return got, str(violation)
+    return got, None
+
+
+def compare(stream: bytes, cuts: list[int]) -> list[Any]:
+    """What both decoders make of a stream."""
+    fast, slow = SendDecoder(WORKER_TO_GATEWAY, limit=LIMIT), FrameDecoder(WORKER_TO_GATEWAY, limit=LIMIT)
+    edges = [0, *sorted({cut % (len(stream) + 1) for cut in cuts}), len(stream)]
+    everything: list[Any] = []
+    for start, end in itertools.pairwise(edges):
+        got, violation = read(fast, stream[start:end])
+        assert (got, violation) == read(slow, stream[start:end])
+        assert fast.frames == slow.frames
+        everything += got
+        if violation is not None:
+            break
+    return everything
+
+
+@given(st.lists(records, max_size=12), cuts)
+def test_the_decoders_agree_on_records(wanted: list[Any], cuts: list[int]) -> None:  # S6
+    assert compare(b"".join(map(encode, wanted)), cuts) == wanted
+
+
+@given(st.lists(records, max_size=4), cuts, st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=3))
+def test_the_decoders_agree_on_damage(  # S11
+    sent: list[Any], cuts: list[int], damages: list[tuple[int, int]]
+) -> None:
+    stream = bytearray(b"".join(map(encode, sent)))
+    for position, value in damages:
+        if stream:
+            stream[position % len(stream)] = value
+    compare(bytes(stream), cuts)
+
+
+@given(st.lists(records, max_size=3), st.binary(max_size=30), cuts)
+def test_the_decoders_agree_on_garbage(sent: list[Any], garbage: bytes, cuts: list[int]) -> None:  # S11
+    compare(b"".join(map(encode, sent)) + b"\x93\x50\x91" + garbage, cuts)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        (80, (1,), b"x" * (LIMIT + 1)),
+        (80, (1,), "x" * (LIMIT + 1)),
+        (80, (MAX_INTEGER + 1,), b""),
+        (80, (-1,), b""),
+        (80, ("1",), b""),
+        (80, (True,), b""),
+        (80, (1,), None),
+        (80, (1,), b"", 1),
+        (80, (1,)),
+        (80, 1, b""),
+    ],
+)
+def test_what_is_wrong_is_a_violation(frame: Any) -> None:  # S11
+    good = encode(ClientSend((1,), "a"))
+    stream = good + msgpack.packb(frame) + good
+    for cuts in ([], list(range(len(stream)))):
+        assert compare(stream, cuts) == [ClientSend((1,), "a")]
+
+
+def test_text_must_be_utf8() -> None:  # S11
+    stream = b"\x93\x50\x91\x01\xa2\xc3\x28"
+    assert compare(stream, []) == []
+    assert read(SendDecoder(WORKER_TO_GATEWAY), stream)[1] is not None
+
+
+def test_any_head_of_a_number_and_a_string() -> None:
+    numbers = [b"\x05", b"\xcc\x05", b"\xcd\0\x05", b"\xce\0\0\0\x05", b"\xcf" + bytes(7) + b"\x05"]
+    strings = [
+        b"\xa1x",
+        b"\xd9\x01x",
+        b"\xda\0\x01x",
+        b"\xdb\0\0\0\x01x",
+        b"\xc4\x01x",
+        b"\xc5\0\x01x",
+        b"\xc6\0\0\0\x01x",
+    ]
+    stream = b"".join(b"\x93\x50\x91" + number + string for number in numbers for string in strings)
+    wanted = [ClientSend((5,), one) for _ in numbers for one in ["x"] * 4 + [b"x"] * 3]
+    assert compare(stream, []) == compare(stream, list(range(len(stream)))) == wanted
+    assert all(type(record) is tuple for record in SendDecoder(WORKER_TO_GATEWAY).decode(stream)), (
+        "one went the slow way"
+    )
+
+
+def test_after_another_frame_the_fast_way_goes_on() -> None:
+    stream = encode(ClientTerminate((7,))) + encode(ClientSend((1,), "a"))
+    decoder = SendDecoder(WORKER_TO_GATEWAY)
+    assert [*decoder.decode(stream[:3]), *decoder.decode(stream[3:])] == [ClientTerminate((7,)), (1, TEXT, b"a")]
+
+
+@given(serials, st.lists(data | st.integers(60_000, 70_000).map(lambda size: b"x" * size), max_size=5))
+def test_messages_are_encoded_as_by_the_codec(serial: int, messages: list[Any]) -> None:
+    plain = [(TEXT, one.encode()) if isinstance(one, str) else (BINARY, one) for one in messages]
+    pieces: list[bytes] = []
+    size = add_messages(pieces, message_prefix(serial), plain)
+    frames = b"".join(pieces)
+    assert size == len(frames)
+    assert frames == b"".join(encode(ClientMessage(serial, one)) for one in messages)
+    decoder = FrameDecoder(GATEWAY_TO_WORKER)
+    assert list(decoder.decode(frames)) == [ClientMessage(serial, one) for one in messages]
