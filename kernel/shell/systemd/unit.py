@@ -158,10 +158,10 @@ def _unit(service: Service) -> list[str]:
 
 def _service(service: Service) -> list[str]:
     folder = f"{service.name}%i" if service.template else service.name
-    script, _, *paths = service.command
+    script, *rest = service.command
     command, reload = (
         " ".join(words if service.template else map(quote, words))
-        for words in (service.command, (script, "reload", *paths))
+        for words in (service.command, (script, "reload", *rest[1:]))
     )
     lines = [
         "[Service]",
