@@ -142,8 +142,9 @@ class JournaledTable(ProcessTable):
     def _written(
         self, effects: list[Effect], caller: str = "", number: int = 0, record: tuple[Any, ...] = ()
     ) -> list[Effect]:
-        """Write what was granted, then what follows from it."""
-        children = self._write_spawned(effects, caller)
+        """Write what was granted, then what follows from it. What is made because something died comes after that death."""
+        after_a_death = any(isinstance(effect, ProcessEnded) for effect in effects)
+        children = self._write_spawned([] if after_a_death else effects, caller)
         if record:
             answer = next(
                 (
@@ -156,6 +157,8 @@ class JournaledTable(ProcessTable):
             self._write_request(caller, record, answer, children)
         for effect in effects:
             self._write_effect(effect)
+            if after_a_death:
+                self._write_spawned([effect], caller)
         return effects
 
     def _write_spawned(self, effects: list[Effect], parent: str) -> list[str]:

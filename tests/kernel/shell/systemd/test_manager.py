@@ -92,9 +92,7 @@ def test_ready_comes_when_all_parts_serve_and_the_services_run(ears: Ears) -> No
 def test_a_reload_and_a_stop_are_said(ears: Ears) -> None:
     async def scenario() -> None:
         runtime = Runtime()
-        manager = Manager(
-            asyncio.get_running_loop(), runtime, Contact(Listening([], []), Outlet(ears.outlet_end), 0.0)
-        )
+        manager = Manager(asyncio.get_running_loop(), runtime, Contact(Listening([], []), Outlet(ears.outlet_end), 0.0))
         manager.reloading()  # not before it is ready: that would say that it is
         manager.reloaded()
         runtime.gateway, runtime.state = True, State.RUNNING
