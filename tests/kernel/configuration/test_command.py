@@ -89,7 +89,9 @@ def test_run_starts_nothing_with_a_mistake(
     assert capsys.readouterr().err == "one/_index.yaml:3:10: entries: expected a list, got 3\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["check"], ["run"], ["begin", "x"], ["start"], ["run", "x", "--log-level", "loud"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["check"], ["run"], ["begin", "x"], ["start"], ["run", "x", "--log-level", "loud"]]
+)
 def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
         main(arguments)
