@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -169,6 +170,15 @@ def look() -> dict[str, Any]:
     with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/look", timeout=PATIENCE) as answer:
         seen: dict[str, Any] = json.load(answer)
         return seen
+
+
+def status_of(path: str) -> int:
+    """The status that a request is answered with."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=PATIENCE) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def close_code(line: ClientConnection) -> int:
@@ -326,16 +336,31 @@ def a_socket_that_fits_nothing_is_an_error_that_says_so() -> None:
 
 
 @check
-def sighup_stops_in_good_order() -> None:
-    refused = subprocess.run(["systemctl", "reload", UNIT], check=False, capture_output=True)
-    assert refused.returncode != 0, "there is no reload in this version: SIGHUP stops"
-    assert show("ActiveState") == "active"
-    with settings("[Service]\nRestart=no\n"):
-        os.kill(int(show("MainPID")), signal.SIGHUP)
-        wait_until(lambda: show("ActiveState") == "inactive", "the end")
-    assert show("Result") == "success"
-    assert processes() == []
-    run("systemctl", "start", UNIT)
+def reload_waits_until_it_is_done_and_fails_if_it_is_refused() -> None:
+    index, main = APPLICATION / "_index.yaml", show("MainPID")
+    text = index.read_text()
+    more = "  - {name: more, kind: http.endpoint, meta: {router: router}, method: GET, path: /more, func: look}\n"
+    with open_line() as line:
+        assert status_of("/more") == 404
+        index.write_text(text + more)
+        run("systemctl", "reload", UNIT)
+        assert status_of("/more") == 200
+        index.write_text(text + "  - {name: bad, kind: http.nothing}\n")
+        refused = subprocess.run(["systemctl", "reload", UNIT], check=False, capture_output=True)
+        assert refused.returncode != 0, "a bad configuration is refused"
+        assert show("ActiveState") == "active"
+        assert status_of("/more") == 200
+        wait_until(
+            lambda: any("http.nothing" in str(each.get("MESSAGE")) for each in journal("--unit", UNIT)), "the reason"
+        )
+        index.write_text(text)
+        os.kill(int(main), signal.SIGHUP)
+        wait_until(lambda: status_of("/more") == 404, "the reload by SIGHUP")
+        wait_until(lambda: show("StatusText").startswith("serving"), "the status")
+        assert ask(line, "hello") == "hello"
+    assert show("MainPID") == main
+    told = run(WSRELAY, "status", "--run-directory", "/run/wsrelay/control")
+    assert "service app:steady.service: running" in told, told
 
 
 @check

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from wsrelay.kernel.shell.systemd.unit import Service, Socket, render_service, render_socket
+from wsrelay.kernel.shell.systemd.unit import Service, Socket, render_drop_in, render_service, render_socket
 
 FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "systemd"
 SCRIPT = "/opt/wsrelay/bin/wsrelay"
@@ -21,6 +21,7 @@ def render() -> dict[str, str]:
         "wsrelay.service": render_service(single),
         "wsrelay.socket": render_socket(Socket("wsrelay", "wsrelay", "gateway", ("127.0.0.1:8080",))),
         "wsrelay@.service": render_service(template),
+        "notify-reload.conf": render_drop_in(),
     }
 
 

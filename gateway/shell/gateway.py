@@ -10,12 +10,9 @@ import asyncio
 import logging
 import os
 import socket
-import ssl
 import time
 from collections.abc import Callable
 from typing import Any, Final
-
-import uvicorn
 
 from ...kernel.wire import configuration
 from ...kernel.wire.messages import (
@@ -29,6 +26,8 @@ from ...kernel.wire.messages import (
     OpenWorker,
     Ping,
     Pong,
+    Reconfigure,
+    Reconfigured,
     ReportLost,
     ServiceGone,
     ServiceReturned,
@@ -41,6 +40,7 @@ from .application import Application
 from .data_channels import Workers
 from .http_protocol import HttpProtocol, ServiceConfig
 from .kernel_link import KernelLink
+from .reconfiguration import Reconfiguration, Served, load_configuration, start_server
 from .relay import Relay
 from .service import Service
 from .turn import Turn
@@ -59,13 +59,13 @@ class Gateway:
         """`on_end` is called when the supervisor is gone."""
         turn = Turn(loop)
         self._loop = loop
+        self._on_end = on_end
         self._kernel = KernelLink(loop, turn, control, self._handle, on_end)
         self._workers = Workers(loop, turn, self._kernel)
         self._relay = Relay(loop, turn, self._kernel, self._workers)
         self._listeners: list[tuple[str, socket.socket]] = []
-        self._services: list[Service] = []
-        self._watcher = Watcher(self._relay, self._services)
-        self._servers: list[uvicorn.Server] = []
+        self._served = Served()
+        self._watcher = Watcher(self._relay, self._served.services)
         self._tasks: set[asyncio.Task[None]] = set()
         self._all_closed = asyncio.Event()
 
@@ -85,6 +85,8 @@ class Gateway:
             self._take_listener(record)
         elif isinstance(record, Configure):
             self._start_task(self._serve(record))
+        elif isinstance(record, Reconfigure):
+            self._start_task(self._reconfigure(record))
         elif isinstance(record, Shutdown):
             self._start_task(self._shut_down())
         elif isinstance(record, Ping):
@@ -123,8 +125,9 @@ class Gateway:
             for server in settings.servers:
                 await self._start_service(server)
             for name, listener in self._listeners:
-                if not any(service.id == name for service in self._services):
+                if not any(service.id == name for service in self._served.services):
                     listener.close()
+            self._listeners.clear()
         except (OSError, ValueError) as problem:  # what is configured; the supervisor says it to the operator
             self._kernel.send(GatewayFailed(str(problem)))
             return
@@ -132,31 +135,49 @@ class Gateway:
             logger.exception("the configuration cannot be served")
             self._kernel.send(GatewayFailed(f"{type(problem).__name__}: {problem}"))
             return
-        inbound = [service.limits.inbound for service in self._services if not service.admin]
-        self._workers.limit = min(inbound, default=1 << 20)
+        self._limit_workers()
         self._start_task(self._tick())
         self._kernel.send(GatewayReady())
 
     async def _start_service(self, server: configuration.Server) -> None:
         try:
             service = Service(server)
-            config = self._configure(service)
-            config.load()
-        except ssl.SSLError as problem:  # which does not say the files
-            files = f"tls: certificate {server.tls.certificate}, key {server.tls.key}: " if server.tls else ""
-            raise ValueError(f"{server.id}: {files}{problem}") from problem
-        except (OSError, ValueError) as problem:
+        except ValueError as problem:
             raise ValueError(f"{server.id}: {problem}") from problem
-        running = uvicorn.Server(config)
-        running.lifespan = config.lifespan_class(config)
+        config = load_configuration(self._configure, service)
         sockets = [listener for name, listener in self._listeners if name == server.id]
         if not sockets:
             raise ValueError(f"{server.id}: no listening socket was passed")
-        await running.on_tick(0)
-        await running.startup(sockets)
         service.on_release = self._released
-        self._services.append(service)
-        self._servers.append(running)
+        self._served.services.append(service)
+        self._served.servers.append(await start_server(config, sockets))
+
+    async def _reconfigure(self, record: Reconfigure) -> None:
+        """Serve another configuration, or say why that cannot be."""
+        listeners, self._listeners = self._listeners, []
+        change = Reconfiguration(self._relay, self._served, self._configure, self._released)
+        try:
+            settings = configuration.unpack(configuration.GatewayConfiguration, record.configuration)
+            change.prepare(settings, listeners)
+        except Exception as problem:
+            for _, listener in listeners:
+                listener.close()
+            if not isinstance(problem, ValueError):
+                logger.exception("the new configuration cannot be served")
+            self._kernel.send(Reconfigured(record.number, str(problem) or type(problem).__name__))
+            return
+        change.commit()
+        self._limit_workers()
+        self._kernel.send(Reconfigured(record.number, ""))  # before any request that needs the new configuration
+        try:
+            await change.listen()
+        except Exception:
+            logger.exception("the new listening sockets cannot be served")
+            self._on_end("half a configuration")  # the next gateway serves all of it
+
+    def _limit_workers(self) -> None:
+        inbound = (service.limits.inbound for service in self._served.public_services())
+        self._workers.limit = min(inbound, default=1 << 20)
 
     def _configure(self, service: Service) -> ServiceConfig:
         tls = service.tls
@@ -186,7 +207,7 @@ class Gateway:
     async def _tick(self) -> None:
         """Keep the Date header of every server, and measure how late the loop is."""
         while True:
-            for server in self._servers:
+            for server in list(self._served.servers):
                 await server.on_tick(0)
             before = time.monotonic()
             await asyncio.sleep(1)
@@ -195,29 +216,26 @@ class Gateway:
     # --- end ----------------------------------------------------------------------------------------------------------
 
     def _released(self) -> None:
-        if self._relay.shutting_down and not any(service.slots.taken for service, _ in self._public()):
+        if self._relay.shutting_down and not self._served.open_connections():
             self._all_closed.set()
-
-    def _public(self) -> list[tuple[Service, uvicorn.Server]]:
-        """What serves clients."""
-        return [pair for pair in zip(self._services, self._servers, strict=True) if not pair[0].admin]
 
     async def _shut_down(self) -> None:
         """Stop listening, close all in batches, say so when all are closed or time is up. An `http.admin` goes on until the
         end: it says that the others do not."""
-        for _, server in self._public():
+        servers, services = self._served.public_servers(), self._served.public_services()
+        for server in servers:
             for listener in server.servers:
                 listener.close()
         self._relay.shut_down()
-        for _, server in self._public():
+        for server in servers:
             for protocol in list(server.server_state.connections):
                 protocol.shutdown()
         self._released()
-        longest = max((service.drain.within + service.timeouts.close for service, _ in self._public()), default=0.0)
+        longest = max((service.drain.within + service.timeouts.close for service in services), default=0.0)
         try:
             await asyncio.wait_for(self._all_closed.wait(), longest + _SHUTDOWN_MARGIN)
         except TimeoutError:
-            left = sum(service.slots.taken for service, _ in self._public())
+            left = self._served.open_connections()
             logger.warning("%d connections were still open at the end of the shutdown", left)
         self._kernel.send(ShutdownComplete())
 

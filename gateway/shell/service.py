@@ -23,6 +23,28 @@ class Service:
     def __init__(self, server: Server) -> None:
         """Raises ValueError for origins or proxies that cannot be read."""
         self.id = server.id
+        self._adopt(server)
+        self.slots = Slots(server.limits.connections, server.limits.per_address)
+        self.counts = ServerCounts()
+        self.waiting = 0
+        """Requests that wait for a function worker."""
+        self.removed = False
+        """Whether a reload has removed it: who is in its handshake is refused."""
+        self.transports: dict[asyncio.BaseTransport, str] = {}
+        """Of every connection that holds a slot, with the address that it counts for."""
+        self.on_release: Callable[[], None] = lambda: None
+
+    def update(self, server: Server) -> None:
+        """Be what the configuration says now. Counts stay, and connections read it from here as they go on. Raises ValueError
+        like the constructor, and has changed nothing then."""
+        self._adopt(server)
+        self.slots.resize(server.limits.connections, server.limits.per_address)
+
+    def _adopt(self, server: Server) -> None:
+        proxies = TrustedProxies(server.proxy.trusted)
+        origins = {route.endpoint: AllowedOrigins(route.allowed_origins) for route in server.routes}
+        router = Router(server.routes, server.statics)
+        self.proxies, self._origins, self.router = proxies, origins, router
         self.timeouts = server.timeouts
         self.ping = server.ping
         self.limits = server.limits
@@ -30,18 +52,8 @@ class Service:
         self.message_limit = min(server.limits.message, MAX_FRAME)
         self.body_limit = min(server.limits.body, MAX_FRAME)
         self.tls = server.tls
-        self.proxies = TrustedProxies(server.proxy.trusted)
-        self.router = Router(server.routes, server.statics)
-        self._origins = {route.endpoint: AllowedOrigins(route.allowed_origins) for route in server.routes}
-        self.slots = Slots(server.limits.connections, server.limits.per_address)
         self.access_log = server.access_log
         self.admin = server.admin
-        self.counts = ServerCounts()
-        self.waiting = 0
-        """Requests that wait for a function worker."""
-        self.transports: set[asyncio.BaseTransport] = set()
-        """Of every connection that holds a slot."""
-        self.on_release: Callable[[], None] = lambda: None
 
     def origins(self, route: Route) -> AllowedOrigins:
         """The origins that a route allows."""
@@ -49,14 +61,14 @@ class Service:
 
     def acquire(self, transport: asyncio.BaseTransport, address: str) -> bool:
         """Take a slot for a new connection. A trusted proxy's connections are not counted by address."""
-        if not self.slots.acquire("" if self.proxies.trusts(address) else address):
+        counted = "" if self.proxies.trusts(address) else address
+        if not self.slots.acquire(counted):
             return False
-        self.transports.add(transport)
+        self.transports[transport] = counted
         return True
 
     def release(self, transport: asyncio.BaseTransport, address: str) -> None:
         """Give the slot of a connection back; a second time does nothing."""
         if transport in self.transports:
-            self.transports.discard(transport)
-            self.slots.release("" if self.proxies.trusts(address) else address)
+            self.slots.release(self.transports.pop(transport))
             self.on_release()

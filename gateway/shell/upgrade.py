@@ -132,7 +132,7 @@ class Upgrade(asyncio.Protocol):
     # --- admission ----------------------------------------------------------------------------------------------------
 
     def _admit(self, relay: RelayHeader, answer: Answer, invocation: str) -> None:
-        if self._lost or self._transport.is_closing() or self._relay.shutting_down:
+        if self._lost or self._transport.is_closing() or self._relay.shutting_down or self._service.removed:
             self._abandon(relay.target, invocation, None)
             self.reject(overloaded("The server is shutting down"))
             return
@@ -162,7 +162,7 @@ class Upgrade(asyncio.Protocol):
         service, transport, handshake = self._service, self._transport, self._handshake
         if self._lost or transport.is_closing() or handshake is None:
             return False
-        if self._relay.shutting_down:
+        if self._relay.shutting_down or service.removed:
             self.reject(overloaded("The server is shutting down"))
             return False
         link = self._relay.workers.get(session.target.worker)

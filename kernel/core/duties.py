@@ -8,6 +8,8 @@ everything else, so each has `PATIENCE` seconds, or twice as long as it ever too
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 PATIENCE = 60.0
 """Seconds that a part may be down before the whole runtime is better started anew."""
 _LATE = 1.0
@@ -25,12 +27,17 @@ class Duties:
 
     def report(self, part: str, well: bool, now: float) -> None:
         """A part is well, or is not. Saying the same again changes nothing."""
-        since = self._down_since[part]
+        since = self._down_since.setdefault(part, now)
         if not well and since is None:
             self._down_since[part] = now
         elif well and since is not None:
-            self._slowest[part] = max(self._slowest[part], now - since)
+            self._slowest[part] = max(self._slowest.get(part, 0.0), now - since)
             self._down_since[part] = None
+
+    def keep_only(self, parts: Collection[str]) -> None:
+        """Forget every other part: it was configured no more."""
+        for part in [each for each in self._down_since if each not in parts]:
+            del self._down_since[part]
 
     def tick(self, interval: float, now: float) -> str:
         """The loop's timer has come, which comes every `interval` seconds. Returns what is not as it should be, or nothing."""
@@ -42,6 +49,6 @@ class Duties:
     def unmet(self, now: float) -> str:
         """Return which part has been down for too long, or nothing."""
         for part, since in self._down_since.items():
-            if since is not None and now - since > max(PATIENCE, 2 * self._slowest[part]):
+            if since is not None and now - since > max(PATIENCE, 2 * self._slowest.get(part, 0.0)):
                 return f"{part} has been down for {now - since:.0f} s"
         return ""

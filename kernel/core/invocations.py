@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..wire import messages as m
 from ..wire.configuration import Application
-from ..wire.errors import NotFound, ProtocolViolation
+from ..wire.errors import NotFound, ProcessError, ProtocolViolation
 from ..wire.pid import Pid
 from ..wire.reason import KILLED, make_reason
 from .effects import PoolRefill, SendToGateway, SendToWorker, SetTimer
@@ -36,11 +36,24 @@ class Invocations:
         self._make_pid = make_pid
         self._granted: dict[int, Pid] = {}
         """The gateway's requests to the invocations that run for them."""
-        self._pools = FunctionPools(application, start_worker, self._grant)
+        self._pools = FunctionPools(application, start_worker, self._grant, self._retire)
         population.on_doomed = self.worker_doomed
         self.fill_pools = self._pools.fill_all
         self.refill_pool = self._pools.refill
+        self.renew_pool = self._pools.renew
         self.close_pools = self._pools.close
+
+    def reconfigure(self, application: Application) -> None:
+        """Invoke what is configured now. Requests that wait for a worker wait on, or are refused if there is none for them."""
+        self._functions = application.functions
+        for request, function in self._pools.reconfigure(application).items():
+            try:
+                self.request(m.RequestInvocation(request, function))
+            except ProcessError as error:
+                self._population.effects.append(SendToGateway(m.Refused(request, error.code, str(error))))
+
+    def _retire(self, number: int) -> None:
+        self._population.kill_worker(self._population.workers[number], make_reason(KILLED, "the runtime was reloaded"))
 
     def request(self, request: m.RequestInvocation) -> None:
         """Grant a worker, now or when one is free. Raises NotFound, or LimitExceeded where there will never be one."""

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..wire import messages as m
-from ..wire.configuration import HostConfiguration, cpu_allowance
+from ..wire.configuration import cpu_allowance
 from ..wire.errors import ProtocolViolation
 from ..wire.reason import WireReason, make_reason
 from .effects import ProbeDue, SendToWorker, SetTimer
@@ -49,16 +48,15 @@ class _Watch:
 class Limits:
     """What the limits of all hosts do to their workers."""
 
-    def __init__(self, population: Population, hosts: Mapping[str, HostConfiguration]) -> None:
+    def __init__(self, population: Population) -> None:
         self._population = population
-        self._limits = {host.id: host.limits for host in hosts.values()}
         self._watches: dict[int, _Watch] = {}
 
     # --- liveness (S17) -----------------------------------------------------------------------------------------------
 
     def born(self, worker: Worker, now: float) -> None:
         """A worker has been forked: from here on it must give signs of life, if its host asks for them."""
-        liveness = self._limits[worker.host].liveness
+        liveness = worker.limits.liveness
         if liveness is not None:
             earlier = self._watches.get(worker.number)
             watch = self._watches[worker.number] = _Watch(liveness / PROBES)
@@ -97,7 +95,7 @@ class Limits:
         watch.silent = 0 if watch.answered or watch.has_read or late else watch.silent + 1
         watch.has_read = False
         if watch.silent == PROBES:
-            limit = self._limits[worker.host].liveness
+            limit = worker.limits.liveness
             reason = make_reason("limit:liveness", f"it gave no sign of life within limits.liveness ({limit:g} s)")
             self._population.kill_worker(worker, reason)
         else:
@@ -120,7 +118,7 @@ class Limits:
     def measured(self, worker: Worker, memory: int, processes: int = 0, disk: int = 0) -> None:
         """A worker, with its descendants, has so many bytes of memory, so many OS processes and threads, and so many bytes in
         its private temporary folder."""
-        limits = self._limits[worker.host]
+        limits = worker.limits
         if limits.memory is not None and memory > limits.memory:
             detail = f"it had {memory >> 20} MiB of memory, limits.memory is {limits.memory >> 20} MiB"
             self._population.kill_worker(worker, make_reason("limit:oom", detail))
@@ -134,7 +132,7 @@ class Limits:
     def kernel_reason(self, worker: Worker, status: WaitStatus) -> WireReason | None:
         """Return the reason of a worker that the kernel has ended for its CPU time or for its cgroup's memory, None for any
         other."""
-        limits = self._limits[worker.host]
+        limits = worker.limits
         if status.out_of_memory and status.signal == signal.SIGKILL and limits.memory is not None:
             return make_reason("limit:oom", f"its cgroup was out of memory, limits.memory is {limits.memory >> 20} MiB")
         limit = limits.cpu
@@ -146,7 +144,7 @@ class Limits:
 
     def cpu_spent(self, worker: Worker) -> WireReason | None:
         """Return the reason of an actor that is not upgraded because it has used all its CPU time; None for any other."""
-        limit = self._limits[worker.host].cpu
+        limit = worker.limits.cpu
         return None if limit is None or worker.cpu_used < math.ceil(limit) * 1000 else _cpu_spent(limit)
 
     # --- invariants ---------------------------------------------------------------------------------------------------
@@ -156,7 +154,7 @@ class Limits:
         for number, watch in self._watches.items():
             require(number in self._population.workers, "only the living are watched")
             worker = self._population.workers[number]
-            require(self._limits[worker.host].liveness is not None, "only who opted in is watched")
+            require(worker.limits.liveness is not None, "only who opted in is watched")
             require(watch.silent < PROBES or worker.chosen is not None, "the silent are killed")
 
 

@@ -25,7 +25,19 @@ class Names:
         self._population = population
         self.on_given: Callable[[str, Process], None] = lambda name, process: None
         """Told of a name that a process has got."""
+        self._kept: dict[str, str] = {}
+        self._taken_before: set[str] = set()
+        """Names that a stranger had when they became a service's: they are its own until it ends."""
+        self.keep_for(services)
+
+    def keep_for(self, services: Iterable[Service]) -> None:
+        """Keep names for these services, and for no others from now on."""
         self._kept = {service.register: service.id for service in services if service.register is not None}
+        self._taken_before = {
+            name
+            for name, service in self._kept.items()
+            if (holder := self._population.names.get(name)) and self._population.processes[holder[0]].service != service
+        }
 
     def check_free(self, name: str, *, pid: str = "", service: str = "") -> None:
         """Raise AlreadyExists unless nobody but `pid` has the name, and it is kept for no other service than `service`."""
@@ -39,6 +51,7 @@ class Names:
     def give(self, name: str, process: Process, registrar: str) -> None:
         """Let a process have a name that is free."""
         self._population.names[name] = (process.pid, registrar)
+        self._taken_before.discard(name)
         process.names[name] = None
         self.on_given(name, process)
 
@@ -74,5 +87,5 @@ class Names:
         """Raise AssertionError if a stranger has a name that is kept for a service."""
         for name, service in self._kept.items():
             holder = self._population.names.get(name)
-            if holder is not None:
+            if holder is not None and name not in self._taken_before:
                 require(self._population.processes[holder[0]].service == service, "a service's name is kept for it")

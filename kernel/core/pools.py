@@ -20,15 +20,63 @@ class FunctionPools:
     """The pools of all hosts."""
 
     def __init__(
-        self, application: Application, start_worker: Callable[[str], int], grant: Callable[[int, str, int], None]
+        self,
+        application: Application,
+        start_worker: Callable[[str], int],
+        grant: Callable[[int, str, int], None],
+        retire: Callable[[int], None],
     ) -> None:
-        """`start_worker(host) -> number` forks a function worker; `grant(request, function, number)` gives it away."""
+        """`start_worker(host) -> number` forks a function worker; `grant(request, function, number)` gives it away;
+        `retire(number)` ends one that is free and of no use any more."""
         used = set(application.function_hosts.values())
         self._function_hosts = application.function_hosts
         self._pools = {host.id: Pool(host.functions) for host in application.hosts.values() if host.id in used}
         self._start_worker = start_worker
         self._grant = grant
+        self._retire = retire
         self._closed = False
+
+    def reconfigure(self, application: Application) -> dict[int, str]:
+        """Have the pools that are configured now. Returns the requests that waited, with their functions: to be made again.
+
+        Workers that are too many, or whose host has no functions any more, end when they are free. `renew` fills the others.
+        """
+        used = set(application.function_hosts.values())
+        self._function_hosts = application.function_hosts
+        waiting: dict[int, str] = {}
+        for host, pool in self._pools.items():
+            waiting |= pool.waiting
+            pool.waiting.clear()
+            pool.size = application.hosts[host].functions if host in used else 0
+        for host in used - self._pools.keys():
+            self._pools[host] = Pool(application.hosts[host].functions)
+        for host, pool in list(self._pools.items()):
+            excess = sorted(pool.workers - pool.stale, key=lambda number: number not in pool.free)
+            pool.stale |= set(excess[: max(0, len(pool.workers) - len(pool.stale) - pool.size)])
+            self._end_stale(host)
+            if not pool.workers and host not in used:
+                del self._pools[host]
+        return dict(sorted(waiting.items()))
+
+    def renew(self, host: str) -> None:
+        """Replace the workers of a host, each as soon as it is free."""
+        if (pool := self._pools.get(host)) is not None:
+            pool.stale |= pool.workers
+            self._end_stale(host)
+            self.refill(host)
+
+    def _end_stale(self, host: str) -> None:
+        pool = self._pools[host]
+        for number in [each for each in pool.free if each in pool.stale]:
+            self._end(pool, number)
+
+    def _end(self, pool: Pool, number: int) -> None:
+        """End a worker that is no process now."""
+        pool.workers.discard(number)
+        pool.stale.discard(number)
+        if number in pool.free:
+            pool.free.remove(number)
+        self._retire(number)
 
     def fill_all(self) -> None:
         """Start every worker that is missing."""
@@ -37,7 +85,9 @@ class FunctionPools:
 
     def refill(self, host: str) -> None:
         """Start the workers that `host` is missing."""
-        pool = self._pools[host]
+        pool = self._pools.get(host)
+        if pool is None:  # it was removed while it waited for its refill
+            return
         pool.refilling = False
         while len(pool.workers) < pool.size and not self._closed:
             number = self._start_worker(host)
@@ -66,7 +116,10 @@ class FunctionPools:
     def release(self, host: str, number: int) -> None:
         """A worker is free: for the request that waited longest, if there is one."""
         pool = self._pools[host]
-        if pool.waiting:
+        if number in pool.stale:
+            self._end(pool, number)
+            self.refill(host)
+        elif pool.waiting:
             request = next(iter(pool.waiting))
             self._grant(request, pool.waiting.pop(request), number)
         else:
@@ -81,8 +134,11 @@ class FunctionPools:
     def remove_worker(self, host: str, number: int, *, crashed_idle: bool, now: float) -> float | None:
         """A worker is dead: replace it. Returns the time of the refill if it is to wait, in seconds on the caller's clock."""
         self.withdraw_worker(host, number)
-        pool = self._pools[host]
+        pool = self._pools.get(host)
+        if pool is None or number not in pool.workers:  # it was retired
+            return None
         pool.workers.discard(number)
+        pool.stale.discard(number)
         if not crashed_idle:
             self.refill(host)
         elif not pool.refilling and not self._closed:
@@ -103,5 +159,7 @@ class FunctionPools:
                 raise AssertionError("a free worker is no process")
             if pool.free and pool.waiting:
                 raise AssertionError("nobody waits while a worker is free")
-            if len(pool.workers) > pool.size:
+            if not pool.stale <= pool.workers or not pool.stale.isdisjoint(pool.free):
+                raise AssertionError("a worker of old code ends when it is free")
+            if len(pool.workers - pool.stale) > pool.size:
                 raise AssertionError("a pool has at most its size of workers")

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ..wire.configuration import HostLimits
 from ..wire.pid import Pid
 from ..wire.reason import WireReason
 
@@ -85,6 +86,8 @@ class Worker:
     number: int
     host: str
     is_function: bool
+    limits: HostLimits
+    """Of its host when it was started: a reload changes those of the workers that come after it."""
     pid: Pid | None = None
     """The process that it is now."""
     chosen: WireReason | None = None
@@ -106,3 +109,5 @@ class Pool:
     waiting: dict[int, str] = field(default_factory=dict)
     """The gateway's request to the function's id, first come first served."""
     refilling: bool = False
+    stale: set[int] = field(default_factory=set)
+    """Workers of old code that end as soon as they are free."""

@@ -22,6 +22,8 @@ class State(enum.Enum):
     RUNNING = "running"
     BACKING_OFF = "backing off"
     """Its process ended; a new one will be made when the delay is over."""
+    REPLACING = "replacing"
+    """Its process has CANCEL; the next one is made when it has ended (reload, rolling restart)."""
     RETIRING = "retiring"
     """Told to stop: its process lives on until those that require it have stopped."""
     STOPPING = "stopping"
@@ -43,6 +45,7 @@ class Input(enum.Enum):
     FAIL = "given up"
     DELAY_OVER = "delay over"
     STOP = "stop"
+    REPLACE = "replace"
     DEPENDENTS_GONE = "nobody requires it"
     END = "ended"
 
@@ -62,6 +65,11 @@ TRANSITIONS: Final[dict[tuple[State, Input], State]] = {
     (State.RUNNING, Input.FINISH): State.FINISHED,
     (State.RUNNING, Input.FAIL): State.FAILED,
     (State.RUNNING, Input.STOP): State.RETIRING,
+    (State.RUNNING, Input.REPLACE): State.REPLACING,
+    (State.REPLACING, Input.END): State.STARTING,
+    (State.REPLACING, Input.FINISH): State.FINISHED,
+    (State.REPLACING, Input.FAIL): State.FAILED,
+    (State.REPLACING, Input.STOP): State.RETIRING,
     (State.BACKING_OFF, Input.DELAY_OVER): State.STARTING,
     (State.BACKING_OFF, Input.STOP): State.STOPPED,
     (State.RETIRING, Input.DEPENDENTS_GONE): State.STOPPING,
@@ -69,9 +77,9 @@ TRANSITIONS: Final[dict[tuple[State, Input], State]] = {
     (State.STOPPING, Input.END): State.STOPPED,
 }
 
-ALIVE: Final = frozenset({State.STARTING, State.RUNNING, State.RETIRING, State.STOPPING})
+ALIVE: Final = frozenset({State.STARTING, State.RUNNING, State.REPLACING, State.RETIRING, State.STOPPING})
 """The states in which a service has a process."""
-COMING: Final = frozenset({State.WAITING, State.STARTING, State.RUNNING, State.BACKING_OFF})
+COMING: Final = frozenset({State.WAITING, State.STARTING, State.RUNNING, State.REPLACING, State.BACKING_OFF})
 """The states in which a service has a process that may go on, or will have one (S56)."""
 BEING_STOPPED: Final = frozenset({State.RETIRING, State.STOPPING})
 

@@ -42,6 +42,8 @@ class Record:
     due: float | None = None
     """When its backoff is over."""
     past: Past = NO_PAST
+    leaving: bool = False
+    """It is configured no more, and forgotten when its process has ended."""
 
 
 class Verdict(NamedTuple):
@@ -50,6 +52,13 @@ class Verdict(NamedTuple):
     input: Input
     detail: str
     comeback: Comeback | None = None
+    replaced: bool = False
+    """The next process is made at once, because somebody asked for it."""
+
+    @property
+    def returns(self) -> bool:
+        """Whether another process of the service follows (S49)."""
+        return self.replaced or self.comeback is not None
 
 
 class Services:
@@ -72,15 +81,60 @@ class Services:
         """Told of a service that is in another state."""
         self._closed = False
         self._killing = False
-        order = graphlib.TopologicalSorter(
-            {id: each.lifecycle.requires for id, each in services.items()}
-        ).static_order()
-        self._records = {id: Record(services[id]) for id in order}
+        self._records: dict[str, Record] = {}
         """In an order in which they can be started."""
-        self._dependents: dict[str, list[str]] = {id: [] for id in self._records}
+        self._dependents: dict[str, list[str]] = {}
+        self._arrange({id: Record(service) for id, service in services.items()})
+
+    def _arrange(self, records: dict[str, Record]) -> None:
+        """Put the records in order. Raises graphlib.CycleError."""
+        requirements = {
+            id: [each for each in record.service.lifecycle.requires if each in records]
+            for id, record in records.items()
+        }
+        self._records = {id: records[id] for id in graphlib.TopologicalSorter(requirements).static_order()}
+        self._dependents = {id: [] for id in records}
+        for id, required in requirements.items():
+            for each in required:
+                self._dependents[each].append(id)
+
+    # --- another configuration ----------------------------------------------------------------------------------------
+
+    def reconfigure(self, services: dict[str, Service], now: float) -> None:
+        """Have these services from now on. What is configured no more is told to stop, and forgotten when it has ended; what is
+        new is stopped; the others go on, and their next process is made as configured now."""
+        records = dict(self._records)
         for id, service in services.items():
-            for required in service.lifecycle.requires:
-                self._dependents[required].append(id)
+            record = records.setdefault(id, Record(service))
+            record.service, record.leaving = service, False
+            most = service.lifecycle.restart.intensity
+            record.past = record.past._replace(restarts=record.past.restarts[-most:] if most else ())
+        removed = [id for id in reversed(records) if id not in services]
+        for id in removed:
+            records[id].leaving = True
+        self._arrange(records)
+        for id in removed:
+            self.stop(id, now)
+        self._forget_gone()
+        self._start_ready(now)
+        self._stop_ready(now)
+
+    def _forget_gone(self) -> None:
+        if any(record.leaving and not record.pid for record in self._records.values()):
+            self._arrange({id: record for id, record in self._records.items() if record.pid or not record.leaving})
+
+    def replace(self, id: str, now: float) -> bool:
+        """Ask the process of a service to end, and make the next when it has. Returns whether it had one that runs: what is
+        about to start is started as configured anyway. Raises NotFound."""
+        self._check(id)
+        record = self._records[id]
+        if self._closed or not self._move(id, Input.REPLACE, "told to restart"):
+            return False
+        record.past = NO_PAST
+        self._cancel(
+            self._population.processes[record.pid], "", round(record.service.lifecycle.stop_timeout * 1000), now
+        )
+        return True
 
     # --- told to start or stop (S39) ----------------------------------------------------------------------------------
 
@@ -145,7 +199,9 @@ class Services:
         return _closure(
             id,
             lambda one: [
-                each for each in self._records[one].service.lifecycle.requires if self._records[each].state in inactive
+                each
+                for each in self._records[one].service.lifecycle.requires
+                if each in self._records and self._records[each].state in inactive
             ],
         )
 
@@ -156,7 +212,7 @@ class Services:
 
     def _start_ready(self, now: float) -> None:
         for record in self._records.values():
-            required = (self._records[each] for each in record.service.lifecycle.requires)
+            required = (self._records[each] for each in record.service.lifecycle.requires if each in self._records)
             if record.state is State.WAITING and all(
                 each.state in (State.RUNNING, State.FINISHED) for each in required
             ):
@@ -203,8 +259,8 @@ class Services:
 
     def restart_due(self, event: RestartDue, now: float) -> None:
         """A backoff may be over."""
-        record = self._records[event.service]
-        if record.due is not None and record.due <= now:
+        record = self._records.get(event.service)
+        if record is not None and record.due is not None and record.due <= now:
             record.past = record.past._replace(restarts=(*record.past.restarts[:-1], now))  # the timer may come late
             self._move(event.service, Input.DELAY_OVER, "")
             self._spawn(record, now)
@@ -218,6 +274,10 @@ class Services:
             return None
         if record.state in BEING_STOPPED:
             return Verdict(Input.END, str(reason))
+        if record.state is State.REPLACING:
+            if self._closed:
+                return Verdict(Input.FINISH if reason.clean else Input.FAIL, str(reason))
+            return Verdict(Input.END, str(reason), replaced=True)
         return self._decide(record, reason, now)
 
     def _decide(self, record: Record, reason: WireReason, now: float) -> Verdict:
@@ -239,6 +299,9 @@ class Services:
         if verdict.comeback is not None:
             record.due, record.past = verdict.comeback
             self._population.effects.append(SetTimer(record.due, RestartDue(id)))
+        if verdict.replaced:
+            self._spawn(record, now)
+        self._forget_gone()
         self._start_ready(now)
         self._stop_ready(now)
 
@@ -292,6 +355,8 @@ class Services:
                 require(any(each.pid for each in dependents), "a service waits only for those that require it")
             if self._closed:
                 require(record.state not in (State.WAITING, State.BACKING_OFF), "nothing starts after stop (S39)")
+            if record.leaving:
+                require(record.state in BEING_STOPPED, "what is configured no more is being stopped")
         for pid, process in self._population.processes.items():
             require(not process.service or self._records[process.service].pid == pid, "a service has one process")
 

@@ -31,6 +31,12 @@ class Spawning:
         self._last_worker = 0
         self._actors = dict.fromkeys(application.hosts, 0)
 
+    def reconfigure(self, application: Application) -> None:
+        """Spawn what is configured now. Who lives on a host that is configured no more lives on."""
+        self._application = application
+        for host in application.hosts:
+            self._actors.setdefault(host, 0)
+
     def make_pid(self, host: str) -> Pid:
         """Allocate a PID."""
         self._last_serial += 1
@@ -38,10 +44,10 @@ class Spawning:
 
     def _start_worker(self, host: str, pid: Pid | None, entry: tuple[str, str, str], arguments: bytes) -> Worker:
         self._last_worker += 1
-        worker = Worker(self._last_worker, host, is_function=pid is None, pid=pid)
+        limits = self._application.hosts[host].limits
+        worker = Worker(self._last_worker, host, is_function=pid is None, limits=limits, pid=pid)
         self._population.workers[worker.number] = worker
-        mailbox = self._application.hosts[host].limits.mailbox
-        start = m.Start(worker.number, pid or "", host, *entry, arguments, mailbox)
+        start = m.Start(worker.number, pid or "", host, *entry, arguments, limits.mailbox)
         self._population.effects.append(StartWorker(worker.number, host, start))
         return worker
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..wire import messages as m
-from ..wire.configuration import Application
+from ..wire.configuration import RELOAD_TOPIC, Application
 from ..wire.errors import NoProc, ProcessError, ProtocolViolation
 from ..wire.pid import Pid
 from ..wire.reason import KILLED, NOCONNECTION, PROTOCOL, WireReason, make_reason, noproc
@@ -46,6 +46,9 @@ from .upgrades import Upgrades, has_handed_over
 
 _CONNECTION = Kind.CONNECTION  # an enumeration's members are slow to look up
 
+NOTHING = b"\xc0"
+"""None, packed."""
+
 
 class ProcessTable:
     """The state of one node. Every public method returns the effects to perform, in order."""
@@ -67,7 +70,7 @@ class ProcessTable:
         self._executions = Executions(self._population, self._spawning)
         self._services = Services(self._population, self._spawning, application.services, self._signal_cancel, random)
         self._holds = Holds(self._population, self._names, self._services)
-        self._limits = Limits(self._population, application.hosts)
+        self._limits = Limits(self._population)
         self._upgrades = Upgrades(self._population, application, self._executions, self._limits)
         self._cancels_waiting: dict[int, set[str]] = {}
         """Worker to the senders of CANCELs that may be unread (S10). Dropped when the queue is written (`mail_written`)."""
@@ -264,6 +267,35 @@ class ProcessTable:
         self._services.stop(service, now)
         return self._population.take_effects()
 
+    def replace_service(self, service: str, now: float) -> list[Effect]:
+        """Restart a service because somebody asks for it: CANCEL, `stop_timeout`, the next process. Nothing happens to one that
+        does not run. Raises NotFound."""
+        self._services.replace(service, now)
+        return self._population.take_effects()
+
+    def notify_service(self, service: str) -> list[Effect]:
+        """Tell the process of a service, if it has one, that there is new code."""
+        state = self._services.states().get(service)
+        if state is not None and (process := self._processes.get(state[1])) is not None:
+            told = m.Deliver("", RELOAD_TOPIC, NOTHING)
+            self._population.effects.append(SendToWorker(process.worker, told))
+        return self._population.take_effects()
+
+    def reconfigure(self, application: Application, now: float) -> list[Effect]:
+        """Run this configuration from now on. Nobody's process ends but those of services that are configured no more, and
+        function workers that are too many. What must be replaced is told by `renew_functions` and `replace_service`."""
+        self._names.keep_for(application.services.values())
+        self._spawning.reconfigure(application)
+        self._upgrades.reconfigure(application)
+        self._invocations.reconfigure(application)
+        self._services.reconfigure(application.services, now)
+        return self._population.take_effects()
+
+    def renew_functions(self, host: str) -> list[Effect]:
+        """Replace the function workers of a host, each as soon as it is free."""
+        self._invocations.renew_pool(host)
+        return self._population.take_effects()
+
     def end_restarts(self) -> list[Effect]:
         """The runtime is about to shut down: what runs goes on, and no service starts or restarts any more (S39)."""
         self._services.end_restarts()
@@ -455,7 +487,7 @@ class ProcessTable:
         self._cancels_waiting.pop(worker.number, None)
         process = self._processes.get(worker.pid) if worker.pid is not None else None
         verdict = self._services.judge(process, reason, now) if process is not None else None
-        restarting = verdict is not None and verdict.comeback is not None
+        restarting = verdict is not None and verdict.returns
         ended = m.WorkerEnded(worker.number, worker.pid or "", reason, restarting)
         if process is not None:
             self._population.commit(process, reason, ended, {})

@@ -37,6 +37,10 @@ class Upgrades:
         self._executions = executions
         self._limits = limits
 
+    def reconfigure(self, application: Application) -> None:
+        """Upgrade to what is configured now."""
+        self._application = application
+
     def grant(self, process: Process, request: m.Upgrade) -> bool:
         """Begin an upgrade. Returns whether one has begun: who is being upgraded or killed already asks for nothing more.
         Raises NotPermitted for an invocation, NotFound for an unknown entry."""
@@ -47,6 +51,8 @@ class Upgrades:
         if made is None:
             raise NotFound(f"no process.python entry {entry!r}: expected the id of one, namespace:name")
         worker = self._population.workers[process.worker]
+        if worker.host not in self._application.hosts:
+            raise NotPermitted(f"{worker.host} is configured no more: nothing is forked there")
         if worker.upgrade is not None or worker.chosen is not None or worker.report is not None:
             return False
         worker.upgrade = Upgrade(request.request, made.id)
@@ -77,6 +83,9 @@ class Upgrades:
         if upgrade is None or upgrade.cpu_used is None or process is None:
             raise AssertionError("only an actor that has handed over is upgraded")
         worker.cpu_used = upgrade.cpu_used
+        host = self._application.hosts.get(worker.host)
+        if host is not None:
+            worker.limits = host.limits  # it is forked anew, perhaps after a reload
         why = worker.chosen or self._limits.cpu_spent(worker)
         if why is not None:
             return why
@@ -92,7 +101,6 @@ class Upgrades:
         for worker in self._population.workers.values():
             if worker.upgrade is not None:
                 require(not worker.is_function and worker.pid is not None, "only actors are upgraded")
-                require(worker.upgrade.entry in self._application.processes, "an upgrade is to a known entry")
 
 
 def has_handed_over(worker: Worker, status: WaitStatus) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: `wsrelay run`, `wsrelay check`, `wsrelay install-unit`.
+"""The command line: `wsrelay run`, `check`, `install-unit`, and what is asked of a runtime: `reload`, `status`, `start` and so on.
 
 Owns the arguments, the exit codes and what is printed. Knows nothing of how a configuration is checked or served. Exit codes:
 0 for success, 1 for a configuration with mistakes or what cannot be had, 2 for wrong arguments; `run` returns the supervisor's own.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,12 +20,22 @@ from .errors import StartError
 _INSTALL = (
     "Writes NAME.service, and NAME.socket for the first TCP address (NAME-NAMESPACE-SERVICE.socket for each further)."
 )
+_ASKS = {
+    "reload": "have a runtime check its configuration and take it over, with new code",
+    "status": "say how a runtime is",
+    "start": "start a service of a runtime",
+    "stop": "stop a service of a runtime",
+    "restart": "restart a service of a runtime that runs",
+}
+"""Commands that are asked of a runtime that serves."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = _parser().parse_args(argv)
+    if arguments.command in _ASKS:
+        return _ask(arguments)
     try:
         application = load(arguments.paths)
     except ConfigurationError as error:
@@ -38,7 +49,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _install_unit(application, arguments)
     from .supervisor import serve  # a check needs none of it
 
-    return serve(application, log_level=arguments.log_level, log_format=arguments.log_format)
+    return serve(
+        application,
+        arguments.paths,
+        log_level=arguments.log_level,
+        log_format=arguments.log_format,
+        run_directory=arguments.run_directory,
+    )
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    from .control import run_directory
+    from .operator import ask
+
+    request = {"command": arguments.command, "service": getattr(arguments, "service", None)}
+    if arguments.command == "reload":
+        request["restart"] = arguments.restart
+    return ask(run_directory(arguments.run_directory, os.environ), arguments.paths, request)
 
 
 def _install_unit(application: Application, arguments: argparse.Namespace) -> int:
@@ -83,6 +110,25 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, check, install):
         command.add_argument(
             "paths", nargs="+", metavar="FILE|DIR", help="a YAML file, or a folder with every _index.yaml below it"
+        )
+    asks = []
+    for name, about in _ASKS.items():
+        command = commands.add_parser(name, help=about)
+        if name in ("start", "stop", "restart"):
+            command.add_argument("service", metavar="SERVICE", help="the id of a process.service, namespace:name")
+        command.add_argument(
+            "paths", nargs="*", metavar="FILE|DIR", help="what the runtime serves; not needed if it is the only one"
+        )
+        asks.append(command)
+        if name == "reload":
+            command.add_argument(
+                "--restart", action="store_true", help="restart the services even if their code is the same"
+            )
+    for command in (run, *asks):
+        command.add_argument(
+            "--run-directory",
+            metavar="DIR",
+            help="where the control socket is (default: RUNTIME_DIRECTORY/control, XDG_RUNTIME_DIR/wsrelay or /tmp/wsrelay-UID)",
         )
     run.add_argument("--log-level", choices=LOG_LEVELS, default="info", help="how much the log says (default: info)")
     run.add_argument(

@@ -1,7 +1,9 @@
 """What confines the workers of all hosts, as far as the supervisor does it: their cgroups, their temporary folders, the watch.
 
 Performs what `core/enforcement` decides. A worker's folder is made before its fork, its group entered at its birth, before it has
-read what to run; both go with it.
+read what to run; both go with it. What a worker is confined by is fixed when it is started, and kept here by its number: a reload
+is for those that come after it. Cgroups and temporary folders are prepared once, at the start; a reload that needs what was not
+prepared is refused.
 """
 
 from __future__ import annotations
@@ -9,12 +11,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from ..core.enforcement import Enforcement, choose, describe
+from ..core.enforcement import Enforcement, Lack, choose, describe
 from ..wire.configuration import HostConfiguration
 from .cgroups import Cgroups, find_delegated, own_cgroup
 from .errors import StartError
 from .machine import look_at_machine
 from .temporary import TemporaryFolders
+from .usage import Watched, watched
+
+_NOT_PREPARED = "needs a restart: no cgroups were prepared when the runtime was started"
 
 
 class Confinement:
@@ -22,23 +27,36 @@ class Confinement:
 
     def __init__(self, hosts: Iterable[HostConfiguration], temporary: str) -> None:
         """`temporary` is of `make_base`. Raises StartError, with a line for each field that cannot be had."""
-        self._hosts = {host.id: host for host in hosts}
-        self.enforcements, self.cgroups = _prepare(list(self._hosts.values()))
+        self.cgroups, self._controllers = _prepare(list(hosts))
         self.folders = TemporaryFolders(temporary)
+        self.watched: dict[int, Watched] = {}
+        """The workers that are to be looked at, by number, and for what."""
+        self._settings: dict[int, tuple[tuple[str, str], ...]] = {}
+        """The workers that get a cgroup, and what is written there."""
 
-    @property
-    def watched(self) -> dict[str, tuple[HostConfiguration, Enforcement]]:
-        """Each host, by its id, with how its limits are kept."""
-        return {id: (host, self.enforcements[id]) for id, host in self._hosts.items()}
+    def enforce(self, host: HostConfiguration) -> Enforcement:
+        """Return how the limits of a host are kept, with what was prepared at the start. Raises StartError, with a line for each
+        field that cannot be had."""
+        lacks: list[Lack] = []
+        if host.private_tmp and not self.folders.base:
+            lacks.append(Lack("private_tmp", "needs a restart: no host had it when the runtime was started"))
+        chosen = choose(host, look_at_machine([host], self._controllers, _NOT_PREPARED))
+        if isinstance(chosen, Enforcement) and not lacks:
+            return chosen
+        raise StartError("\n".join(describe(host, [*lacks, *(() if isinstance(chosen, Enforcement) else chosen)])))
 
-    def expect(self, host: str, number: int) -> None:
+    def expect(self, number: int, host: HostConfiguration, enforcement: Enforcement) -> None:
         """A worker is about to be forked. Raises OSError."""
-        if self._hosts[host].private_tmp:
-            self.folders.make(number, self.enforcements[host].identity)
+        if any(looked_at := watched(host, enforcement)):
+            self.watched[number] = looked_at
+        if enforcement.cgroup:
+            self._settings[number] = enforcement.cgroup
+        if host.private_tmp:
+            self.folders.make(number, enforcement.identity)
 
-    def take_in(self, host: str, number: int, os_pid: int) -> None:
+    def take_in(self, number: int, os_pid: int) -> None:
         """A worker is born, and runs nothing yet. Raises OSError."""
-        settings = self.enforcements[host].cgroup
+        settings = self._settings.get(number)
         if settings and self.cgroups is not None:
             self.cgroups.put(number, os_pid, settings)
 
@@ -53,31 +71,34 @@ class Confinement:
 
     def let_go(self, number: int) -> None:
         """A worker is dead, or will never be born."""
+        self.watched.pop(number, None)
+        self._settings.pop(number, None)
         if self.cgroups is not None:
             self.cgroups.retire(number)
         self.folders.remove(number)
 
 
-def _prepare(hosts: list[HostConfiguration]) -> tuple[dict[str, Enforcement], Cgroups | None]:
+def _prepare(hosts: list[HostConfiguration]) -> tuple[Cgroups | None, frozenset[str]]:
+    """Return the cgroups, and which of their controllers workers can have."""
     folder, controllers, why = None, frozenset[str](), "no host asks for one"
     if any(_could_use_cgroup(host) for host in hosts):
         folder, controllers, why = find_delegated(own_cgroup(), {os.getpid(), os.getppid()})
     machine = look_at_machine(hosts, controllers, why)
-    enforcements: dict[str, Enforcement] = {}
+    enforcements: list[Enforcement] = []
     lacking: list[str] = []
     for host in hosts:
         chosen = choose(host, machine)
         if isinstance(chosen, Enforcement):
-            enforcements[host.id] = chosen
+            enforcements.append(chosen)
         else:
             lacking += describe(host, chosen)
     if lacking:
         raise StartError("\n".join(lacking))
-    if folder is None or not any(each.cgroup for each in enforcements.values()):
-        return enforcements, None
+    if folder is None or not any(each.cgroup for each in enforcements):
+        return None, frozenset()
     cgroups = Cgroups(folder, controllers)
     cgroups.prepare()
-    return enforcements, cgroups
+    return cgroups, controllers
 
 
 def _could_use_cgroup(host: HostConfiguration) -> bool:

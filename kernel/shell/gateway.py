@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from ..core.endings import reason_of_death
@@ -65,6 +65,24 @@ def hang_limit() -> float:
         return HANG_LIMIT
 
 
+class Change:
+    """A configuration that the gateway is asked to serve instead (`Gateway.reconfigure`)."""
+
+    def __init__(
+        self,
+        number: int,
+        configuration: GatewayConfiguration,
+        sockets: Sequence[tuple[str, socket.socket]],
+        commit: Callable[[], None],
+        answer: asyncio.Future[str | None],
+    ) -> None:
+        self.number = number
+        self.configuration = configuration
+        self.sockets = sockets
+        self.commit = commit
+        self.answer = answer
+
+
 class Gateway:
     """The gateway process, through all its incarnations."""
 
@@ -98,6 +116,8 @@ class Gateway:
         self._shut_down = False
         self._stopping = False
         self._sockets: list[tuple[str, socket.socket, bool]] = []
+        self._change: Change | None = None
+        self._changes = 0
         try:
             for server in configuration.servers:
                 for listening in listen(server):
@@ -110,6 +130,63 @@ class Gateway:
         """Yield (http.service id, where it listens) for people."""
         for server, listening, tls in self._sockets:
             yield server, describe(listening, tls=tls)
+
+    # --- another configuration ----------------------------------------------------------------------------------------
+
+    def sockets(self, server: str) -> list[socket.socket]:
+        """The listening sockets of a server."""
+        return [listening for id, listening, _ in self._sockets if id == server]
+
+    def reconfigure(
+        self,
+        configuration: GatewayConfiguration,
+        sockets: Sequence[tuple[str, socket.socket]],
+        commit: Callable[[], None],
+    ) -> asyncio.Future[str | None]:
+        """Have it serve something else. `sockets` are those of servers that are new, or listen otherwise than before; they become
+        this object's if it does. `commit` is called between what it wrote before the change and what it writes after it. The future
+        is an empty string then; or why it refuses; or None if it died before it had answered. One at a time."""
+        self._changes += 1
+        self._change = Change(self._changes, configuration, sockets, commit, self._loop.create_future())
+        for id, listening in sockets:
+            self.send(m.Listener(id), listening.fileno())
+        self.send(m.Reconfigure(self._changes, pack(configuration)))
+        return self._change.answer
+
+    def forget_change(self) -> None:
+        """Nobody waits for the answer any more."""
+        self._change = None
+
+    def restart(self, why: str) -> None:
+        """It is of no use as it is: SIGKILL; it will be restarted."""
+        self._kill(why)
+
+    def _reconfigured(self, number: int, error: str) -> None:
+        change = self._change
+        if change is None or change.number != number:
+            return  # nobody waits for it any more: it is overwritten by the next
+        self._change = None
+        if not error:
+            self._adopt(change)
+            change.commit()
+        if not change.answer.done():
+            change.answer.set_result(error)
+
+    def _adopt(self, change: Change) -> None:
+        self._configuration = change.configuration
+        tls = {server.id: server.tls is not None for server in change.configuration.servers}
+        replaced = {id for id, _ in change.sockets}
+        passed = [listening for _, listening in change.sockets]
+        kept = []
+        for id, listening, _ in self._sockets:
+            if id in tls and id not in replaced:
+                kept.append((id, listening, tls[id]))
+            elif listening not in passed:
+                if listening.family == socket.AF_UNIX:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(listening.getsockname())
+                listening.close()
+        self._sockets = kept + [(id, listening, tls[id]) for id, listening in change.sockets]
 
     # --- its life -----------------------------------------------------------------------------------------------------
 
@@ -165,6 +242,10 @@ class Gateway:
             self._take(record)
         attachment.close()
         self.child, self._attachment, self.ready, self._lost_at = None, None, False, self._loop.time()
+        if (change := self._change) is not None:
+            self._change = None
+            if not change.answer.done():
+                change.answer.set_result(None)
         child.reap()
         self._listener.gateway_lost()
         why = self._why or f"the gateway ended: {reason_of_death(None, None, status)}"
@@ -232,6 +313,8 @@ class Gateway:
         elif isinstance(record, m.GatewayFailed):
             self._refused = True
             self._kill(f"the gateway cannot serve: {record.message}")
+        elif isinstance(record, m.Reconfigured):
+            self._reconfigured(record.number, record.error)
         elif isinstance(record, m.ShutdownComplete):
             self._shut_down = True
         else:

@@ -36,8 +36,8 @@ class HostListener(Protocol):
     def host_changed(self) -> None:
         """It is ready, or gone."""
 
-    def host_failed(self, why: str) -> None:
-        """It cannot be what its configuration asks for."""
+    def host_failed(self, host: Host) -> None:
+        """It cannot be what its configuration asks for: `host.failed`."""
 
     def worker_born(self, number: int, os_pid: int) -> None:
         """It forked a worker. Raises ProtocolViolation if that cannot be."""
@@ -73,7 +73,13 @@ class Host:
         self.id = configuration.id
         self.ready = False
         self.child: Child | None = None
+        self.failed = ""
+        """Why its fork server cannot be what its configuration asks for; empty if it can."""
         self.starts = 0
+        self.code = ""
+        """A digest of what its first fork server had imported; empty until that has said it."""
+        self.configuration = configuration
+        self.enforcement = enforcement
         self._configuration = dataclasses.replace(
             configuration, limits=limits, identity=enforcement.identity, temporary=temporary
         )
@@ -86,6 +92,7 @@ class Host:
         """Workers to be forked that were killed before they were born."""
         self._last_start = float("-inf")
         self._stopped = False
+        self._retiring = False
 
     def start(self) -> None:
         """Execute a fresh fork server."""
@@ -140,6 +147,7 @@ class Host:
     def _fork_failed(self, number: int, detail: str) -> None:
         if self._forking.pop(number, 0) is None:
             self._listener.worker_failed(number, detail)
+            self._end_if_done()
             self._listener.end_turn()
 
     def _readable(self) -> None:
@@ -175,7 +183,11 @@ class Host:
                 )
             self._listener.host_changed()
         elif isinstance(record, m.HostFailed):
-            self._listener.host_failed(f"{self.id}: its workers cannot be confined as asked: {record.message}")
+            self.failed = f"{self.id}: its workers cannot be confined as asked: {record.message}"
+            self._stopped = True  # the next one could not either
+            self._listener.host_failed(self)
+        elif isinstance(record, m.HostCode):
+            self.code = self.code or record.digest
         elif isinstance(record, m.Forked):
             if record.worker in self._unwanted:
                 self._listener.worker_unwanted(record.os_pid)
@@ -183,6 +195,7 @@ class Host:
             else:
                 self._listener.worker_born(record.worker, record.os_pid)
                 self._forking.pop(record.worker, None)
+            self._end_if_done()
         elif isinstance(record, m.ForkFailed):
             self._unwanted.discard(record.worker)
             self._fork_failed(record.worker, f"fork failed: {record.message}")
@@ -196,6 +209,15 @@ class Host:
         """SIGKILL, for good."""
         self._stopped = True
         self.kill()
+
+    def retire(self) -> None:
+        """Another host stands in its place: fork what has been asked for, and end for good."""
+        self._retiring = True
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._retiring and not self._forking and not self._unwanted:
+            self.stop()
 
     def _died(self) -> None:
         child = self.child

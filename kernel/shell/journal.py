@@ -105,6 +105,25 @@ class JournaledTable(ProcessTable):
         """Journaled."""
         return self._written(super().stop_service(service, now))
 
+    def replace_service(self, service: str, now: float) -> list[Effect]:
+        """Journaled."""
+        return self._written(super().replace_service(service, now))
+
+    def notify_service(self, service: str) -> list[Effect]:
+        """Journaled."""
+        return self._written(super().notify_service(service))
+
+    def renew_functions(self, host: str) -> list[Effect]:
+        """Journaled."""
+        return self._written(super().renew_functions(host))
+
+    def reconfigure(self, application: Application, now: float) -> list[Effect]:
+        """Journaled."""
+        self._application = application
+        for service in application.services.values():
+            write(_configured(service))
+        return self._written(super().reconfigure(application, now))
+
     def end_restarts(self) -> list[Effect]:
         """Journaled."""
         write(j.Stopping())
@@ -124,8 +143,9 @@ class JournaledTable(ProcessTable):
     def _written(
         self, effects: list[Effect], caller: str = "", number: int = 0, record: tuple[Any, ...] = ()
     ) -> list[Effect]:
-        """Write what was granted, then what follows from it."""
-        children = self._write_spawned(effects, caller)
+        """Write what was granted, then what follows from it. What is made because something died comes after that death."""
+        after_a_death = any(isinstance(effect, ProcessEnded) for effect in effects)
+        children = self._write_spawned([] if after_a_death else effects, caller)
         if record:
             answer = next(
                 (
@@ -138,6 +158,8 @@ class JournaledTable(ProcessTable):
             self._write_request(caller, record, answer, children)
         for effect in effects:
             self._write_effect(effect)
+            if after_a_death:
+                self._write_spawned([effect], caller)
         return effects
 
     def _write_spawned(self, effects: list[Effect], parent: str) -> list[str]:

@@ -18,7 +18,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..core.effects import (
@@ -46,7 +47,7 @@ from ..wire.codec import encode
 from ..wire.configuration import Application
 from ..wire.errors import ProtocolViolation
 from ..wire.failpoints import failpoint
-from . import upgrades
+from . import control, operator, upgrades
 from .attachment import EOF_GRACE, Turn
 from .children import Child, Orphans, become_subreaper, own_children
 from .confinement import Confinement
@@ -54,6 +55,7 @@ from .errors import StartError
 from .farewell import Farewell
 from .gateway import Gateway
 from .guardian import Guarded, stand_guard
+from .hangup import Hangup
 from .host import Host
 from .inspection import SIGNALS as INSPECTION_SIGNALS
 from .inspection import handlers as inspection_handlers
@@ -61,13 +63,14 @@ from .journal import JournaledTable, SizesWatch
 from .log import log_end, log_service
 from .machine import check_spare_descriptors, node_name, raise_descriptor_limit
 from .observer import Observer
+from .reload import Reloader
 from .systemd import environment
 from .systemd.activation import Listening
 from .systemd.manager import Contact, Manager
 from .systemd.notify import Relay
 from .temporary import make_base, remove_base
 from .timers import Timers
-from .usage import Usage, UsageWatch
+from .usage import Usage, UsageWatch, watched
 from .worker import WorkerHandle
 
 logger = logging.getLogger("wsrelay")
@@ -78,7 +81,7 @@ STOP_MARGIN = 1.0
 """Seconds beyond the grace and the stop timeouts: the dead have to be waited for."""
 SHUTDOWN_MARGIN = 1.0
 """Seconds that the gateway has beyond its close timeout."""
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_SIGNAL = 0.2
 """Seconds within which a second signal to stop is the first one, told twice."""
 KILL_TIMEOUT = 10.0
@@ -89,9 +92,16 @@ _BOUNDED = frozenset({m.Deliver, m.Reply, m.Failed, m.Members, m.GroupChanged, m
 _NOTHING: tuple[object, bytes] = (None, b"")
 
 
-def serve(application: Application, *, log_level: str = "info", log_format: str = "text") -> int:
+def serve(
+    application: Application,
+    paths: Sequence[str],
+    *,
+    log_level: str = "info",
+    log_format: str = "text",
+    run_directory: str | None = None,
+) -> int:
     """Run until SIGINT or SIGTERM, or until the runtime fails. Returns the exit code: in the guardian, which this process
-    becomes, when nothing is left (S40); and in its child, the supervisor."""
+    becomes, when nothing is left (S40); and in its child, the supervisor. `paths` is what a reload reads."""
     try:
         log_format = logs.resolve(log_format, os.environ)
     except OSError as problem:
@@ -107,9 +117,12 @@ def serve(application: Application, *, log_level: str = "info", log_format: str 
     except (StartError, OSError) as problem:
         logger.error("%s", problem)
         return 1
+    directory = control.run_directory(run_directory, os.environ)
+    place = control.place(directory, paths, os.getpid())
     guarded = stand_guard(relay)
     if isinstance(guarded, int):
         remove_base(temporary)  # whatever became of the supervisor
+        control.remove(place)
         return guarded
     journal.set_role("supervisor")
     faulthandler.enable()  # SIGABRT comes from the service manager's watchdog
@@ -120,7 +133,8 @@ def serve(application: Application, *, log_level: str = "info", log_format: str 
         listening = Listening(passed.descriptors, application.gateway.servers)
         contact = Contact(listening, None if relay is None else relay.for_supervisor(), passed.watchdog)
         confinement = Confinement(application.hosts.values(), temporary)
-        supervisor = Supervisor(application, loop, guarded, contact, confinement, open_files=open_files)
+        supervisor = Supervisor(application, loop, guarded, contact, confinement, paths, open_files=open_files)
+        supervisor.listen_for_commands(place, required=run_directory is not None)
         return supervisor.run()
     except StartError as problem:
         logger.error("%s", problem)
@@ -139,6 +153,7 @@ class Supervisor:
         guarded: Guarded,
         contact: Contact,
         confinement: Confinement,
+        paths: Sequence[str],
         *,
         open_files: int,
     ) -> None:
@@ -169,10 +184,12 @@ class Supervisor:
             contact.listening.open,
         )
         self._confinement = confinement
-        self.hosts = {
-            id: Host(loop, self.turn, host, enforcement, confinement.folders.base, open_files, self)
-            for id, (host, enforcement) in confinement.watched.items()
-        }
+        self._open_files = open_files
+        self.hosts = {id: self.make_host(application, id) for id in application.hosts}
+        self.reloader = Reloader(self, paths)
+        self._control: control.Control | None = None
+        self._hangup = Hangup()
+        self._asked_to_reload = float("-inf")
         self.orphans = Orphans(self._known_children, self._is_newborn_group)
         self._farewell = Farewell()
         self._dead: list[tuple[WorkerHandle, Child, WaitStatus]] = []
@@ -205,8 +222,9 @@ class Supervisor:
         self.loop.set_exception_handler(self._failed)
         self.loop.add_reader(self._guardian, self._guardian_died)
         for number in STOP_SIGNALS:
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                self.loop.add_signal_handler(number, self.stop)
+            self.loop.add_signal_handler(number, self.stop)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+            self.loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         for asked, answer in inspection_handlers(self._sizes, self._listing).items():
             self.loop.add_signal_handler(asked, answer)
         try:
@@ -215,13 +233,15 @@ class Supervisor:
             self.gateway.start()
             for host in self.hosts.values():
                 host.start()
-            self.usage.start()
+            self._watch_usage()
             if self.application.gateway.is_observed:
                 self.observer.start()
             self.perform(self.table.start(self.loop.time()))
             self.end_turn()
             self.loop.run_forever()
         finally:
+            if self._control is not None:
+                self._control.close()
             self._kill_everything()
             self._confinement.folders.close()
             self.gateway.close_sockets(self._sockets_are_kept, last=True)
@@ -321,10 +341,11 @@ class Supervisor:
         self.sweep()
         self._announce_if_ready()
 
-    def host_failed(self, why: str) -> None:
-        """A host cannot be what its configuration asks for: nothing may run that was to be confined."""
-        if not self.stopping:
-            logger.critical("%s", why)
+    def host_failed(self, host: Host) -> None:
+        """A host cannot be what its configuration asks for: nothing may run that was to be confined. One of a reload that is not
+        in force yet is a reason to refuse that."""
+        if not self.stopping and self.hosts.get(host.id) is host:
+            logger.critical("%s", host.failed)
             self.exit_code = 1
             self.loop.stop()
 
@@ -337,6 +358,63 @@ class Supervisor:
                 logger.info("serving %s on %s", server, place)
             if not self.application.gateway.servers:
                 logger.info("ready: no http.service is configured")
+
+    # --- for operators: commands and reloads ----------------------------------------------------------------------------
+
+    def listen_for_commands(self, place: Path, *, required: bool) -> None:
+        """Have a control socket. Raises StartError if it cannot be had and is `required`."""
+        made = control.Control(self.loop, place, lambda request: operator.answer(self, request))
+        try:
+            made.start()
+            self._control = made
+        except StartError as problem:
+            if required:
+                raise
+            logger.warning("%s: only signals reach this runtime", problem)
+
+    def _hung_up(self) -> None:
+        """SIGHUP: a reload, or the end if it came because the terminal that we were started from is gone."""
+        if self._hangup.terminal_is_gone():
+            self.stop()
+        elif not self.stopping and self.loop.time() - self._asked_to_reload >= SAME_SIGNAL:
+            self._asked_to_reload = self.loop.time()
+            self.reloader.signalled()
+
+    def now(self) -> float:
+        """Seconds on the clock of the table."""
+        return self.loop.time()
+
+    def make_host(self, application: Application, id: str) -> Host:
+        """A host of this configuration, which is not started. Raises StartError if this machine cannot confine it so."""
+        configuration = application.hosts[id]
+        enforcement = self._confinement.enforce(configuration)
+        base = self._confinement.folders.base
+        return Host(self.loop, self.turn, configuration, enforcement, base, self._open_files, self)
+
+    def _watch_usage(self) -> None:
+        """Look at what workers use, as the hosts that serve limit it."""
+        self.usage.start(watched(host.configuration, host.enforcement) for host in self.hosts.values())
+
+    def pinned_servers(self) -> frozenset[str]:
+        """The servers whose listening sockets a socket unit has passed."""
+        return self._listening.pinned
+
+    def sockets_exchanged(self, old: Iterable[str], new: Sequence[tuple[str, socket.socket]]) -> None:
+        """A reload has changed where we listen."""
+        Listening.exchange(list(old), new, self.manager.notify)
+        self._watch_usage()
+        self.manager.changed()
+        for server, where in self.gateway.places():
+            if any(server == id for id, _ in new):
+                logger.info("serving %s on %s", server, where)
+
+    def reloading(self) -> None:
+        """A reload begins."""
+        self.manager.reloading()
+
+    def reloaded(self) -> None:
+        """A reload has ended."""
+        self.manager.reloaded()
 
     # --- for the service manager --------------------------------------------------------------------------------------
 
@@ -373,6 +451,7 @@ class Supervisor:
         if self._shutdown is None:
             logger.info("stopping")
             self.stopping = True
+            self.reloader.stop()
             self._farewell.begin(now)
             self.manager.stopping("closing the connections", self._close_time() + self._patience() + KILL_TIMEOUT)
             self._shutdown = self.loop.create_task(self._stop())
@@ -412,7 +491,7 @@ class Supervisor:
         """SIGKILL all that is ours, and reap it: nothing outlives the supervisor. It takes a moment, whatever comes."""
         self.stopping = True
         self.loop.remove_reader(self._guardian)
-        for number in (*STOP_SIGNALS, *INSPECTION_SIGNALS):
+        for number in (*STOP_SIGNALS, signal.SIGHUP, *INSPECTION_SIGNALS):
             self.loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
         if self._shutdown is not None:
@@ -420,6 +499,8 @@ class Supervisor:
         self.usage.stop()
         self.observer.stop()
         self.perform(self.table.kill_all())
+        self.reloader.stop()
+        self.reloader.kill()
         for host in self.hosts.values():
             host.stop()
         self.gateway.stop()
@@ -486,8 +567,9 @@ class Supervisor:
             if effect.start.pid:
                 failpoint("spawn.asked")
             self._open_data(handle, effect.start.pid)
-            self._confinement.expect(effect.host, effect.worker)
-            self.hosts[effect.host].fork(effect.worker, control_there.fileno())
+            host = self.hosts[effect.host]
+            self._confinement.expect(effect.worker, host.configuration, host.enforcement)
+            host.fork(effect.worker, control_there.fileno())
 
     def _prepare_upgrade(self, effect: PrepareUpgrade) -> None:
         handle = self.workers[effect.worker]
@@ -503,6 +585,8 @@ class Supervisor:
         self.observer.tally.upgrades[effect.entry] += 1
         handle = self.workers[effect.worker] = self.workers[effect.worker].receiving
         try:
+            if effect.host not in self.hosts:  # a reload has removed it meanwhile
+                raise OSError(f"{effect.host} is configured no more")
             upgrades.fork(handle, self.hosts[effect.host])
         except OSError as problem:
             logger.error("the new code of %s cannot be started: %s", effect.pid, problem)
@@ -534,7 +618,8 @@ class Supervisor:
         if handle is None:
             return
         if handle.child is None:  # a host that is stopped, or busy, must not hold this up (S30)
-            self.hosts[handle.host].give_up(effect.worker)
+            for host in (*self.hosts.values(), *self.reloader.spare_hosts()):
+                host.give_up(effect.worker)
         else:
             handle.child.kill()
             self._confinement.kill(effect.worker)
@@ -591,7 +676,7 @@ class Supervisor:
         except OSError as problem:
             raise ProtocolViolation(f"it names an OS process that is no child of ours: {problem}") from None
         try:
-            self._confinement.take_in(handle.host, number, os_pid)
+            self._confinement.take_in(number, os_pid)
         except OSError as problem:
             logger.error("%s: a worker's cgroup cannot be had: %s", handle.host, problem)
             child.kill()  # before it has read anything
@@ -732,7 +817,7 @@ class Supervisor:
         """Every OS process that we have started, and the process that it runs."""
         if self.gateway.child is not None:
             yield {"kind": "gateway", "os_pid": self.gateway.child.os_pid, "entry": ""}
-        for host in self.hosts.values():
+        for host in (*self.hosts.values(), *self.reloader.spare_hosts()):
             if host.child is not None:
                 yield {"kind": "host", "os_pid": host.child.os_pid, "entry": host.id}
         for handle in self.workers.values():
@@ -751,7 +836,9 @@ class Supervisor:
         children = [self.gateway.child]
         children += [host.child for host in self.hosts.values()]
         children += [handle.child for handle in self.workers.values()]
-        return {child.os_pid for child in children if child is not None} | self._unreaped
+        known = {child.os_pid for child in children if child is not None}
+        return known | self._unreaped | self.reloader.children()
 
     def _is_newborn_group(self, group: int) -> bool:
-        return any(host.child is not None and host.child.os_pid == group for host in self.hosts.values())
+        hosts = (*self.hosts.values(), *self.reloader.spare_hosts())
+        return any(host.child is not None and host.child.os_pid == group for host in hosts)

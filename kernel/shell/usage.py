@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ..core.enforcement import Enforcement
@@ -52,8 +52,8 @@ class Usage(NamedTuple):
     """Bytes."""
 
 
-class _Watched(NamedTuple):
-    """What is to be looked at for a host."""
+class Watched(NamedTuple):
+    """What is to be looked at for a worker, as its host limited it when it was started."""
 
     memory: int | None
     processes: int | None
@@ -68,15 +68,16 @@ class UsageWatch:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        hosts: Mapping[str, tuple[HostConfiguration, Enforcement]],
+        watched: Mapping[int, Watched],
         workers: Mapping[int, WorkerHandle],
         folders: TemporaryFolders,
         cgroups: Cgroups | None,
         on_over: Callable[[int, Usage], None],
     ) -> None:
-        """`workers` are those that live now; `on_over(number, usage)` is told of one that is over a limit."""
+        """`watched` are those to be looked at, by number, and `workers` those that live now; both are changed in place.
+        `on_over(number, usage)` is told of one that is over a limit."""
         self._loop = loop
-        self._watched = {id: watched for id, each in hosts.items() if any(watched := _watched(*each))}
+        self._watched = watched
         self._workers = workers
         self._folders = folders
         self._cgroups = cgroups
@@ -91,12 +92,16 @@ class UsageWatch:
         """When the next round may be hurried."""
         self._tasks = 0
         """Of the machine, when the last round began."""
-        self._alarm = min((each.processes for each in self._watched.values() if each.processes is not None), default=0)
+        self._alarm = 0
+        """The least `limits.processes` that is looked at; 0 for none."""
         self._found: dict[int, Stat] = {}
 
-    def start(self) -> None:
-        """Look from now on, if any host limits what is measured here."""
-        if self._watched:
+    def start(self, hosts: Iterable[Watched]) -> None:
+        """Look from now on, if any of these hosts limits what is measured here. Called again after a reload: workers that live
+        keep the limits they have."""
+        every = [each for each in (*hosts, *self._watched.values()) if any(each)]
+        self._alarm = min((each.processes for each in every if each.processes is not None), default=0)
+        if every and self._timer is None:
             self._timer = self._loop.call_later(INTERVAL, self._look)
 
     def stop(self) -> None:
@@ -159,14 +164,14 @@ class UsageWatch:
                 if limits.disk is not None:
                     yield from self._look_at_disk(handle, limits.disk, tree)
 
-    def _each_watched(self) -> Iterator[tuple[WorkerHandle, _Watched]]:
-        """Every worker whose host limits something that is looked at."""
-        for handle in self._workers.values():
-            limits = self._watched.get(handle.host)
-            if limits is not None and handle.child is not None:
+    def _each_watched(self) -> Iterator[tuple[WorkerHandle, Watched]]:
+        """Every worker that is limited in something that is looked at."""
+        for number, limits in self._watched.items():
+            handle = self._workers.get(number)
+            if handle is not None and handle.child is not None:
                 yield handle, limits
 
-    def _judge(self, handle: WorkerHandle, limits: _Watched, tree: list[int]) -> None:
+    def _judge(self, handle: WorkerHandle, limits: Watched, tree: list[int]) -> None:
         stats = [self._found[member] for member in tree if member in self._found]
         processes = sum(max(1, stat.threads) for stat in stats)
         if limits.processes is not None and processes > limits.processes:
@@ -190,11 +195,12 @@ class UsageWatch:
         return before is not None and now is not None and before.started == now.started
 
 
-def _watched(host: HostConfiguration, enforcement: Enforcement) -> _Watched:
-    limits, watched = host.limits, enforcement.watched
-    return _Watched(
-        memory=limits.memory if "memory" in watched else None,
-        processes=limits.processes if "processes" in watched else None,
-        disk=limits.disk if "disk" in watched else None,
+def watched(host: HostConfiguration, enforcement: Enforcement) -> Watched:
+    """Return what is to be looked at for the workers of a host."""
+    limits, names = host.limits, enforcement.watched
+    return Watched(
+        memory=limits.memory if "memory" in names else None,
+        processes=limits.processes if "processes" in names else None,
+        disk=limits.disk if "disk" in names else None,
         forks=limits.processes if enforcement.counts_forks else None,
     )

@@ -279,6 +279,10 @@ class Restart:
     period: float = 60.0
 
 
+RELOAD_TOPIC = "@reload"
+"""Of the message to a service with `on_reload: notify`. Its payload is None."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
     """`lifecycle` of a `process.service`, in seconds."""
@@ -290,6 +294,8 @@ class Lifecycle:
     stop_timeout: float = 10.0
     stable_threshold: float = 5.0
     restart: Restart = Restart()
+    on_reload: str = "restart"
+    """What a reload with new code means to it: `restart`, `notify` (a message on `RELOAD_TOPIC`) or `keep`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,9 @@ FAILPOINTS: Final[dict[str, Failpoint]] = {
     "upgrade.handed_over": Failpoint("worker", "the old code has said that it handed over; it still lives"),
     "upgrade.reaped": Failpoint("supervisor", "the old code is reaped; the new one is not forked"),
     "upgrade.resumed": Failpoint("worker", "the new code has what the old one left; no user code has run"),
+    "reload.prepared": Failpoint("supervisor", "everything new stands by; the gateway has not been asked"),
+    "reload.asked": Failpoint("supervisor", "the gateway has been asked to serve the new configuration"),
+    "reload.committed": Failpoint("supervisor", "the new configuration is in force; no service has been restarted"),
 }
 """Every failpoint."""
 

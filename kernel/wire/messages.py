@@ -475,6 +475,14 @@ class Observe(NamedTuple):
     request: int
 
 
+class Reconfigured(NamedTuple):
+    """The gateway serves the configuration of that Reconfigure from here on; or `error` says why it cannot, and then it serves
+    what it did."""
+
+    number: int
+    error: str
+
+
 # --- supervisor → gateway, control channel ----------------------------------------------------------------------------
 
 
@@ -587,6 +595,14 @@ class DeathNoticed(NamedTuple):
 
     worker: int
     at: float
+
+
+class Reconfigure(NamedTuple):
+    """Listeners of servers that are new, or listen elsewhere, have been sent: serve this `configuration`, packed, instead.
+    Answered by Reconfigured."""
+
+    number: int
+    configuration: bytes
 
 
 # --- worker → gateway, data channel -----------------------------------------------------------------------------------
@@ -714,6 +730,13 @@ class Fork(NamedTuple):
     worker: int
 
 
+class HostCode(NamedTuple):
+    """What the entries of this host run: a digest of every module that it has imported, or of their sources where it has not.
+    Comes before HostReady."""
+
+    digest: str
+
+
 class HostReady(NamedTuple):
     """The fork server forks from now on. `refused` are modules that were not preloaded, with the reason."""
 
@@ -758,12 +781,12 @@ SUPERVISOR_TO_WORKER: Final[dict[int, type]] = {
 GATEWAY_TO_SUPERVISOR: Final[dict[int, type]] = {
     40: GatewayReady, 41: GatewayFailed, 42: Admit, 43: Retarget, 44: Abandon, 45: ConnectionEnded,
     46: RequestInvocation, 47: WithdrawInvocation, 48: TerminateInvocation, 49: ReportViolation, 50: ShutdownComplete,
-    51: ReportLost, 52: Pong, 53: AwaitService, 54: Joined, 58: Observe,
+    51: ReportLost, 52: Pong, 53: AwaitService, 54: Joined, 58: Observe, 161: Reconfigured,
 }  # fmt: skip
 SUPERVISOR_TO_GATEWAY: Final[dict[int, type]] = {
     60: Listener, 61: Configure, 62: OpenWorker, 63: WorkerEnded, 64: InvocationFinished, 65: Admitted, 66: Granted,
     67: Refused, 68: EndConnection, 69: Shutdown, 70: Ping, 71: ServiceReturned, 72: ServiceGone,
-    76: Observed, 77: DeathNoticed,
+    76: Observed, 77: DeathNoticed, 175: Reconfigure,
 }  # fmt: skip
 WORKER_TO_GATEWAY: Final[dict[int, type]] = {
     80: ClientSend, 81: ClientClose, 82: ClientControl, 83: ClientCancel, 84: ClientTerminate, 85: Response,
@@ -772,7 +795,9 @@ GATEWAY_TO_WORKER: Final[dict[int, type]] = {
     100: Join, 101: ClientMessage, 102: Heartbeat, 103: Leave, 104: ControlError, 105: Request,
 }  # fmt: skip
 SUPERVISOR_TO_HOST: Final[dict[int, type]] = {120: ConfigureHost, 121: Fork}
-HOST_TO_SUPERVISOR: Final[dict[int, type]] = {130: HostReady, 131: Forked, 132: ForkFailed, 133: HostFailed}
+HOST_TO_SUPERVISOR: Final[dict[int, type]] = {
+    130: HostReady, 131: Forked, 132: ForkFailed, 133: HostFailed, 136: HostCode,
+}  # fmt: skip
 
 DIRECTIONS: Final[dict[str, dict[int, type]]] = {
     "worker → supervisor (control)": WORKER_TO_SUPERVISOR,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.journaled import APP, ENTRIES, Run, journaled_runtime
 from support.runtime import running_runtime
+from support.waiting import wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from wsrelay.kernel.wire import journal_records as j
@@ -124,3 +125,22 @@ def test_no_journal_is_kept_unless_it_is_asked_for(tmp_path: Path) -> None:
         with pytest.raises(ConnectionClosed):
             client.recv(timeout=30)
     assert not list(tmp_path.rglob("*.journal"))
+
+
+def test_a_reload_with_new_code(run: Run) -> None:
+    def states(wanted: str) -> int:
+        return run.count(j.ServiceChanged, lambda change: change.state == wanted)
+
+    with connect(run.runtime.ws_url("/room")) as client:
+        run.book.client_opened("a")
+        run.send(client, "a", range(1, 6))
+        run.wait_for(j.ServiceChanged, lambda change: change.state == "running")
+        for times in (1, 2):
+            with (run.runtime.folder / "app.py").open("a") as file:
+                file.write("# more\n")
+            run.runtime.process.send_signal(signal.SIGHUP)
+            wait_until(lambda times=times: run.runtime.log().count("reloaded in") == times)  # type: ignore[misc]
+            assert (states("replacing"), states("running")) == (times, times + 1)
+        run.send(client, "a", range(6, 11))
+        run.wait_for(j.NumberReceived, lambda item: item.stream == "a", 10)
+        run.close(client, "a")

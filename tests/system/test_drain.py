@@ -99,7 +99,7 @@ def test_nobody_who_does_not_answer_holds_it_up(tmp_path: Path) -> None:
         assert re.search(r"connections 0 closed, 1 cut; processes [12] ended, 1 killed", runtime.log())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_does_not_wait_for_the_drain(tmp_path: Path, number: int) -> None:
     with running(tmp_path, {"within": "1h", "batch": 1}) as runtime, contextlib.ExitStack() as stack:
         for _ in range(3):

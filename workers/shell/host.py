@@ -24,6 +24,7 @@ from ...kernel.wire.journal import set_role
 from .. import http, process  # noqa: F401  # what every handler imports
 from . import system
 from .confinement import confine_host
+from .fingerprint import fingerprint
 from .preload import preload
 from .worker import run_newborn
 
@@ -58,7 +59,9 @@ class ForkServer:
         except OSError as error:
             self._answer(wire.HostFailed(str(error)[:1024]))
             os._exit(1)
+        before = set(sys.modules)
         refused = preload(configuration.sources) if configuration.preload else []
+        self._answer(wire.HostCode(fingerprint(configuration.sources, before)))
         gc.collect()
         gc.freeze()  # the collector would touch, and so copy, every page that is shared with the workers
         self._configuration = configuration

@@ -295,6 +295,8 @@ _SUPERVISED = Kind(
         Field(("register",), REGISTERED_NAME, None, "a name that its process has from the start; kept for this service alone"),
         _of(Lifecycle, "lifecycle", "auto_start", FLAG, "whether it starts with the runtime; one that is required does anyway"),
         _of(Lifecycle, "lifecycle", "requires", REFERENCES, "each a `process.service`, started before it and stopped after it"),
+        _of(Lifecycle, "lifecycle", "on_reload", choice("what to do", "restart", "notify", "keep"),
+            "when a reload finds new code: `restart` it, `notify` it with a message on the topic `@reload`, or `keep` it"),
         _of(Lifecycle, "lifecycle", "start_timeout", duration(zero=False), "for the host to fork it; then it is killed"),
         _of(Lifecycle, "lifecycle", "stop_timeout", duration(zero=False), "between CANCEL and SIGKILL"),
         _of(Lifecycle, "lifecycle", "stable_threshold", duration(zero=True), "of running, after which the delay is the first again (S38)"),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from ...wire.configuration import Server
 from ..errors import StartError
@@ -103,6 +103,19 @@ class Listening:
         for name in dict.fromkeys(self._let_go):
             notify(f"FDSTOREREMOVE=1\nFDNAME={name}", ())
         for id, listener in self._opened:
+            notify(f"FDSTORE=1\nFDNAME={_stored_name(id)}", (listener.fileno(),))
+
+    @property
+    def pinned(self) -> frozenset[str]:
+        """The servers whose sockets a socket unit has passed: what they listen on is decided there."""
+        return frozenset(self._from_unit)
+
+    @staticmethod
+    def exchange(old: Collection[str], new: Sequence[tuple[str, socket.socket]], notify: Notify) -> None:
+        """After a reload: have the service manager forget the sockets of the `old` servers, and keep the `new` ones."""
+        for id in old:
+            notify(f"FDSTOREREMOVE=1\nFDNAME={_stored_name(id)}", ())
+        for id, listener in new:
             notify(f"FDSTORE=1\nFDNAME={_stored_name(id)}", (listener.fileno(),))
 
     def keeps(self, id: str, *, stores: bool) -> bool:

@@ -128,6 +128,7 @@ class Manager:
         self._looking = False
         now = self._loop.time()
         parts = self._subject.parts()
+        self._duties.keep_only(parts)
         for part, well in parts.items():
             self._duties.report(part, well, now)
         if not self._ready and not self._phase and all(parts.values()):
@@ -149,11 +150,15 @@ class Manager:
 
     def reloading(self) -> None:
         """A reload begins; `reloaded` says when it is done."""
+        if not self.ready:
+            return
         self.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}\nSTATUS=reloading")
 
     def reloaded(self) -> None:
         """A reload is done, whether it has changed anything or not."""
-        self.notify(f"READY=1\n{self._status_line()}")
+        self.changed()
+        if self.ready:
+            self.notify(f"READY=1\n{self._status_line()}")
 
     def stopping(self, phase: str, seconds: float) -> None:
         """The runtime stops: `phase` says how far it is, which takes at most so many seconds from now on."""

@@ -126,6 +126,18 @@ WantedBy=sockets.target
 """
 
 
+def render_drop_in() -> str:
+    """Return a drop-in for systemd 253 and later: it sends SIGHUP itself and waits for RELOADING and READY."""
+    return f"""{MARK}
+
+# For systemd 253 or later, instead of ExecReload=: put it into NAME.service.d/. `systemctl reload` waits for the end of a reload
+# then too, but succeeds even if the configuration was refused, which only the log says.
+[Service]
+Type=notify-reload
+ExecReload=
+"""
+
+
 def render_service(service: Service) -> str:
     """Return the text of a service unit."""
     return (
@@ -153,13 +165,19 @@ def _unit(service: Service) -> list[str]:
 
 def _service(service: Service) -> list[str]:
     folder = f"{service.name}%i" if service.template else service.name
-    command = " ".join(service.command) if service.template else " ".join(map(quote, service.command))
+    script, *rest = service.command
+    command, reload = (
+        " ".join(words if service.template else map(quote, words))
+        for words in (service.command, (script, "reload", *rest[1:]))
+    )
     lines = [
         "[Service]",
         "# Started when the gateway accepts and the services run. Only the main process may notify: no worker can.",
         "Type=notify",
         "NotifyAccess=main",
         f"ExecStart={command}",
+        "# Waits until the reload is done, and fails if the configuration is refused. SIGHUP does the same and tells nobody.",
+        f"ExecReload={reload}",
         "Restart=on-failure",
         "RestartSec=1s",
         "# Hosts import the application before the start is over; a service that backs off is waited for, one minute.",

@@ -31,7 +31,10 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Application, str]]:
     """What a supervisor that returns 7 was asked to serve."""
     calls: list[tuple[Application, str]] = []
 
-    def serve(application: Application, *, log_level: str = "info", log_format: str = "auto") -> int:
+    def serve(
+        application: Application, paths: list[str], *, log_level: str, log_format: str, run_directory: str | None
+    ) -> int:
+        assert (paths, log_format, run_directory) == (["one"], "auto", None)
         calls.append((application, log_level))
         return 7
 
@@ -86,7 +89,9 @@ def test_run_starts_nothing_with_a_mistake(
     assert capsys.readouterr().err == "one/_index.yaml:3:10: entries: expected a list, got 3\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["check"], ["run"], ["start", "x"], ["run", "x", "--log-level", "loud"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["check"], ["run"], ["begin", "x"], ["start"], ["run", "x", "--log-level", "loud"]]
+)
 def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
         main(arguments)

@@ -56,7 +56,15 @@ def test_what_is_well_is_never_complained_of(reports: list[tuple[bool, float]]) 
 
 def test_a_service_that_starts_or_backs_off_is_waited_for() -> None:
     states = dict(zip("abcdef", State, strict=False)) | {"g": State.FINISHED}
-    waited_for = {State.STOPPED, State.WAITING, State.STARTING, State.BACKING_OFF, State.RETIRING, State.STOPPING}
+    waited_for = {
+        State.STOPPED,
+        State.WAITING,
+        State.STARTING,
+        State.BACKING_OFF,
+        State.REPLACING,
+        State.RETIRING,
+        State.STOPPING,
+    }
     assert unsettled(states, states) == [id for id, state in states.items() if state in waited_for]
 
 

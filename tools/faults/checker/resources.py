@@ -77,7 +77,7 @@ class _Restarts:
 
     def changed(self, entry: Entry, state: str) -> None:
         """Follow a change of state."""
-        if state == "waiting":
+        if state in ("waiting", "replacing"):  # its restarts so far are forgotten; and somebody has asked for the next
             self.begin()
         elif state == "running":
             self.running = entry.time
@@ -106,6 +106,8 @@ def _restarts(world: World) -> list[Violation]:
         match entry.record:
             case j.Booted():
                 services, stopping = {}, None
+            case j.ServiceConfigured() as policy if policy.service in services:  # a reload
+                services[policy.service].policy = policy
             case j.ServiceConfigured() as policy:
                 services[policy.service] = _Restarts(policy)
             case j.Stopping():
@@ -113,7 +115,7 @@ def _restarts(world: World) -> list[Violation]:
             case j.ServiceChanged(service=service, state=state):
                 if service in services:
                     services[service].changed(entry, state)
-            case j.Died(pid=pid) if pid in process_of:
+            case j.Died(pid=pid) if pid in process_of and services[process_of[pid]].state != "replacing":
                 services[process_of[pid]].died = entry
             case j.Spawned(pid=pid, service=service) if service in services:
                 process_of[pid] = service

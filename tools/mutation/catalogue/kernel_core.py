@@ -254,7 +254,7 @@ MUTATIONS = (
         "1012-for-a-service-that-is-given-up",
         "S49",
         _PROCESS_TABLE,
-        "restarting = verdict is not None and verdict.comeback is not None",
+        "restarting = verdict is not None and verdict.returns",
         "restarting = verdict is not None",
         _SERVICES,
     ),

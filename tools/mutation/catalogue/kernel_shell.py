@@ -109,8 +109,8 @@ MUTATIONS = (
         "terminate-waits-for-the-fork",
         "S30",
         _SUPERVISOR,
-        "            self.hosts[handle.host].give_up(effect.worker)\n",
-        "            pass\n",
+        "                host.give_up(effect.worker)\n",
+        "                pass\n",
         ("tests/system/test_process_edges.py",),
     ),
 )

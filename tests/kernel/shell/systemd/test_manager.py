@@ -91,9 +91,13 @@ def test_ready_comes_when_all_parts_serve_and_the_services_run(ears: Ears) -> No
 
 def test_a_reload_and_a_stop_are_said(ears: Ears) -> None:
     async def scenario() -> None:
-        manager = Manager(
-            asyncio.get_running_loop(), Runtime(), Contact(Listening([], []), Outlet(ears.outlet_end), 0.0)
-        )
+        runtime = Runtime()
+        manager = Manager(asyncio.get_running_loop(), runtime, Contact(Listening([], []), Outlet(ears.outlet_end), 0.0))
+        manager.reloading()  # not before it is ready: that would say that it is
+        manager.reloaded()
+        runtime.gateway, runtime.state = True, State.RUNNING
+        manager.changed()
+        await wait_until_async(lambda: manager.ready)
         manager.reloading()
         manager.reloaded()
         manager.stopping("closing the connections", 2.5)
@@ -101,7 +105,8 @@ def test_a_reload_and_a_stop_are_said(ears: Ears) -> None:
         manager.close()
 
     asyncio.run(scenario())
-    reloading, ready, first, second = ears.listen()
+    started, reloading, ready, first, second = ears.listen()
+    assert started.startswith("READY=1\n")
     assert reloading.startswith("RELOADING=1\nMONOTONIC_USEC=")
     assert ready.startswith("READY=1\n")
     assert first.startswith("STOPPING=1\nSTATUS=closing the connections: 2 connections")

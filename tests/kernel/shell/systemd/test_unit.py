@@ -69,7 +69,7 @@ def test_systemd_understands_the_shipped_units(tmp_path: Path) -> None:
     for file in (ROOT / "deploy" / "systemd").iterdir():
         text = file.read_text().replace("/opt/wsrelay/bin/wsrelay", "/bin/true")
         (tmp_path / file.name).write_text(text)
-    names = [name.replace("@", "@one") for name in map(str, tmp_path.iterdir())]
+    names = [name.replace("@", "@one") for name in map(str, tmp_path.iterdir()) if not name.endswith(".conf")]
     shutil.copy(tmp_path / "wsrelay@.service", tmp_path / "wsrelay@one.service")
     done = subprocess.run(
         ["systemd-analyze", "verify", *names], capture_output=True, text=True, check=False, timeout=60

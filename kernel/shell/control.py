@@ -1,0 +1,205 @@
+"""The control socket: how an operator's command reaches a runtime that serves.
+
+Owns the run directory (0700) and the socket in it, and who may speak there: the runtime's own user and root, by SO_PEERCRED. One
+request and one answer for each connection, each a line of JSON; what they mean is the business of `handle`.
+
+The directory is the first of `--run-directory`, `$RUNTIME_DIRECTORY/control` (under systemd), `$XDG_RUNTIME_DIR/wsrelay` and
+`/tmp/wsrelay-UID`. The socket's name says which configuration it is: a digest of the paths that `wsrelay run` was given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import StartError
+
+logger = logging.getLogger("wsrelay")
+
+MAX_REQUEST = 64 << 10
+"""Bytes of a request."""
+_MOST = 16
+"""Connections at a time."""
+_PATIENCE = 10.0
+"""Seconds for a request to arrive, and for an answer to be taken."""
+_SUFFIX = ".socket"
+_CREDENTIALS = struct.Struct("3i")
+
+Request = dict[str, Any]
+Answer = dict[str, Any]
+
+
+def run_directory(given: str | None, environment: Mapping[str, str]) -> Path:
+    """Where the sockets of this user's runtimes are."""
+    if given is not None:
+        return Path(given)
+    if of_unit := environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
+        return Path(of_unit, "control")
+    if of_session := environment.get("XDG_RUNTIME_DIR"):
+        return Path(of_session, "wsrelay")
+    return Path(f"/tmp/wsrelay-{os.geteuid()}")
+
+
+def digest(paths: Sequence[str]) -> str:
+    """What stands for a configuration in the name of a socket."""
+    whole = "\0".join(sorted(os.path.realpath(path) for path in paths))
+    return hashlib.sha256(whole.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def place(directory: Path, paths: Sequence[str], guardian: int) -> Path:
+    """The socket of one runtime; `guardian` is the os_pid that `wsrelay run` has."""
+    return directory / f"{digest(paths)}-{guardian}{_SUFFIX}"
+
+
+def candidates(directory: Path, paths: Sequence[str]) -> list[Path]:
+    """The sockets of runtimes of this configuration, or of any if there are no `paths`. They may be dead."""
+    pattern = f"{digest(paths)}-*{_SUFFIX}" if paths else f"*{_SUFFIX}"
+    return sorted(directory.glob(pattern))
+
+
+def remove(path: Path) -> None:
+    """Remove a socket, and its directory if it was the last. Nothing happens if it is gone."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
+
+
+def peer_of(connection: socket.socket) -> tuple[int, int]:
+    """The (os_pid, uid) of who made the other end."""
+    os_pid, uid, _ = _CREDENTIALS.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    )
+    return os_pid, uid
+
+
+@contextlib.contextmanager
+def short_address(path: Path) -> Iterator[str]:
+    """Yield another path of the same file, which is not over the 107 bytes that a socket's address may have. Raises OSError."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def connect(end: socket.socket, path: Path) -> None:
+    """Connect to a control socket. Raises OSError."""
+    with short_address(path) as address:
+        end.connect(address)
+
+
+def listen_at(path: Path) -> socket.socket:
+    """Make the directory and the socket. Raises StartError."""
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        status = path.parent.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            raise StartError(f"{path.parent}: expected a directory of our own with the mode 0700")
+        _remove_dead(path.parent)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.setblocking(False)
+            with short_address(path) as address:
+                listener.bind(address)
+            listener.listen(_MOST)
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as problem:
+        raise StartError(f"the control socket {path}: {problem.strerror or problem}") from problem
+    return listener
+
+
+def _remove_dead(directory: Path) -> None:
+    """Sockets that nobody listens on were left by a runtime that was killed with its guardian."""
+    for path in directory.glob(f"*{_SUFFIX}"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+            probe.setblocking(False)
+            try:
+                connect(probe, path)
+            except ConnectionRefusedError:
+                path.unlink()
+
+
+class Control:
+    """Listens for commands, from `start` to `close`."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, path: Path, handle: Callable[[Request], Awaitable[Answer]]
+    ) -> None:
+        self._loop = loop
+        self._path = path
+        self._handle = handle
+        self._listener: socket.socket | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Raises StartError."""
+        self._listener = listen_at(self._path)
+        self._loop.add_reader(self._listener, self._accept)
+
+    def close(self) -> None:
+        """Listen no more. Who waits for an answer gets none."""
+        for task in self._tasks:
+            task.cancel()
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+            remove(self._path)
+
+    def _accept(self) -> None:
+        if self._listener is None:
+            return
+        with contextlib.suppress(OSError):
+            connection, _ = self._listener.accept()
+            os_pid, uid = peer_of(connection)
+            if uid not in (0, os.geteuid()) or len(self._tasks) >= _MOST:
+                logger.warning("the control socket: the user %d (os process %d) is refused", uid, os_pid)
+                connection.close()
+                return
+            connection.setblocking(False)
+            task = self._loop.create_task(self._serve(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            self._loop.call_exception_handler({"message": "a command failed", "exception": problem})
+
+    async def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    request = await self._read(connection)
+            except (OSError, TimeoutError):
+                return
+            answer = await self._handle(request) if request is not None else {"good": False, "lines": ["no request"]}
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await self._loop.sock_sendall(connection, json.dumps(answer).encode() + b"\n")
+
+    async def _read(self, connection: socket.socket) -> Request | None:
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            piece = await self._loop.sock_recv(connection, 1 << 12)
+            line += piece
+            if not piece or len(line) > MAX_REQUEST:
+                return None
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            return None
+        return request if isinstance(request, dict) else None

@@ -1,0 +1,131 @@
+"""What an operator may ask a runtime that serves: both ends of `wsrelay reload`, `status`, `start`, `stop` and `restart`.
+
+Owns the requests and their answers: `{"command": …, "service": …, "restart": …}` and `{"good": …, "lines": […]}`, the lines for
+people. How they travel is `control`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..core.effects import Effect
+from ..core.service_states import State
+from ..core.table import ProcessTable
+from ..wire.errors import ProcessError
+from .control import Answer, Request, candidates, connect, peer_of
+from .reload import Outcome, Reloader
+
+COMMANDS = ("reload", "status", "start", "stop", "restart")
+
+
+class Subject(Protocol):
+    """The runtime."""
+
+    table: ProcessTable
+    stopping: bool
+    reloader: Reloader
+
+    def perform(self, effects: list[Effect]) -> None: ...
+
+    def end_turn(self) -> None: ...
+
+    def now(self) -> float: ...
+
+    def parts(self) -> dict[str, bool]: ...
+
+    def services(self) -> dict[str, State]: ...
+
+    def census(self) -> tuple[int, int]: ...
+
+
+async def answer(runtime: Subject, request: Request) -> Answer:
+    """Do what is asked."""
+    outcome = await _obey(runtime, request)
+    return {"good": outcome.good, "lines": list(outcome.lines)}
+
+
+async def _obey(runtime: Subject, request: Request) -> Outcome:
+    command, service = request.get("command"), request.get("service")
+    if command == "status":
+        return Outcome(True, tuple(_status(runtime)))
+    if runtime.stopping:
+        return Outcome(False, ("the runtime is stopping",))
+    if command == "reload":
+        return await runtime.reloader.reload(restart=request.get("restart") is True)
+    if not isinstance(service, str):
+        return Outcome(False, ("expected the id of a process.service",))
+    try:
+        if command == "restart":
+            return await runtime.reloader.restart_service(service)
+        if command in ("start", "stop"):
+            tell = runtime.table.start_service if command == "start" else runtime.table.stop_service
+            runtime.perform(tell(service, runtime.now()))
+            runtime.end_turn()
+            return Outcome(True, (f"{service}: {runtime.services()[service].value}",))
+    except ProcessError as problem:
+        return Outcome(False, (str(problem),))
+    return Outcome(False, (f"expected one of {', '.join(COMMANDS)}",))
+
+
+def _status(runtime: Subject) -> list[str]:
+    connections, processes = runtime.census()
+    lines = [f"{connections} connections, {processes} processes"]
+    lines += [f"{part}: {'ready' if well else 'down'}" for part, well in runtime.parts().items()]
+    return lines + [f"service {id}: {state.value}" for id, state in runtime.services().items()]
+
+
+def ask(directory: Path, paths: Sequence[str], request: dict[str, Any]) -> int:
+    """Send a request to the runtime of this configuration, or to the only one there is, and print its answer. Returns the exit
+    code: 0 if it was done, 1 if it was not, or nobody is there."""
+    try:
+        connection = _connect(directory, paths)
+    except OSError as problem:
+        print(f"error: {problem}", file=sys.stderr)  # noqa: T201
+        return 1
+    with connection, connection.makefile("rwb") as file:
+        try:
+            file.write(json.dumps(request).encode() + b"\n")
+            file.flush()
+            given = json.loads(file.readline() or b"{}")
+        except (OSError, ValueError):
+            given = {}
+    if not given:
+        print("error: the runtime has ended, or refuses this user", file=sys.stderr)  # noqa: T201
+        return 1
+    good = given.get("good") is True
+    for line in given.get("lines", ()):
+        print(line, file=sys.stdout if good else sys.stderr)
+    return 0 if good else 1
+
+
+def _connect(directory: Path, paths: Sequence[str]) -> socket.socket:
+    """Raises OSError that says what was looked for."""
+    found: list[tuple[Path, socket.socket]] = []
+    problem = ""
+    for path in candidates(directory, paths):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connect(connection, path)
+            if (uid := peer_of(connection)[1]) not in (0, os.geteuid()) and os.geteuid() != 0:
+                raise OSError(f"it is of the user {uid}")
+            found.append((path, connection))
+        except OSError as error:
+            connection.close()
+            if not isinstance(error, ConnectionRefusedError):
+                problem = f" ({path}: {error})"
+    if len(found) == 1:
+        return found[0][1]
+    for _, connection in found:
+        connection.close()
+    if found:
+        raise OSError(
+            f"several runtimes serve here, say which configuration: {', '.join(str(path) for path, _ in found)}"
+        )
+    what = f"of {' '.join(paths)} " if paths else ""
+    raise OSError(f"no runtime {what}serves in {directory}{problem}; expected one, or --run-directory")

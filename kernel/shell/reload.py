@@ -1,0 +1,397 @@
+"""A reload: another configuration and new code for a runtime that goes on.
+
+Owns the order of the steps. First everything that can fail, which changes nothing: the check, the new listening sockets, a fresh fork
+server beside each host. Then the gateway is asked; with its consent everything changes in one turn. Then services are restarted,
+one after the other. What is different is decided in `core.reconfiguration`; what becomes of processes by the table.
+
+Reloads are serialised. A stop ends one that is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..core.effects import Effect
+from ..core.reconfiguration import Plan, needs_restart, plan, refusals, start_order
+from ..core.service_states import State
+from ..core.table import ProcessTable
+from ..wire.configuration import Application
+from ..wire.errors import ProcessError
+from ..wire.failpoints import failpoint
+from .checking import Check
+from .configuration_files import ConfigurationError
+from .errors import StartError
+from .gateway import Gateway
+from .host import Host
+from .listeners import listen
+
+logger = logging.getLogger("wsrelay")
+
+HOST_PATIENCE = 60.0
+"""Seconds that the new fork servers have to import everything, and each source 10 more."""
+GATEWAY_PATIENCE = 60.0
+"""Seconds for a gateway that serves, and for its answer."""
+ATTEMPTS = 3
+"""Gateways that may die over the question before it is given up."""
+SETTLE = 0.3
+"""Seconds that a new process of a service is looked at before the next service is restarted."""
+MARGIN = 10.0
+"""Seconds beyond the time limits of a service."""
+_AT_REST = frozenset({State.STOPPED, State.FINISHED, State.FAILED})
+
+
+class Refused(Exception):
+    """The reload changes nothing; `problems` has a line for each reason."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a reload ended."""
+
+    good: bool
+    lines: tuple[str, ...]
+
+
+class Runtime(Protocol):
+    """What a reload needs of the supervisor."""
+
+    loop: asyncio.AbstractEventLoop
+    table: ProcessTable
+    gateway: Gateway
+    hosts: dict[str, Host]
+    application: Application
+    stopping: bool
+
+    def perform(self, effects: list[Effect]) -> None: ...
+
+    def end_turn(self) -> None: ...
+
+    async def wait_for(self, condition: Callable[[], bool], timeout: float) -> bool: ...
+
+    def make_host(self, application: Application, id: str) -> Host:
+        """Raises StartError."""
+
+    def pinned_servers(self) -> frozenset[str]:
+        """The servers whose listening sockets a socket unit has passed."""
+
+    def sockets_exchanged(self, old: Iterable[str], new: Sequence[tuple[str, socket.socket]]) -> None:
+        """Other sockets are listened on."""
+
+    def reloading(self) -> None:
+        """For the service manager."""
+
+    def reloaded(self) -> None:
+        """For the service manager."""
+
+
+class Reloader:
+    """All reloads of this runtime."""
+
+    def __init__(self, runtime: Runtime, paths: Sequence[str]) -> None:
+        """`paths` is what `wsrelay run` was given."""
+        self._runtime = runtime
+        self._paths = tuple(paths)
+        self._lock = asyncio.Lock()
+        self._task: asyncio.Task[Outcome] | None = None
+        self._running: set[asyncio.Task[object]] = set()
+        """Who is in a reload, or waits for one."""
+        self._spare: list[Host] = []
+        """Fork servers that do not serve yet, or not any more."""
+        self._check: Check | None = None
+        self._again = False
+
+    # --- asked to -----------------------------------------------------------------------------------------------------
+
+    def signalled(self) -> None:
+        """SIGHUP: reload now, or once more when the reload that runs is done."""
+        if self._task is not None and not self._task.done():
+            self._again = True
+            return
+        self._again = False
+        self._task = self._runtime.loop.create_task(self.reload())
+        self._task.add_done_callback(self._signal_done)
+
+    def _signal_done(self, task: asyncio.Task[Outcome]) -> None:
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            self._runtime.loop.call_exception_handler({"message": "a reload failed", "exception": problem})
+        elif self._again and not self._runtime.stopping:
+            self.signalled()
+
+    async def reload(self, *, restart: bool = False) -> Outcome:
+        """Do it, after one that is under way. `restart`: services are restarted even if their code is the same."""
+        async with self._turn():
+            if self._runtime.stopping:
+                return Outcome(False, ("the runtime is stopping: it does not reload any more",))
+            logger.info("reloading")
+            self._runtime.reloading()
+            try:
+                outcome = await self._reload(restart)
+            except Refused as refused:
+                for problem in refused.problems:
+                    logger.error("the reload changes nothing: %s", problem)
+                outcome = Outcome(False, refused.problems)
+            finally:
+                self._runtime.gateway.forget_change()
+                self._runtime.reloaded()
+                self._runtime.end_turn()
+            return outcome
+
+    def stop(self) -> None:
+        """The runtime stops: no reload goes on, nor begins."""
+        self._again = False
+        for task in self._running:
+            task.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One at a time; `stop` ends it."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._running.add(task)
+        try:
+            async with self._lock:
+                yield
+        finally:
+            if task is not None:
+                self._running.discard(task)
+
+    def kill(self) -> None:
+        """SIGKILL to what only a reload has started."""
+        for host in self._spare:
+            host.stop()
+        if self._check is not None and self._check.child is not None:
+            self._check.child.kill()
+
+    # --- views --------------------------------------------------------------------------------------------------------
+
+    def spare_hosts(self) -> list[Host]:
+        """Fork servers beside those that serve."""
+        self._spare = [host for host in self._spare if host.child is not None]
+        return self._spare
+
+    def children(self) -> set[int]:
+        """The os_pids of what only a reload has started."""
+        found = {host.child.os_pid for host in self._spare if host.child is not None}
+        if self._check is not None and self._check.child is not None:
+            found.add(self._check.child.os_pid)
+        return found
+
+    # --- the steps ----------------------------------------------------------------------------------------------------
+
+    async def _reload(self, restart: bool) -> Outcome:
+        runtime, began = self._runtime, self._runtime.loop.time()
+        old, new = runtime.application, await self._checked()
+        planned = plan(old, new)
+        if refused := [*refusals(planned, runtime.pinned_servers()), *needs_restart(old, new)]:
+            raise Refused(*refused)
+        sockets = self._open(planned, old, new)
+        taken = False
+        fresh: dict[str, Host] = {}
+
+        def commit() -> None:
+            nonlocal taken
+            taken = True
+            self._commit(planned, new, sockets, fresh)
+
+        try:
+            await self._start_hosts(new, fresh)
+            before = {id: host.code for id, host in runtime.hosts.items()}
+            failpoint("reload.prepared")
+            await self._ask_gateway(new, sockets, commit)
+        finally:
+            if not taken:
+                for host in fresh.values():
+                    host.stop()
+                kept = {id(each) for server in planned.servers_moved for each in runtime.gateway.sockets(server)}
+                for _, each in sockets:
+                    if id(each) not in kept:
+                        each.close()
+        changed_code = {id for id, code in before.items() if id in fresh and fresh[id].code != code}
+        lines = [planned.summary()]
+        if changed_code:
+            lines.append(f"new code: {', '.join(sorted(changed_code))}")
+        failpoint("reload.committed")
+        good = await self._turn_services_over(planned, new, changed_code, restart=restart, lines=lines)
+        for line in lines:
+            logger.log(logging.INFO if good else logging.ERROR, "reload: %s", line)
+        logger.info("reloaded in %.1f s", runtime.loop.time() - began)
+        return Outcome(good, tuple(lines))
+
+    async def _checked(self) -> Application:
+        try:
+            self._check = Check(self._runtime.loop, self._paths, self._runtime.end_turn)
+            return await self._check.result()
+        except ConfigurationError as error:
+            raise Refused(*error.problems) from None
+        except OSError as problem:
+            raise Refused(f"the configuration cannot be checked: {problem}") from None
+
+    def _open(self, planned: Plan, old: Application, new: Application) -> list[tuple[str, socket.socket]]:
+        """The listening sockets of what is new or listens otherwise. Raises Refused."""
+        addresses = {server.id: server.address for server in old.gateway.servers}
+        opened: list[tuple[str, socket.socket]] = []
+        try:
+            for server in new.gateway.servers:
+                if (
+                    server.id in planned.servers_moved and server.address == addresses[server.id]
+                ):  # only TLS is different
+                    opened += [(server.id, each) for each in self._runtime.gateway.sockets(server.id)]
+                elif server.id in planned.servers_moved or server.id in planned.servers_added:
+                    opened += [(server.id, each) for each in listen(server.address)]
+        except StartError as problem:
+            for id, each in opened:
+                if each not in self._runtime.gateway.sockets(id):
+                    each.close()
+            raise Refused(
+                f"{server.id}: {problem}; if the runtime has it under another id, this needs a restart"
+            ) from None
+        return opened
+
+    async def _start_hosts(self, new: Application, fresh: dict[str, Host]) -> None:
+        """A fork server for each host, beside the one that serves. Raises Refused."""
+        try:
+            for id in new.hosts:
+                fresh[id] = self._runtime.make_host(new, id)
+        except StartError as problem:
+            raise Refused(*str(problem).splitlines()) from None
+        self._spare += fresh.values()
+        for host in fresh.values():
+            host.start()
+        self._runtime.end_turn()
+        patience = HOST_PATIENCE + 10.0 * max((len(host.sources) for host in new.hosts.values()), default=0)
+
+        def settled() -> bool:
+            return all(host.ready for host in fresh.values()) or any(host.failed for host in fresh.values())
+
+        in_time = await self._runtime.wait_for(settled, patience)
+        if failed := [host.failed for host in fresh.values() if host.failed]:
+            raise Refused(*failed)
+        if not in_time:
+            late = ", ".join(id for id, host in fresh.items() if not host.ready)
+            raise Refused(f"no fork server of the new code is ready after {patience:.0f} s: {late}")
+
+    async def _ask_gateway(
+        self, new: Application, sockets: list[tuple[str, socket.socket]], commit: Callable[[], None]
+    ) -> None:
+        """Have the gateway serve it. One that dies over it is asked again when it has been restarted. Raises Refused."""
+        gateway = self._runtime.gateway
+        for _ in range(ATTEMPTS):
+            if not await self._runtime.wait_for(lambda: gateway.ready, GATEWAY_PATIENCE):
+                raise Refused("the gateway does not serve; it is being restarted")
+            asked = gateway.reconfigure(new.gateway, sockets, commit)
+            self._runtime.end_turn()
+            failpoint("reload.asked")
+            try:
+                error = await asyncio.wait_for(asked, GATEWAY_PATIENCE)
+            except TimeoutError:
+                gateway.restart("the gateway did not answer a reload")
+                continue
+            if error is None:
+                logger.warning("the gateway ended during the reload: it is asked again")
+            elif error:
+                raise Refused(error)
+            else:
+                return
+        raise Refused(f"{ATTEMPTS} gateways have ended over the new configuration")
+
+    def _commit(
+        self, planned: Plan, new: Application, sockets: list[tuple[str, socket.socket]], fresh: dict[str, Host]
+    ) -> None:
+        """Everything at once: no request and no spawn sees half of it."""
+        runtime = self._runtime
+        runtime.application = new
+        replaced = list(runtime.hosts.values())
+        runtime.hosts.clear()
+        runtime.hosts.update(fresh)
+        self._spare = [host for host in self._spare if host not in fresh.values()] + replaced
+        runtime.perform(runtime.table.reconfigure(new, runtime.loop.time()))
+        for id in fresh:
+            runtime.perform(runtime.table.renew_functions(id))
+        for host in replaced:
+            host.retire()
+        runtime.sockets_exchanged([*planned.servers_removed, *planned.servers_moved], sockets)
+
+    # --- services -----------------------------------------------------------------------------------------------------
+
+    async def _turn_services_over(
+        self, planned: Plan, new: Application, changed_code: set[str], *, restart: bool, lines: list[str]
+    ) -> bool:
+        """Stop what is configured no more; then start what is new and restart what must be, each when those that it requires run
+        again. Returns False if one does not come back: those after it stay as they are."""
+        table = self._runtime.table
+        gone = planned.services_removed
+        patience = table.stop_time() + MARGIN
+        if gone and not await self._runtime.wait_for(lambda: not any(id in table.services() for id in gone), patience):
+            lines.append(f"did not stop in time: {', '.join(id for id in gone if id in table.services())}")
+        for id in start_order(new):
+            on_reload = new.services[id].lifecycle.on_reload
+            concerned = restart or new.services[id].host in changed_code
+            if id in planned.services_started:
+                lines.append(f"{id}: {await self._start(id)}")
+            elif id in planned.services_replaced or (concerned and on_reload == "restart"):
+                how = await self._replace(id)
+                if how:
+                    lines.append(f"{id}: {how}")
+                if how.startswith("not back"):
+                    lines.append("the services after it in the order of their start are not restarted")
+                    return False
+            elif concerned and on_reload == "notify":
+                self._runtime.perform(table.notify_service(id))
+                self._runtime.end_turn()
+                lines.append(f"{id}: notified")
+        return True
+
+    async def _start(self, id: str) -> str:
+        table = self._runtime.table
+        patience = self._runtime.application.services[id].lifecycle.start_timeout + MARGIN
+        try:
+            self._runtime.perform(table.start_service(id, self._runtime.loop.time()))
+        except ProcessError as problem:
+            return f"not started: {problem}"
+        self._runtime.end_turn()
+        await self._runtime.wait_for(lambda: self._state(id) not in (State.WAITING, State.STARTING), patience)
+        return self._state(id).value
+
+    async def _replace(self, id: str) -> str:
+        """Restart one that runs. Returns what came of it, or nothing if there is nothing to restart."""
+        runtime, lifecycle = self._runtime, self._runtime.application.services[id].lifecycle
+        await runtime.wait_for(lambda: self._state(id) is not State.STARTING, lifecycle.start_timeout + MARGIN)
+        if self._state(id) is not State.RUNNING:
+            return ""
+        before = runtime.table.services()[id][1]
+        runtime.perform(runtime.table.replace_service(id, runtime.loop.time()))
+        runtime.end_turn()
+
+        def settled() -> bool:
+            state, pid = runtime.table.services().get(id, (State.STOPPED, ""))
+            return pid != before and state is not State.STARTING
+
+        await runtime.wait_for(settled, lifecycle.stop_timeout + lifecycle.start_timeout + MARGIN)
+        await runtime.wait_for(lambda: self._state(id) is not State.RUNNING, SETTLE)
+        state = self._state(id)
+        if state is State.RUNNING or state in _AT_REST - {State.FAILED}:
+            return f"restarted, {state.value}"
+        return f"not back: {state.value}"
+
+    def _state(self, id: str) -> State:
+        return self._runtime.table.services().get(id, (State.STOPPED, ""))[0]
+
+    async def restart_service(self, id: str) -> Outcome:
+        """Restart one service because somebody asks for it. Raises ProcessError."""
+        async with self._turn():
+            if id not in self._runtime.table.services():
+                return Outcome(False, (f"there is no process.service {id}",))
+            how = await self._replace(id)
+            if not how:
+                return Outcome(False, (f"{id} is {self._state(id).value}: it does not run, so it is not restarted",))
+            return Outcome(not how.startswith("not back"), (f"{id}: {how}",))
