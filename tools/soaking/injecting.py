@@ -25,6 +25,8 @@ from .session import Outcome, Session
 
 LOOK: Final = 0.01
 """Seconds between two looks."""
+AGAIN_AFTER: Final = 200
+"""Looks after which an order to terminate counts as lost."""
 POINT_TIMEOUT: Final = 1.0
 """Seconds that a failpoint is armed."""
 HELD: Final = 0.02
@@ -283,7 +285,7 @@ class Injector:
             for pid in list(self._stopped):
                 self._resume(pid)
             for pid in self._hung:
-                await self._slots.terminate(pid)
+                await self._terminate(pid)
             self._ending.set()
         tasks, self._tasks = self._tasks, set()
         done, pending = await asyncio.wait(tasks, timeout=2 * PATIENCE) if tasks else (set(), set())
@@ -293,6 +295,19 @@ class Injector:
                 raise error
         if pending:
             raise Stuck(f"waited for {pending}")
+
+    async def _terminate(self, pid: str) -> None:
+        """End a process that hangs (S30). The order may be lost with a gateway that is killed: then it is given again."""
+        begun = time.monotonic()
+        while True:
+            await self._slots.terminate(pid)
+            for _ in range(AGAIN_AFTER):
+                self.session.look()
+                if pid not in self.session.picture.live:
+                    return
+                await asyncio.sleep(LOOK)
+            if time.monotonic() - begun > PATIENCE:
+                raise Stuck(f"waited {PATIENCE:g} s for the end of {pid}, which was terminated")
 
     def confirmed(self) -> list[str]:
         """The suspicions that nothing explains, when all is quiet."""
