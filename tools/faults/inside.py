@@ -178,7 +178,8 @@ def _garbage(fault: Garbage) -> None:
 
 
 def _tear(fault: TornFrame) -> None:
-    os.write(_channel(fault.channel), _TORN)
+    with contextlib.suppress(BrokenPipeError):  # its gateway has just died: there is nobody to tear a frame for
+        os.write(_channel(fault.channel), _TORN)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
