@@ -62,6 +62,8 @@ def test_every_failpoint_is_reached(tmp_path: Path) -> None:
         run.wait_for(j.GatewayServes, times=2)
         os.kill(host_of(run), signal.SIGKILL)
         controller.wait_hit("host.restarted")
+        os.kill(run.runtime.supervisor, signal.SIGHUP)
+        controller.wait_hit("reload.committed")
         assert controller.reached() == set(FAILPOINTS)
         assert {hit.name: hit.role for hit in controller.hits} == {
             name: point.role for name, point in FAILPOINTS.items()

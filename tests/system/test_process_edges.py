@@ -85,7 +85,9 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
 
 def host_of(runtime: Runtime) -> int:
     """The os_pid of the fork server: the eldest with its command line, which the workers share."""
-    return min(os_pid for os_pid, command in runtime.processes().items() if "workers.shell.host" in command)
+    forked = [os_pid for os_pid, command in runtime.processes().items() if "workers.shell.host" in command]
+    started = {os_pid: int(fields[19]) for os_pid in forked if len(fields := status(os_pid)) > 19}
+    return min(started, key=lambda os_pid: (started[os_pid], os_pid))  # numbers start again when they are used up
 
 
 def status(os_pid: int) -> list[str]:
