@@ -23,6 +23,7 @@ from urllib.request import urlopen
 
 import psutil
 import pytest
+from support.fork_server import host_of
 from support.puppet import PUPPET_ENTRIES, PUPPET_SOURCES, Puppet
 from support.runtime import MARK, Runtime, actor, endpoint, running_runtime, write_application
 from support.waiting import wait_until
@@ -595,7 +596,7 @@ def test_a_worker_that_floods_its_data_channel_with_garbage_dies_alone(runtime: 
 def test_workers_survive_their_host(runtime: Runtime) -> None:
     # S41a: no worker dies, no status is lost, spawns go on
     with Puppet(runtime) as one, Puppet(runtime) as two:
-        host = min(os_pid for os_pid, command in runtime.processes().items() if "workers.shell.host" in command)
+        host = host_of(runtime)
         one.do("process.monitor(two)", two=two.pid)
         os.kill(host, signal.SIGKILL)
         wait_until(lambda: "its fork server ended" in runtime.log())

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.fork_server import host_of
 from support.puppet import PUPPET_ENTRIES, PUPPET_SOURCES, Puppet
 from support.runtime import Runtime, actor, running_runtime, write_application
 from support.waiting import wait_until
@@ -81,13 +82,6 @@ SOURCES = {**PUPPET_SOURCES, "edges.py": EDGES}
 def runtime(tmp_path: Path) -> Iterator[Runtime]:
     with running_runtime(tmp_path, ENTRIES, SOURCES) as running:
         yield running
-
-
-def host_of(runtime: Runtime) -> int:
-    """The os_pid of the fork server: the eldest with its command line, which the workers share."""
-    forked = [os_pid for os_pid, command in runtime.processes().items() if "workers.shell.host" in command]
-    started = {os_pid: int(fields[19]) for os_pid in forked if len(fields := status(os_pid)) > 19}
-    return min(started, key=lambda os_pid: (started[os_pid], os_pid))  # numbers start again when they are used up
 
 
 def status(os_pid: int) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.fork_server import host_of
 from support.puppet import PUPPET_ENTRIES, PUPPET_SOURCES, Puppet, PuppetError
 from support.runtime import Runtime, actor, running_runtime
 from support.waiting import wait_until
@@ -72,11 +73,6 @@ SOURCES = {**PUPPET_SOURCES, "faults.py": SOURCE}
 def runtime(tmp_path: Path) -> Iterator[Runtime]:
     with running_runtime(tmp_path, ENTRIES, SOURCES) as running:
         yield running
-
-
-def host_of(runtime: Runtime) -> int:
-    """The os_pid of the only host; its workers have the same command line."""
-    return min(os_pid for os_pid, command in runtime.processes().items() if "workers.shell.host" in command)
 
 
 def wait_stopped(os_pid: int) -> None:
