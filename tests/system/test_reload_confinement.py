@@ -70,11 +70,17 @@ def test_what_cannot_be_had_is_refused(tmp_path: Path, fields: Mapping[str, Any]
             assert two.do("'fine'") == "fine"
 
 
-def test_private_folders_and_admins_are_prepared_at_the_start(tmp_path: Path) -> None:
+PRIVATE = {"name": "extra", "kind": "process.host", "private_tmp": True}
+
+
+@pytest.mark.parametrize(
+    ("extra", "why"),
+    [(PRIVATE, "private_tmp: needs a restart"), (ADMIN, "an http.admin needs a restart")],
+    ids=["a private folder", "an admin"],
+)
+def test_private_folders_and_admins_are_prepared_at_the_start(tmp_path: Path, extra: dict[str, Any], why: str) -> None:
     with confined(tmp_path) as runtime:
-        extra = {"name": "extra", "kind": "process.host", "private_tmp": True}
-        assert "private_tmp: needs a restart" in refused(runtime, {}, extra)
-        assert "an http.admin needs a restart" in refused(runtime, {}, ADMIN)
+        assert why in refused(runtime, {}, extra)
 
 
 @pytest.mark.skipif(landlock_abi() < SANDBOX_ABI, reason=f"needs Landlock with ABI {SANDBOX_ABI}")
