@@ -197,8 +197,8 @@ class Injector:
             code = None
             if isinstance(fault, kinds.NeverReads) and isinstance(problem, TimeoutError):
                 return  # on a loaded machine it gives up before anything is full: it was not slow, and stays connected
-            if "HTTP/1.1 503" in str(problem):
-                return  # its target died before it was admitted, with a host that was killed (S44): no connection, no fault
+            if "HTTP/1.1 503" in str(problem) and self._losses():
+                return  # its target died before it was admitted, with a host that this program killed (S41a, S44)
             self._suspect(f"{fault!r}: {problem!r}", losses)
         self.outcome.faults.append(Injected(type(fault).__name__, time.monotonic() - begun))
         expected = fault.outcome.codes or (1000,)
