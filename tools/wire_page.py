@@ -1,4 +1,4 @@
-"""Renders the page of the wire protocol from `kernel/wire/messages.py`, the only place where the wire is described."""
+"""Renders the page of the wire protocol from `kernel/wire/messages/`, the only place where the wire is described."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wsrelay.kernel.wire import messages, reason
 HEAD: Final = """\
 # The wire
 
-<!-- Rendered from kernel/wire/messages.py by tools/render-wire. Edit that file, not this one. -->
+<!-- Rendered from kernel/wire/messages/ by tools/render-wire. Edit the modules there, not this page. -->
 
 How the processes of one runtime talk. [ARCHITECTURE.md](../ARCHITECTURE.md) says which channel joins whom. The protocol
 is between processes of one version on one machine: it is nothing to write a client for.
@@ -28,7 +28,9 @@ that does not fit this page ends its writer (S11). A tag is never reused.
 
 def render() -> str:
     """The whole page."""
-    documentation = _field_documentation(messages) | _field_documentation(reason)
+    documentation: dict[tuple[str, str], str] = {}
+    for module in (messages.mark, messages.worker, messages.gateway, messages.data, messages.host, reason):
+        documentation |= _field_documentation(module)
     lines = [HEAD.format(limit=messages.MAX_FRAME >> 20)]
     for direction, records in messages.DIRECTIONS.items():
         lines.append(f"## {direction[0].upper()}{direction[1:]}\n")

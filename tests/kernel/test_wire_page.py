@@ -1,4 +1,4 @@
-"""docs/wire.md says what kernel/wire/messages.py says."""
+"""docs/wire.md says what kernel/wire/messages/ says."""
 
 from __future__ import annotations
 
