@@ -19,23 +19,22 @@ its join and the backlog go first: the owner decodes nothing until it has taken 
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from ...kernel.wire.hold import Hold
 from ...kernel.wire.messages import ClientMessage, ControlError, Heartbeat, Join, Leave
 from ...kernel.wire.pid import looks_like_pid
-from ...kernel.wire.reason import CANCELLED, NORMAL, WireReason, make_reason
+from ...kernel.wire.reason import CANCELLED, WireReason, make_reason
 from . import session_events as e
+from .endings import close_code, exit_reason
 from .holding import Backlog, HeldBytes
-from .session_events import Effect, Event, Target
+from .session_events import Effect, Event, Stream, Target
+from .transfers import Transfers
 
-MAX_TRANSFERS_WAITING: Final = 64
 ANSWER_TIME: Final = 0.1
 """Seconds between a client's violation and our Close: it had sent messages before, which are answered by another process."""
-_CLEAN_CODES: Final = frozenset({None, 1000, 1001})
 
 
 class Phase(enum.Enum):
@@ -45,15 +44,6 @@ class Phase(enum.Enum):
     HELD = enum.auto()
     CLOSING = enum.auto()
     ENDED = enum.auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """How messages reach the target: topic, packed metadata, heartbeat interval in seconds (0: none)."""
-
-    topic: str
-    metadata: bytes
-    heartbeat: float
 
 
 class Session:
@@ -79,8 +69,7 @@ class Session:
         self.message_count = 0
         self._opened_at = 0.0
         self._workers: dict[int, None] = {target.worker: None}
-        self._transfer: e.ControlRequested | None = None
-        self._waiting: deque[e.ControlRequested] = deque()
+        self._transfers = Transfers()
         self._death: e.TargetEnded | None = None
         self._joined = False
         self._hold = hold
@@ -100,7 +89,7 @@ class Session:
     @property
     def cut(self) -> bool:
         """Whether the client's stream is cut: no message of the client may be handed over now (S47)."""
-        return self._transfer is not None
+        return self._transfers.pending is not None
 
     @property
     def bound_to(self) -> int | None:
@@ -130,14 +119,14 @@ class Session:
         """
         if self.phase is not Phase.OPEN:
             return None
-        if self._transfer is not None:
+        if self._transfers.pending is not None:
             raise RuntimeError("a message was decoded while the stream is cut")
         self.message_count += count
         return self.target.worker
 
     def take_backlog(self) -> tuple[int, Join | ClientMessage]:
         """Return what goes to the target next, and its worker. Only while there is a backlog, and the stream is not cut."""
-        if self.phase is not Phase.OPEN or self.backlog is None or self._transfer is not None:
+        if self.phase is not Phase.OPEN or self.backlog is None or self.cut:
             raise RuntimeError("there is no backlog that a target could have now")
         record = self.backlog.take()
         self._joined = True
@@ -173,24 +162,23 @@ class Session:
     def _control_requested(self, event: e.ControlRequested) -> list[Effect]:
         if not self.is_open:
             return [self._refuse(event, "the connection is closing")]
-        if self._transfer is None:
+        if not self.cut:
             return self._begin_transfer(event)
-        if len(self._waiting) >= MAX_TRANSFERS_WAITING:
+        if not self._transfers.wait(event):
             return [self._refuse(event, "too many transfers of this connection are waiting")]
-        self._waiting.append(event)
         return []
 
     def _begin_transfer(self, event: e.ControlRequested) -> list[Effect]:
         if event.sender != self.target or self.phase is Phase.HELD:
             return [self._refuse(event, "only the current target may transfer a connection")]
-        self._transfer = event
+        self._transfers.pending = event
         return [e.RequestRetarget(event.target)]
 
     def _refuse(self, event: e.ControlRequested, error: str) -> Effect:
         return e.SendToWorker(event.sender.worker, ControlError(self.pid, event.target, error))
 
     def _retarget_granted(self, event: e.RetargetGranted) -> list[Effect]:
-        transfer, self._transfer = self._transfer, None
+        transfer = self._transfers.finish()
         if transfer is None:  # the connection began to close meanwhile
             return []
         effects: list[Effect] = []
@@ -211,16 +199,16 @@ class Session:
         return effects + self._join() + self._next_transfer()
 
     def _retarget_refused(self, event: e.RetargetRefused) -> list[Effect]:
-        transfer, self._transfer = self._transfer, None
+        transfer = self._transfers.finish()
         if transfer is None:
             return []
         return [self._refuse(transfer, event.error), *self._next_transfer()]
 
     def _next_transfer(self) -> list[Effect]:
         effects: list[Effect] = []
-        while self._waiting and self._transfer is None:
-            effects += self._begin_transfer(self._waiting.popleft())
-        if self._transfer is None and self._death is not None:
+        while (waiting := self._transfers.take_waiting()) is not None:
+            effects += self._begin_transfer(waiting)
+        if not self.cut and self._death is not None:
             effects += self._follow_death(self._death)
         return effects
 
@@ -285,15 +273,14 @@ class Session:
         if event.pid != self.target.pid:
             return []
         self._death = event
-        if self.phase is Phase.OPEN and self._transfer is None:
+        if self.phase is Phase.OPEN and not self.cut:
             return self._follow_death(event)
         return []
 
     def _close_for(self, death: e.TargetEnded) -> list[Effect]:
         if self.is_open:
             self.closer = "target"
-        code = 1012 if death.restarting else 1000 if death.reason.clean else 1011
-        return self._close("closed", code, death.reason.kind)
+        return self._close("closed", close_code(death), death.reason.kind)
 
     def _close(self, leave: str, code: int, text: str, exit_reason: WireReason | None = None) -> list[Effect]:
         """Begin the close handshake. The first cause stands (S12)."""
@@ -301,8 +288,7 @@ class Session:
             return []
         self.phase = Phase.CLOSING
         self._drop_backlog()
-        self._transfer = None
-        self._waiting.clear()
+        self._transfers.clear()
         self._leave = (leave, code)
         self._exit = exit_reason
         return [e.SetHeartbeat(0.0), e.SendClose(code, text), e.AwaitClose()]
@@ -325,14 +311,13 @@ class Session:
         was_closing = self.phase is Phase.CLOSING
         self.phase = Phase.ENDED
         self._drop_backlog()
-        self._transfer = None
-        self._waiting.clear()
+        self._transfers.clear()
         effects: list[Effect] = []
         reason, code = self._leave
         if self._death is None and self._joined:
             effects.append(e.SendToWorker(self.target.worker, Leave(self.serial, reason, code)))
-        exit_reason = self._exit or _exit_reason(code if completed or was_closing else 1006, completed)
-        return [*effects, e.ReportEnd(exit_reason, tuple(self._workers)), e.Disconnect(abort=not completed)]
+        end = self._exit or exit_reason(code if completed or was_closing else 1006, completed)
+        return [*effects, e.ReportEnd(end, tuple(self._workers)), e.Disconnect(abort=not completed)]
 
     def _protocol_failed(self, event: e.ProtocolFailed) -> list[Effect]:
         if self.phase is Phase.CLOSING:  # its Close will not be understood any more: only the end of its line
@@ -370,13 +355,12 @@ class Session:
 
     def check_invariants(self) -> None:
         """Raise AssertionError if the state contradicts itself."""
-        if self._waiting and self._transfer is None:
-            raise AssertionError("transfers wait for none")
-        if self.phase is not Phase.OPEN and self._transfer is not None:
+        self._transfers.check_invariants()
+        if self.phase is not Phase.OPEN and self.cut:
             raise AssertionError("a transfer is pending on a connection that closes")
-        if self.phase is Phase.OPEN and self._death is not None and self._transfer is None:
+        if self.phase is Phase.OPEN and self._death is not None and not self.cut:
             raise AssertionError("open without a living target")
-        if self.phase is Phase.HELD and (self._death is None or self._transfer is not None or self._hold is None):
+        if self.phase is Phase.HELD and (self._death is None or self.cut or self._hold is None):
             raise AssertionError("held for no target, or while a transfer is pending")
         if self.backlog is not None:
             self.backlog.check_invariants()
@@ -386,13 +370,6 @@ class Session:
                 raise AssertionError("a join waits for a target that has joined, or that is not there")
         if self.target.worker not in self._workers:
             raise AssertionError("the target's worker has no mark")
-
-
-def _exit_reason(code: int | None, completed: bool) -> WireReason:
-    """S51: `normal` for a completed handshake with 1000, 1001 or no code; otherwise `ws_closed`."""
-    if code not in _CLEAN_CODES:
-        return make_reason(f"ws_closed:{code}")
-    return make_reason(NORMAL) if completed else make_reason("ws_closed:1006")
 
 
 _HANDLERS: Final[dict[type, Callable[[Session, Any], list[Effect]]]] = {

@@ -19,6 +19,15 @@ class Target(NamedTuple):
     worker: int
 
 
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """How messages reach the target: topic, packed metadata, heartbeat interval in seconds (0: none)."""
+
+    topic: str
+    metadata: bytes
+    heartbeat: float
+
+
 # --- events -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
-"""An open WebSocket: the transport, the frames and the timers of one session.
+"""An open WebSocket: the frames and the timers of one session.
 
 Owns the asyncio protocol from 101 to the end of the line, and performs the session's effects. Decides nothing: which close
-code, which leave, which exit reason is the session's (`core.session`).
+code, which leave, which exit reason is the session's (`core.session`). How bytes go out is `client_line`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from ...kernel.wire.messages import ClientMessage
 from ..core import session_events as e
 from ..core.client_reader import ClientReader, WholeMessage
 from ..core.frames import (
-    MAX_HEAD,
     CloseFrame,
     Failure,
     Message,
@@ -26,17 +25,16 @@ from ..core.frames import (
     encode_close,
     encode_ping,
     encode_pong,
-    message_head,
 )
 from ..core.session import Phase, Session
 from .accounts import Account
+from .client_line import ClientLine
 from .data_channels import WorkerLink, Workers
+from .keepalive import Keepalive
 from .service import Service
 from .stalls import StallWatch
 from .turn import Turn
 
-_EARLY_FLUSH: Final = 64 << 10
-"""Bytes collected for a client that are written before the turn ends."""
 _BURST: Final = 128
 """Frames of a client that are decoded in one turn. One read brings tens of thousands of tiny ones: half a second's work."""
 
@@ -59,7 +57,7 @@ class Surroundings(Protocol):
         """The connection is dead."""
 
 
-class RelayConnection(asyncio.Protocol):
+class RelayConnection(ClientLine):
     """One client."""
 
     def __init__(
@@ -73,34 +71,23 @@ class RelayConnection(asyncio.Protocol):
         on_gone: Callable[[], None],
     ) -> None:
         """`on_gone` is called once, when the line is gone."""
-        self.session = session
+        super().__init__(surroundings.turn, surroundings.stalls, service, transport, session, writer)
         self.account: Account | None = None
-        self.sent = 0
-        """Messages to the client."""
         self.received = 0
         """Bytes of the client."""
         self._around = surroundings
         self._loop = surroundings.loop
-        self._service = service
-        self._transport = transport
         self._reader = reader
-        self._writer = writer
         self._on_gone = on_gone
         self._link: WorkerLink | None = None
         self._prefix = message_prefix(session.serial)
-        self._out: list[bytes] = []
-        self._out_size = 0
-        self._queued = 0
-        self._marked = False
         self._congested = False
         self._yielded = False
         self._paused = False
-        self._gone = False
         self._beat_drains = -1
         self._heartbeat = 0.0
         self._heartbeat_timer: asyncio.TimerHandle | None = None
-        self._ping_timer: asyncio.TimerHandle | None = None
-        self._pong_timer: asyncio.TimerHandle | None = None
+        self._keepalive: Keepalive | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
         self._held_for = ""
@@ -115,7 +102,7 @@ class RelayConnection(asyncio.Protocol):
         self._write(response)
         self.handle(e.Opened(self._loop.time()))
         if self._service.ping.interval:
-            self._ping_timer = self._loop.call_later(self._service.ping.interval, self._send_ping)
+            self._keepalive = Keepalive(self._loop, self._service, self)
         if early:
             self.data_received(early)
 
@@ -128,83 +115,10 @@ class RelayConnection(asyncio.Protocol):
             self._bind()
             self._decode()
 
-    # --- to the client ------------------------------------------------------------------------------------------------
-
-    @property
-    def compresses(self) -> bool:
-        """Whether messages must be encoded for this client alone."""
-        return self._writer.compresses
-
-    def send_message(self, opcode: int, payload: bytes) -> None:
-        """Send a message, TEXT or BINARY. Nothing goes out once the connection closes."""
-        if not self.session.is_open:
-            return
-        self.sent += 1
-        if self._writer.compresses:
-            self._write(self._writer.encode(opcode, payload))
-        else:
-            head = message_head(opcode, len(payload))
-            self._out.append(head)
-            self._out_size += len(head)
-            self._write(payload)
-
-    def send_frame(self, frame: bytes) -> None:
-        """Send an encoded message, the same for several clients."""
-        if self.session.is_open:
-            self.sent += 1
-            self._write(frame)
-
-    def _write(self, data: bytes) -> None:
-        self._out.append(data)
-        self._out_size += len(data)
-        if self._out_size > _EARLY_FLUSH:
-            self._flush()
-        elif not self._marked:
-            self._marked = True
-            self._around.turn.mark(self)
-
-    def flush_turn(self) -> None:
-        """Write what this turn has collected."""
-        self._marked = False
-        self._flush()
-
-    def _flush(self) -> None:
-        out, size = self._out, self._out_size
-        if not out:
-            return
-        self._out, self._out_size = [], 0
-        if self._gone or self._transport.is_closing():
-            return
-        self._transport.write(b"".join(out) if len(out) > 1 else out[0])
-        self._queued += size
-        waiting = self._transport.get_write_buffer_size()
-        if waiting:
-            self._around.stalls.watch(self)
-            # One message may be larger than the limit, if it waits alone.
-            if waiting > max(self._service.limits.outbound, max(map(len, out)) + MAX_HEAD):
-                self.handle(e.ClientTooSlow())
-
     @property
     def drain(self) -> Drain:
         """How connections of its server are closed when the runtime stops."""
         return self._service.drain
-
-    @property
-    def write_timeout(self) -> float:
-        """Seconds without progress that make a client slow (S54)."""
-        return self._service.timeouts.write
-
-    def bytes_waiting(self) -> int:
-        """Bytes not yet taken by the operating system."""
-        return 0 if self._gone else self._transport.get_write_buffer_size()
-
-    def bytes_queued(self) -> int:
-        """Bytes handed to the transport so far."""
-        return self._queued
-
-    def handle_stall(self) -> None:
-        """The client took nothing for `write_timeout`."""
-        self.handle(e.ClientTooSlow())
 
     # --- from the client ----------------------------------------------------------------------------------------------
 
@@ -246,7 +160,8 @@ class RelayConnection(asyncio.Protocol):
                 if session.is_open:
                     self._write(encode_pong(event.payload))
             elif type(event) is PongReceived:
-                self._pong_received()
+                if self._keepalive is not None and session.is_open:
+                    self._keepalive.handle_pong()
             elif type(event) is CloseFrame:
                 self.handle(e.CloseReceived(event.code, event.reason))
             elif type(event) is Failure:
@@ -288,8 +203,8 @@ class RelayConnection(asyncio.Protocol):
             self._transport.pause_reading()
         elif not self._transport.is_closing():
             self._transport.resume_reading()
-            if self._pong_timer is not None:  # its pong may be among the bytes that were not read
-                self._await_pong()
+            if self._keepalive is not None:
+                self._keepalive.handle_resumed()
 
     def pause_for_target(self) -> None:
         """The target's queue is full (S53)."""
@@ -326,40 +241,29 @@ class RelayConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The line is gone."""
         self._gone = True
-        for timer in (self._heartbeat_timer, self._ping_timer, self._pong_timer, self._stall_timer, self._close_timer):
-            _cancel(timer)
-        _cancel(self._hold_timer)
+        self._stop_timers()
+        _cancel(self._close_timer)
         self.handle(e.ConnectionLost())
         self._around.stalls.forget(self)
         self._on_gone()
 
     # --- pings and heartbeats -----------------------------------------------------------------------------------------
 
-    def _send_ping(self) -> None:
-        self._ping_timer = None
-        if not self.session.is_open:
-            return
-        self._write(encode_ping(b""))
-        if self._service.ping.timeout:
-            self._await_pong()
-        else:
-            self._ping_timer = self._loop.call_later(self._service.ping.interval, self._send_ping)
+    @property
+    def reads(self) -> bool:
+        """Whether the client's bytes are being read."""
+        return not self._paused
 
-    def _await_pong(self) -> None:
-        _cancel(self._pong_timer)
-        self._pong_timer = self._loop.call_later(self._service.ping.timeout, self._pong_overdue)
+    def send_ping(self) -> bool:
+        """Send a ping. Returns False if the connection closes."""
+        if self.session.is_open:
+            self._write(encode_ping(b""))
+            return True
+        return False
 
-    def _pong_received(self) -> None:
-        if self._pong_timer is not None and self.session.is_open:
-            self._pong_timer = _cancel(self._pong_timer)
-            self._ping_timer = self._loop.call_later(self._service.ping.interval, self._send_ping)
-
-    def _pong_overdue(self) -> None:
-        if self._paused:  # what we do not read does not count (S53)
-            self._await_pong()
-        else:
-            self._pong_timer = None
-            self.handle(e.PingTimedOut())
+    def handle_silence(self) -> None:
+        """There was no pong in time."""
+        self.handle(e.PingTimedOut())
 
     def _beat(self) -> None:
         link = self._link
@@ -408,8 +312,7 @@ class RelayConnection(asyncio.Protocol):
         self._loop.call_later(effect.seconds, self.handle, effect.then)
 
     def _await_close(self, _: e.AwaitClose) -> None:
-        self._ping_timer = _cancel(self._ping_timer)
-        self._pong_timer = _cancel(self._pong_timer)
+        self._stop_pings()
         self._stall_timer = _cancel(self._stall_timer)
         self._hold_timer = _cancel(self._hold_timer)
         self.hasten_close(self._service.timeouts.close)
@@ -443,9 +346,19 @@ class RelayConnection(asyncio.Protocol):
         # The transport waits for its bytes to be taken; a client need not take them.
         self._close_timer = self._loop.call_later(self._service.timeouts.close, self._transport.abort)
 
-    def _report_end(self, effect: e.ReportEnd) -> None:
-        for timer in (self._heartbeat_timer, self._ping_timer, self._pong_timer, self._stall_timer, self._hold_timer):
+    def _stop_pings(self) -> None:
+        if self._keepalive is not None:
+            self._keepalive.stop()
+            self._keepalive = None
+
+    def _stop_timers(self) -> None:
+        """All but that of the close handshake."""
+        self._stop_pings()
+        for timer in (self._heartbeat_timer, self._stall_timer, self._hold_timer):
             _cancel(timer)
+
+    def _report_end(self, effect: e.ReportEnd) -> None:
+        self._stop_timers()
         self._bind()
         self._around.end(self, effect)
 

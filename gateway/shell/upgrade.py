@@ -21,8 +21,8 @@ from ..core.frames import MessageWriter
 from ..core.handshake import Handshake, HandshakeRefused, encode_rejection
 from ..core.relay_header import MalformedHeader, RelayHeader, find_relay_header, parse_relay_header
 from ..core.requests import RequestHead
-from ..core.session import Session, Stream
-from ..core.session_events import Target
+from ..core.session import Session
+from ..core.session_events import Stream, Target
 from .accounts import Account, request_answered
 from .invocations import Completed, Invocation
 from .observation import Connection

@@ -8,8 +8,8 @@ from typing import Any
 
 from wsrelay.gateway.core.client_reader import ClientReader
 from wsrelay.gateway.core.frames import MessageWriter
-from wsrelay.gateway.core.session import Session, Stream
-from wsrelay.gateway.core.session_events import Target
+from wsrelay.gateway.core.session import Session
+from wsrelay.gateway.core.session_events import Stream, Target
 from wsrelay.gateway.shell.connection import RelayConnection
 from wsrelay.gateway.shell.service import Service
 from wsrelay.gateway.shell.stalls import StallWatch

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from wsrelay.gateway.core import session_events as e
 from wsrelay.gateway.core.holding import MESSAGE_OVERHEAD, Backlog, HeldBytes
-from wsrelay.gateway.core.session import MAX_TRANSFERS_WAITING, Phase, Session, Stream
-from wsrelay.gateway.core.session_events import Target
+from wsrelay.gateway.core.session import Phase, Session
+from wsrelay.gateway.core.session_events import Stream, Target
+from wsrelay.gateway.core.transfers import MAX_TRANSFERS_WAITING
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.hold import Hold
 from wsrelay.kernel.wire.reason import make_reason

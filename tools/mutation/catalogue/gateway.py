@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..model import Mutation
 
 _SESSION = "gateway/core/session.py"
+_ENDINGS = "gateway/core/endings.py"
 _SESSION_TESTS = ("tests/gateway/test_session.py",)
 _CHANNELS = "gateway/shell/data_channels.py"
 
@@ -46,7 +47,7 @@ MUTATIONS = (
         "a-transfer-that-does-not-cut-the-stream",
         "S47",
         _SESSION,
-        "        return self._transfer is not None\n",
+        "        return self._transfers.pending is not None\n",
         "        return False\n",
         (*_SESSION_TESTS, "tests/system/test_transfer.py"),
     ),
@@ -62,22 +63,22 @@ MUTATIONS = (
         "a-death-does-not-wait-for-the-transfer",
         "S48",
         _SESSION,
-        "if self.phase is Phase.OPEN and self._transfer is None:\n            return self._follow_death(event)",
+        "if self.phase is Phase.OPEN and not self.cut:\n            return self._follow_death(event)",
         "if self.phase is Phase.OPEN:\n            return self._follow_death(event)",
         _SESSION_TESTS,
     ),
     Mutation(
         "1000-though-the-target-comes-back",
         "S49",
-        _SESSION,
-        "code = 1012 if death.restarting else 1000 if death.reason.clean else 1011",
-        "code = 1000 if death.reason.clean else 1012 if death.restarting else 1011",
+        _ENDINGS,
+        "return 1012 if death.restarting else 1000 if death.reason.clean else 1011",
+        "return 1000 if death.reason.clean else 1012 if death.restarting else 1011",
         _SESSION_TESTS,
     ),
     Mutation(
         "a-cut-line-is-normal",
         "S51",
-        _SESSION,
+        _ENDINGS,
         "return make_reason(NORMAL) if completed else",
         "return make_reason(NORMAL) if True else",
         _SESSION_TESTS,
@@ -86,8 +87,8 @@ MUTATIONS = (
         "only-the-last-target-gets-a-mark",
         "S14",
         _SESSION,
-        "e.ReportEnd(exit_reason, tuple(self._workers))",
-        "e.ReportEnd(exit_reason, (self.target.worker,))",
+        "e.ReportEnd(end, tuple(self._workers))",
+        "e.ReportEnd(end, (self.target.worker,))",
         _SESSION_TESTS,
     ),
     Mutation(
@@ -201,7 +202,7 @@ MUTATIONS = (
     Mutation(
         "a-slow-client-without-a-bound",
         "S54",
-        "gateway/shell/connection.py",
+        "gateway/shell/client_line.py",
         "if waiting > max(self._service.limits.outbound, ",
         "if waiting > max(1 << 40, ",
         ("tests/gateway/test_websocket.py::test_a_slow_client_is_closed_and_holds_up_nobody",),
@@ -233,7 +234,7 @@ MUTATIONS = (
     Mutation(
         "a-message-to-a-connection-that-closes",
         "S49",
-        "gateway/shell/connection.py",
+        "gateway/shell/client_line.py",
         "        if not self.session.is_open:\n            return\n        self.sent += 1\n",
         "        self.sent += 1\n",
         ("tests/gateway/test_websocket.py", "tests/system/test_relay_edges.py"),
