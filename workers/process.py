@@ -41,9 +41,10 @@ from ..kernel.wire.pid import Pid, check_name
 from ..kernel.wire.quantities import parse_duration
 from .core import outgoing as _outgoing
 from .core.items import Cancel, Event, Exit, ExitError, GroupJoined, GroupLeft, LinkDown, Message, Reason
-from .core.mailbox import NotListening, Removal, Stream, Topic
 from .core.outgoing import Frames
 from .core.packing import pack
+from .core.streams import NotListening, Stream, Topic
+from .core.unread import Removal
 from .shell import sending as _sending
 from .shell import upgrading as _upgrading
 from .shell.executions import execute

@@ -24,9 +24,10 @@ from ...kernel.wire.errors import ChannelLost, Invalid, ProcessError, ProtocolVi
 from ...kernel.wire.pid import Pid
 from ...kernel.wire.reason import EXCEPTION, WireReason, make_reason
 from ..core.items import Item
-from ..core.mailbox import Mailbox, Stream, Topic
+from ..core.mailbox import Mailbox
 from ..core.outgoing import Frames, frame
 from ..core.requests import Answer, Requests, value_of
+from ..core.streams import Stream, Topic
 from .asynchronous import TERMINATE_PATIENCE, AsyncPort
 from .channels import READ_SIZE, Duplex, control_channel, data_channel
 from .outbox import Outbox
