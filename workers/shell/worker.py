@@ -34,10 +34,11 @@ from ..core.packing import unpack
 from . import invocation, rlimits, system
 from .asynchronous import AsyncPort
 from .confinement import confine_worker
+from .current import install
 from .ending import Ending, ending_of_error, ending_of_value, flush_output
 from .loader import load_entry
 from .observation import WorkerRuntime
-from .runtime import Runtime, install
+from .runtime import Runtime
 
 
 def run_newborn(control: int, expected_parent: int, configuration: HostConfiguration, number: int) -> NoReturn:
