@@ -21,6 +21,7 @@ from ...kernel.wire.channel import SOCKET_BUFFER, Channel
 from ...kernel.wire.errors import ChannelLost, Invalid, ProcessError, ProtocolViolation, Timeout
 from ...kernel.wire.pid import Pid
 from ...kernel.wire.reason import EXCEPTION, WireReason, make_reason
+from ..core.assignment import Assignment
 from ..core.items import Item
 from ..core.mailbox import Mailbox
 from ..core.outgoing import Frames, frame
@@ -55,11 +56,8 @@ class Runtime:
         self.pid = Pid("")
         """Empty in a function worker between invocations: then nothing is received."""
         self.start: wire.Start | None = None
-        self.invoke: wire.Invoke | None = None
-        self.http_request: wire.Request | None = None
-        """The Request of the invocation that runs or is about to."""
-        self.http_gateway = 0
-        """The incarnation of the gateway that sent it."""
+        self.assignment = Assignment()
+        """The invocation of a function worker."""
         self.cpu_used = 0
         """Milliseconds of CPU time that the process had used before it was upgraded to this code (S35)."""
         self.watched = watched
@@ -67,8 +65,6 @@ class Runtime:
         """Set while an async handler runs."""
         self.outbox = Outbox(self, coalescing=coalescing)
         self.forked = False
-        self._invoked_by = 0
-        """The incarnation of the gateway that Invoke was for."""
         self._shield = Shield()
         self._thread = threading.get_ident()
         self._poller = Poller()
@@ -173,14 +169,8 @@ class Runtime:
 
     def _handle_invoke(self, invoke: wire.Invoke) -> None:
         self.mailbox.reset()
-        self.invoke = invoke
+        self.assignment.begin(invoke, self.mailbox.gateway)
         self.pid = Pid(invoke.pid)
-        self._invoked_by = self.mailbox.gateway
-
-    @property
-    def request_is_lost(self) -> bool:
-        """Whether the Request of the invocation will never come: its gateway is dead, and what it wrote has been read (S41)."""
-        return self.invoke is not None and (self.mailbox.data_ended or self.mailbox.gateway > self._invoked_by)
 
     def _handle_probe(self, probe: wire.Probe) -> None:
         with contextlib.suppress(ProcessError):  # too much is unsent, or this is the end
@@ -193,7 +183,7 @@ class Runtime:
         self.outbox.reset()
         with self._shield:
             self.pid = Pid("")
-            self.invoke = self.http_request = None
+            self.assignment.end()
             self.mailbox.reset()
 
     def _handle_open_data(self, record: wire.OpenData) -> None:
@@ -213,8 +203,8 @@ class Runtime:
     def _handle_data(self, record: tuple[Any, ...]) -> None:
         if isinstance(record, wire.Request):
             self.mailbox.skip_data()
-            self.http_request, self.http_gateway = record, self.mailbox.gateway
-        elif self.start is not None and not self.start.pid and self.http_request is None:
+            self.assignment.receive(record, self.mailbox.gateway)
+        elif self.start is not None and not self.start.pid and self.assignment.request is None:
             self.mailbox.skip_data()  # for an invocation that has ended
         else:
             self.mailbox.read_data(record)
