@@ -22,8 +22,8 @@ short has no effect on what was asked: a `spawn` given up may still have spawned
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 from ..kernel.wire import messages as _wire
 from ..kernel.wire.errors import (
@@ -38,17 +38,19 @@ from ..kernel.wire.errors import (
     Timeout,
 )
 from ..kernel.wire.pid import Pid, check_name
-from ..kernel.wire.quantities import parse_duration
 from .core import outgoing as _outgoing
 from .core.items import Cancel, Event, Exit, ExitError, GroupJoined, GroupLeft, LinkDown, Message, Reason
-from .core.mailbox import NotListening, Removal, Stream, Topic
 from .core.outgoing import Frames
 from .core.packing import pack
+from .core.streams import Stream, Topic
+from .core.unread import Removal
 from .shell import sending as _sending
 from .shell import upgrading as _upgrading
+from .shell.current import current
 from .shell.executions import execute
 from .shell.groups import Groups
-from .shell.runtime import current
+from .shell.receiving import Receiver, receive_from
+from .shell.registry import Registry
 
 __all__ = [
     "AlreadyExists",
@@ -92,8 +94,6 @@ __all__ = [
     "unmonitor",
     "upgrade",
 ]
-
-Element = TypeVar("Element")
 
 
 def pid() -> Pid:
@@ -328,72 +328,7 @@ def receive(timeout: float | str | None = None) -> Any:
 
     Blocks until there is one; raises Timeout when `timeout` runs out before. 0 looks only at what is already there.
     """
-    return _receive(Stream.BOTH, timeout)
-
-
-def _receive(stream: Stream | Topic, timeout: float | str | None) -> Any:
-    runtime = current()
-    runtime.require_handler_thread()
-    if timeout is None:
-        if runtime.port is not None:
-            return runtime.port.receive(stream, None)
-        return runtime.receive(stream, None)
-    try:
-        seconds = parse_duration(timeout)
-    except ValueError as error:
-        raise Invalid(f"timeout: {error}") from None
-    if runtime.port is not None:
-        return runtime.port.receive(stream, seconds)
-    return runtime.receive(stream, seconds)
-
-
-class Receiver(Generic[Element]):
-    """What `inbox`, `events` and `listen` return: an iterable, `for` in a plain handler, `async for` in an async one. It is
-    endless, but for that of a topic, which ends when `unlisten` is called."""
-
-    __slots__ = ("_stream",)
-
-    def __init__(self, stream: Stream | Topic) -> None:
-        self._stream = stream
-
-    def receive(self, timeout: float | str | None = None) -> Any:
-        """Return the next item. Raises Timeout when `timeout` runs out before there is one, and Invalid if it is that of a
-        topic which is not listened to any more."""
-        return _receive(self._stream, timeout)
-
-    def __iter__(self) -> Receiver[Element]:
-        if current().port is not None:
-            raise Invalid("this handler is async: iterate with `async for`")
-        return self
-
-    def __next__(self) -> Element:
-        runtime = current()
-        if runtime.port is not None:
-            raise Invalid("this handler is async: iterate with `async for`")
-        runtime.require_handler_thread()
-        try:
-            item: Element = runtime.receive(self._stream, None)  # type: ignore[assignment]
-        except NotListening:
-            raise StopIteration from None
-        return item
-
-    def __aiter__(self) -> Receiver[Element]:
-        if current().port is None:
-            raise Invalid("this handler is not async: iterate with `for`")
-        return self
-
-    def __anext__(self) -> Awaitable[Element]:
-        item: Awaitable[Element] = (
-            _next_listened(self._stream) if isinstance(self._stream, Topic) else _receive(self._stream, None)
-        )
-        return item
-
-
-async def _next_listened(topic: Topic) -> Any:
-    try:
-        return await _receive(topic, None)
-    except NotListening:
-        raise StopAsyncIteration from None
+    return receive_from(Stream.BOTH, timeout)
 
 
 _inbox: Receiver[Message] = Receiver(Stream.INBOX)
@@ -438,34 +373,6 @@ def unlisten(topic: str) -> None:
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
-
-
-class Registry:
-    """`process.registry`: one live process for a name, any number of names for a process (S32)."""
-
-    __slots__ = ()
-
-    @staticmethod
-    def register(name: str, pid: str | None = None) -> Any:
-        """Give a process, this one by default, a name. Returns None. Giving the same name again changes nothing.
-
-        Raises AlreadyExists, whose `pid` is the holder; NoProc for a process that has ended; Invalid.
-        """
-        runtime = current()
-        name = check_name(name)
-        holder = runtime.pid if pid is None else _outgoing.check_pid(pid)
-        return runtime.request(lambda request: _wire.Register(request, name, holder), _sending.nothing)
-
-    @staticmethod
-    def lookup(name: str) -> Any:
-        """Return the Pid of the process with this name, None if there is none. Raises Invalid."""
-        return _sending.lookup(current(), check_name(name))
-
-    @staticmethod
-    def unregister(name: str) -> Any:
-        """Take a name away. Returns None. Raises NotFound, and NotPermitted for a name that is another's; Invalid."""
-        name = check_name(name)
-        return current().request(lambda request: _wire.Unregister(request, name), _sending.nothing)
 
 
 registry = Registry()

@@ -13,7 +13,9 @@ from wsrelay.kernel.wire.pid import Pid
 from wsrelay.kernel.wire.reason import WireReason
 from wsrelay.workers.core import hand_over
 from wsrelay.workers.core.items import Cancel, Exit, GroupJoined, GroupLeft, LinkDown, Message
-from wsrelay.workers.core.mailbox import MAIL_OVERHEAD, MAX_OBSERVED_DEAD, Mailbox, NotListening, Removal, Stream, Topic
+from wsrelay.workers.core.mailbox import MAIL_OVERHEAD, MAX_OBSERVED_DEAD, Mailbox
+from wsrelay.workers.core.streams import NotListening, Stream, Topic
+from wsrelay.workers.core.unread import Removal
 
 EPOCH = "0123456789abcdef"
 REASON = WireReason("killed", "", None, "killed")

@@ -17,8 +17,8 @@ from ...kernel.wire.codec import FrameDecoder, encode
 from ...kernel.wire.messages import GATEWAY_TO_WORKER, SUPERVISOR_TO_WORKER
 from ...kernel.wire.pid import Pid
 from .connections import Connection
-from .mailbox import Contents, Event, Mail
 from .packing import pack, unpack
+from .unread import Contents, Event, Mail
 
 _LENGTH = 8
 _RECORDS = SUPERVISOR_TO_WORKER | GATEWAY_TO_WORKER

@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...kernel.wire import messages as wire
-from ...kernel.wire.errors import Invalid
 from ...kernel.wire.pid import Pid
-from .connections import Connection, Connections, message_of, topic_of
+from .connections import Connection, Connections, message_of
 from .items import (
     Cancel,
     Exit,
@@ -34,6 +32,8 @@ from .items import (
     reason_from_wire,
 )
 from .packing import unpack
+from .streams import NotListening, Stream, Topic
+from .unread import Contents, Event, EventRecord, Mail, Notice, Removal, arrival_of, topic_of_mail
 
 DATA_BOUND = 1 << 20
 """Bytes of unread mail from the data channel over which it is not read; under half of it, it is read again."""
@@ -42,79 +42,8 @@ MAIL_OVERHEAD = 128
 MAX_OBSERVED_DEAD = 65_536
 """PIDs of the dead that are remembered, the latest: sends to them raise NotFound (S8)."""
 
-Notice = wire.Exit | wire.LinkDown
-EventRecord = Notice | wire.CancelSignal | wire.GroupChanged
-
-
-class Stream(Enum):
-    """What a handler receives from."""
-
-    INBOX = "inbox"
-    EVENTS = "events"
-    BOTH = "both"
-
-
 _new = tuple.__new__  # a named tuple's own takes twice the time
 _INBOX, _BOTH = Stream.INBOX, Stream.BOTH  # an enumeration's members are slow to look up
-
-
-class Topic(NamedTuple):
-    """The mail of one topic, while the handler listens to it."""
-
-    name: str
-
-
-class NotListening(Invalid):
-    """The handler does not listen to this topic, or not any more."""
-
-
-class Removal(NamedTuple):
-    """Notices that are no longer wanted: EXIT of one ref (S21), EXIT of a PID (S19), or LINK_DOWN of a PID (S27)."""
-
-    kind: type[Notice]
-    key: int | str
-
-    def matches(self, notice: EventRecord) -> bool:
-        """Whether the notice is one of them."""
-        if not isinstance(notice, wire.Exit | wire.LinkDown) or not isinstance(notice, self.kind):
-            return False
-        if isinstance(self.key, int):
-            return isinstance(notice, wire.Exit) and notice.ref == self.key
-        return notice.pid == self.key
-
-
-class Mail(NamedTuple):
-    """A message that is unread."""
-
-    arrival: int
-    size: int
-    connection: Connection | None
-    """None for mail from a process of the supervisor."""
-    record: tuple[Any, ...]
-
-
-class Event(NamedTuple):
-    """An event that is unread."""
-
-    arrival: int
-    record: EventRecord
-
-
-class Contents(NamedTuple):
-    """All that a mailbox has in it, for the mailbox of the new code when a process is upgraded (S35)."""
-
-    gateway: int
-    frames: int
-    data_ended: bool
-    arrivals: int
-    cancel_received: bool
-    watches: dict[int, str]
-    observed_dead: dict[str, None]
-    mail: deque[Mail]
-    """Of all topics, in the order of arrival."""
-    events: deque[Event]
-    held: deque[Notice]
-    joined: dict[int, Connection]
 
 
 class Mailbox:
@@ -247,7 +176,7 @@ class Mailbox:
     def _push(self, size: int, connection: Connection | None, record: tuple[Any, ...]) -> None:
         self._arrivals += 1
         mail = _new(Mail, (self._arrivals, size, connection, record))
-        queue = self._listened.get(_topic_of(mail), self._inbox) if self._listened else self._inbox
+        queue = self._listened.get(topic_of_mail(mail), self._inbox) if self._listened else self._inbox
         queue.append(mail)
 
     def _push_event(self, record: EventRecord) -> None:
@@ -307,13 +236,13 @@ class Mailbox:
         queue = self._listened[topic] = deque()
         for _ in range(len(self._inbox)):
             mail = self._inbox.popleft()
-            (queue if _topic_of(mail) == topic else self._inbox).append(mail)
+            (queue if topic_of_mail(mail) == topic else self._inbox).append(mail)
 
     def unlisten(self, topic: str) -> None:
         """What is unread of this topic is inbox again, in the order of arrival. Nothing happens if it is not listened to."""
         queue = self._listened.pop(topic, None)
         if queue:
-            merged = list(heapq.merge(self._inbox, queue, key=_arrival))
+            merged = list(heapq.merge(self._inbox, queue, key=arrival_of))
             queue.clear()
             self._inbox.clear()
             self._inbox.extend(merged)
@@ -403,7 +332,7 @@ class Mailbox:
             cancel_received=self.cancel_received,
             watches=self._watches,
             observed_dead=self.observed_dead,
-            mail=deque(heapq.merge(self._inbox, *self._listened.values(), key=_arrival)),
+            mail=deque(heapq.merge(self._inbox, *self._listened.values(), key=arrival_of)),
             events=self._events,
             held=self._held,
             joined=self._connections.joined,
@@ -441,9 +370,9 @@ class Mailbox:
         if self._held and self._is_due(self._held[0].mark):
             raise ValueError("a notice is held that is due")
         for topic, queue in self._listened.items():
-            if any(_topic_of(entry) != topic for entry in queue):
+            if any(topic_of_mail(entry) != topic for entry in queue):
                 raise ValueError("a topic's queue has mail of another topic")
-        if any(_topic_of(entry) in self._listened for entry in self._inbox):
+        if any(topic_of_mail(entry) in self._listened for entry in self._inbox):
             raise ValueError("the inbox has mail of a topic that is listened to")
         queues: list[deque[Mail] | deque[Event]] = [self._inbox, self._events, *self._listened.values()]
         for one in queues:
@@ -452,14 +381,3 @@ class Mailbox:
                 raise ValueError("a queue is out of order")
         if self.data_ended and len(self._connections):
             raise ValueError("a connection outlives its channel")
-
-
-def _topic_of(mail: Mail) -> str:
-    record = mail.record
-    if mail.connection is not None:
-        return topic_of(mail.connection, record)
-    return record.topic if isinstance(record, wire.Deliver) else ""
-
-
-def _arrival(mail: Mail) -> int:
-    return mail.arrival

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 from ...kernel.wire.errors import Timeout
 from ..core.items import Item
-from ..core.mailbox import Mailbox, Stream, Topic
+from ..core.mailbox import Mailbox
 from ..core.outgoing import Frames
 from ..core.requests import Answer, value_of
+from ..core.streams import Stream, Topic
 from .channels import Duplex
 from .writer import Outgoing
 

@@ -12,7 +12,8 @@ from ...kernel.wire.errors import Invalid
 from ...kernel.wire.pid import Pid, check_name
 from ..core import outgoing
 from ..core.packing import pack
-from .runtime import Runtime, current
+from .current import current
+from .runtime import Runtime
 from .sending import nothing, send_to_pids
 
 

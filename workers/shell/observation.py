@@ -16,8 +16,10 @@ from ...kernel.wire.failpoints import failpoint
 from ...kernel.wire.reason import WireReason
 from ..core.connections import Connection
 from ..core.items import Item
-from ..core.mailbox import EventRecord, Mailbox, Stream, Topic
+from ..core.mailbox import Mailbox
 from ..core.outgoing import Frames
+from ..core.streams import Stream, Topic
+from ..core.unread import EventRecord
 from .channels import Duplex
 from .outbox import Outbox
 from .runtime import Runtime

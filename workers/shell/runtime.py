@@ -9,9 +9,7 @@ Only the thread that runs the handler reads. Every thread may send.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import select
 import socket
 import threading
 import time
@@ -23,13 +21,16 @@ from ...kernel.wire.channel import SOCKET_BUFFER, Channel
 from ...kernel.wire.errors import ChannelLost, Invalid, ProcessError, ProtocolViolation, Timeout
 from ...kernel.wire.pid import Pid
 from ...kernel.wire.reason import EXCEPTION, WireReason, make_reason
+from ..core.assignment import Assignment
 from ..core.items import Item
-from ..core.mailbox import Mailbox, Stream, Topic
+from ..core.mailbox import Mailbox
 from ..core.outgoing import Frames, frame
 from ..core.requests import Answer, Requests, value_of
+from ..core.streams import Stream, Topic
 from .asynchronous import TERMINATE_PATIENCE, AsyncPort
 from .channels import READ_SIZE, Duplex, control_channel, data_channel
 from .outbox import Outbox
+from .poller import POLLOUT, Poller
 from .shield import Shield
 from .upgrading import hand_over, take_over
 
@@ -37,9 +38,6 @@ _LAST_WORD_PATIENCE = 5.0
 """Seconds for the report of a process that is over its limit."""
 
 _LOOK_READS = 2 * SOCKET_BUFFER // READ_SIZE
-
-_LONGEST_POLL = 86400.0
-"""Seconds: poll(2) takes 31 bits of milliseconds. Who waits longer looks again."""
 
 Make = Callable[[int], tuple[Any, ...]]
 Finish = Callable[[int, Any], Any]
@@ -58,11 +56,8 @@ class Runtime:
         self.pid = Pid("")
         """Empty in a function worker between invocations: then nothing is received."""
         self.start: wire.Start | None = None
-        self.invoke: wire.Invoke | None = None
-        self.http_request: wire.Request | None = None
-        """The Request of the invocation that runs or is about to."""
-        self.http_gateway = 0
-        """The incarnation of the gateway that sent it."""
+        self.assignment = Assignment()
+        """The invocation of a function worker."""
         self.cpu_used = 0
         """Milliseconds of CPU time that the process had used before it was upgraded to this code (S35)."""
         self.watched = watched
@@ -70,13 +65,9 @@ class Runtime:
         """Set while an async handler runs."""
         self.outbox = Outbox(self, coalescing=coalescing)
         self.forked = False
-        self._invoked_by = 0
-        """The incarnation of the gateway that Invoke was for."""
         self._shield = Shield()
         self._thread = threading.get_ident()
-        self._poller: tuple[tuple[object, ...], select.poll] | None = None
-        """What the last wait watched, and how; made anew when that changes."""
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poller = Poller()
         self._waits = 0
         """How many waits are under way: more than one if a signal handler waits too."""
         self._on_control: dict[type, Callable[[Any], None]] = {
@@ -178,14 +169,8 @@ class Runtime:
 
     def _handle_invoke(self, invoke: wire.Invoke) -> None:
         self.mailbox.reset()
-        self.invoke = invoke
+        self.assignment.begin(invoke, self.mailbox.gateway)
         self.pid = Pid(invoke.pid)
-        self._invoked_by = self.mailbox.gateway
-
-    @property
-    def request_is_lost(self) -> bool:
-        """Whether the Request of the invocation will never come: its gateway is dead, and what it wrote has been read (S41)."""
-        return self.invoke is not None and (self.mailbox.data_ended or self.mailbox.gateway > self._invoked_by)
 
     def _handle_probe(self, probe: wire.Probe) -> None:
         with contextlib.suppress(ProcessError):  # too much is unsent, or this is the end
@@ -198,7 +183,7 @@ class Runtime:
         self.outbox.reset()
         with self._shield:
             self.pid = Pid("")
-            self.invoke = self.http_request = None
+            self.assignment.end()
             self.mailbox.reset()
 
     def _handle_open_data(self, record: wire.OpenData) -> None:
@@ -218,8 +203,8 @@ class Runtime:
     def _handle_data(self, record: tuple[Any, ...]) -> None:
         if isinstance(record, wire.Request):
             self.mailbox.skip_data()
-            self.http_request, self.http_gateway = record, self.mailbox.gateway
-        elif self.start is not None and not self.start.pid and self.http_request is None:
+            self.assignment.receive(record, self.mailbox.gateway)
+        elif self.start is not None and not self.start.pid and self.assignment.request is None:
             self.mailbox.skip_data()  # for an invocation that has ended
         else:
             self.mailbox.read_data(record)
@@ -240,50 +225,20 @@ class Runtime:
         `deadline` is on the monotonic clock. Unsent frames are written meanwhile.
         """
         data = self.data
-        state = (
-            not self.control.writer.idle,
-            data,
-            data is not None and with_data and self.mailbox.wants_data,
-            data is not None and not data.writer.idle,
-        )
-        made, self._poller = self._poller, None  # a signal handler that waits meanwhile makes its own
-        if made is None or made[0] != state:
-            made = (state, self._make_poller(*state))
-        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-        try:
-            ready = made[1].poll(None if remaining is None else math.ceil(min(remaining, _LONGEST_POLL) * 1000))
-        finally:
-            self._poller = made
-        self._serve(ready)
-        return bool(ready)
-
-    def _make_poller(
-        self, writes_control: bool, data: Duplex | None, reads_data: bool, writes_data: bool
-    ) -> select.poll:
-        poller = select.poll()
-        poller.register(self._wake, select.POLLIN)
-        poller.register(self.control.fileno(), select.POLLIN | select.POLLOUT * writes_control)
-        mask = select.POLLIN * reads_data | select.POLLOUT * writes_data
-        if data is not None and mask:
-            poller.register(data.fileno(), mask)
-        return poller
-
-    def _serve(self, ready: list[tuple[int, int]]) -> None:
+        reads_data = data is not None and with_data and self.mailbox.wants_data
+        ready = self._poller.poll(self.control, data, reads_data, deadline)
         for descriptor, what in ready:
-            if descriptor == self._wake:
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self._wake)
-                continue
             channel = self.control if descriptor == self.control.fileno() else self.data
             if channel is None or channel.fileno() != descriptor:
-                continue  # the other one has replaced it
-            if what & select.POLLOUT:
+                continue  # it was a wake, or the other one has replaced it
+            if what & POLLOUT:
                 channel.writer.flush()
-            if what & ~select.POLLOUT:
+            if what & ~POLLOUT:
                 if channel is self.control:
                     self.read_control()
                 else:
                     self.read_data()
+        return bool(ready)
 
     def receive(self, stream: Stream | Topic, timeout: float | None) -> Item:
         """Block until there is an item. Raises Timeout after `timeout` seconds."""
@@ -310,7 +265,7 @@ class Runtime:
         answer now: wake it."""
         self._waits = waits
         if waits:
-            os.eventfd_write(self._wake, 1)
+            self._poller.wake()
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -405,7 +360,7 @@ class Runtime:
         if self.port is not None:
             self.port.wake()
         elif self._waits:  # this is a signal handler: what it interrupts looks again
-            os.eventfd_write(self._wake, 1)
+            self._poller.wake()
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -444,30 +399,4 @@ class Runtime:
             if channel is not None:
                 channel.close_in_fork()
         self.outbox.close_in_fork()
-        os.close(self._wake)
-
-
-_current: Runtime | None = None
-
-
-def current() -> Runtime:
-    """Return this process's runtime. Raises ProcessError outside of a worker, ChannelLost in a forked child."""
-    if _current is None:
-        raise ProcessError("this works only in a handler that wsrelay runs")
-    if _current.forked:
-        raise ChannelLost("a forked child has no channel to the runtime: only the process that was spawned has one")
-    return _current
-
-
-def install(runtime: Runtime | None) -> None:
-    """Make `runtime` this process's."""
-    global _current
-    _current = runtime
-
-
-def _close_in_fork() -> None:
-    if _current is not None and not _current.forked:
-        _current.close_in_fork()
-
-
-os.register_at_fork(after_in_child=_close_in_fork)
+        self._poller.close()

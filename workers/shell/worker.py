@@ -34,10 +34,11 @@ from ..core.packing import unpack
 from . import invocation, rlimits, system
 from .asynchronous import AsyncPort
 from .confinement import confine_worker
+from .current import install
 from .ending import Ending, ending_of_error, ending_of_value, flush_output
 from .loader import load_entry
 from .observation import WorkerRuntime
-from .runtime import Runtime, install
+from .runtime import Runtime
 
 
 def run_newborn(control: int, expected_parent: int, configuration: HostConfiguration, number: int) -> NoReturn:
@@ -144,13 +145,11 @@ def _run_function_worker(runtime: Runtime, limits: HostLimits) -> NoReturn:
 def _wait_for_invocation(runtime: Runtime) -> tuple[wire.Invoke, wire.Request]:
     """Wait for the supervisor's word and the gateway's: they come on two channels, in any order."""
     while True:
-        invoke, request = runtime.invoke, runtime.http_request
-        if invoke is not None and request is not None:
-            if request.pid == invoke.pid:
-                return invoke, request
-            runtime.http_request = None
-        elif invoke is not None and runtime.request_is_lost:
-            _end_invocation(runtime, invoke, make_reason(CANCELLED, "gateway_lost: its request never came"))
+        if both := runtime.assignment.match():
+            return both
+        mailbox = runtime.mailbox
+        if lost := runtime.assignment.lost(mailbox.gateway, data_ended=mailbox.data_ended):
+            _end_invocation(runtime, lost, make_reason(CANCELLED, "gateway_lost: its request never came"))
         else:
             runtime.wait()
 
@@ -191,7 +190,7 @@ def _end_invocation(runtime: Runtime, invoke: wire.Invoke, reason: WireReason, t
 def _respond(runtime: Runtime, response: wire.Response) -> None:
     """Answer on the channel that the request came on; its gateway may be gone."""
     data = runtime.data
-    if data is not None and data.gateway == runtime.http_gateway:
+    if data is not None and data.gateway == runtime.assignment.gateway:
         runtime.post(Frames(data=frame(response)), data)
         data.writer.finish()
 
