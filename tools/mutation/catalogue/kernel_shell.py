@@ -95,7 +95,7 @@ MUTATIONS = (
         "kernel/wire/channel.py",
         "                self._offset += self._written[0]\n",
         "                self._offset = len(frame)\n",
-        ("tests/kernel/wire/test_channel.py",),
+        ("tests/kernel/wire/test_channel.py::test_pending_counts_what_is_not_written",),
     ),
     Mutation(
         "a-drain-ends-after-one-read",
