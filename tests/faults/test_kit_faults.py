@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -181,6 +186,46 @@ def test_only_the_runtime_s_own_processes_are_hit(runtime: Runtime) -> None:  # 
         runtime.arm("received", faults.KillGateway())
     with pytest.raises(ValueError, match="a point's name"):
         runtime.arm("../elsewhere", faults.Raise())
+
+
+@pytest.mark.parametrize(
+    ("fault", "there", "status", "said"),
+    [
+        (faults.Garbage("data"), True, 1, "NoChannel: the channel has ended: who was at its other end is dead"),
+        (faults.TornFrame("data"), True, -signal.SIGKILL, ""),
+        (faults.Garbage("data"), False, 1, "NoChannel: there is no channel 'data' here"),
+        (faults.TornFrame("data"), False, 1, "NoChannel: there is no channel 'data' here"),
+    ],
+    ids=repr,
+)
+def test_a_channel_whose_gateway_is_dead(fault: Fault, there: bool, status: int, said: str) -> None:  # S41
+    """What inherits the ends of socket pairs that its parent has made is as a worker is."""
+    code = f"from wsrelay.tools.faults import inject, kinds; inject(kinds.{fault!r})"
+    with contextlib.ExitStack() as stack:
+        ends = [stack.enter_context(end) for end in socket.socketpair()]
+        control, data = ends[1], None
+        if there:
+            gateway, data = socket.socketpair()
+            stack.enter_context(data)
+            gateway.close()
+        inherited = [end.fileno() for end in (control, data) if end is not None]
+        done = subprocess.run(
+            [sys.executable, "-c", code], check=False, pass_fds=inherited, capture_output=True, text=True
+        )
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr
+
+
+def test_a_client_that_is_never_cut_is_seen() -> None:  # S54
+    [service, *others] = ENTRIES
+    patient = {**service, "limits": {"outbound": "1GiB"}, "timeouts": {"write": "1h"}}
+    assert service["kind"] == "http.service"
+    never = faults.NeverReads(size=8 << 20, within=1.0)
+    with (
+        faults.running_runtime([patient, *others], {"app.py": APP}) as runtime,
+        pytest.raises(AssertionError, match=r"reads nothing is to be cut \(S54\): \d+ bytes of it were taken, and 1 s"),
+    ):
+        faults.perform(runtime, never, path="/echo/processes")
 
 
 # --- points -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from . import strategies
     from .applications import actor, application, endpoint
     from .clients import RawClient, close_of
-    from .inside import InjectedFault, inject, obey, order, point
+    from .inside import InjectedFault, NoChannel, inject, obey, order, point
     from .kinds import (
         ALL,
         BusyLoop,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "applications": ("actor", "application", "endpoint"),
     "clients": ("RawClient", "close_of"),
-    "inside": ("InjectedFault", "inject", "obey", "order", "point"),
+    "inside": ("InjectedFault", "NoChannel", "inject", "obey", "order", "point"),
     "kinds": (
         "ALL", "BusyLoop", "ClientGarbage", "ExitCode", "Fault", "ForkKeepsChannel", "Garbage", "HoldGIL", "KillGateway",
         "KillHost", "KillSupervisor", "MemoryHog", "NeverReads", "OsExit", "Outcome", "Raise", "ResetLine", "Scope", "Segfault",
@@ -81,6 +81,7 @@ __all__ = [
     "KillSupervisor",
     "MemoryHog",
     "NeverReads",
+    "NoChannel",
     "OsExit",
     "Outcome",
     "ProcessView",

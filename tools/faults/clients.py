@@ -9,8 +9,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import select
 import socket
 import struct
+import threading
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
 
 TIMEOUT = 15.0
+TRICKLE = 0.05
+"""Seconds between two messages of a flood that is over."""
 TEXT, BINARY, CLOSE, PING = 0x1, 0x2, 0x8, 0x9
 _MASK = b"\0\0\0\0"
 """A mask like any other: RFC 6455, section 5.3, wants it unpredictable to protect proxies, and here are none."""
@@ -99,19 +104,31 @@ class RawClient:
         """Send bytes as they are."""
         self.socket.sendall(data)
 
-    def flood(self, payload: bytes, size: int) -> int:
-        """Send text messages with this payload and read nothing, until `size` bytes are sent, the server has taken nothing for a
-        second, or the line is cut. Returns how many bytes were taken."""
-        data, taken = memoryview(frame(payload) * max(1, 65536 // len(payload))), 0
-        self.socket.settimeout(1.0)
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            while taken < size:
-                rest = data  # whole frames: the next one begins where this one ends
-                while rest:
+    def flood(self, payload: bytes, size: int, within: float) -> None:
+        """Send text messages with this payload and read nothing: `size` bytes as fast as the server takes them, and then a message
+        now and then, until the line is cut. Raises AssertionError if it is not cut `within` so many seconds of the last byte that
+        was taken of the `size`."""
+        whole, taken = frame(payload), 0
+        rest = memoryview(whole)
+        deadline = time.monotonic() + within
+        self.socket.setblocking(False)
+        with contextlib.suppress(ConnectionError):
+            while (now := time.monotonic()) < deadline:
+                try:
                     sent = self.socket.send(rest)
-                    taken, rest = taken + sent, rest[sent:]
+                except BlockingIOError:
+                    # The end of the line makes it writable too.
+                    select.select([], [self.socket], [], deadline - now)
+                    continue
+                taken, rest = taken + sent, rest[sent:] or memoryview(whole)
+                if taken < size:
+                    deadline = time.monotonic() + within
+                else:
+                    threading.Event().wait(TRICKLE)  # what is sent to a line that is cut says so
+            raise AssertionError(
+                f"a client that reads nothing is to be cut (S54): {taken} bytes of it were taken, and {within:g} s have passed"
+            )
         self.socket.settimeout(TIMEOUT)
-        return taken
 
     def receive(self, step: int = 65536) -> tuple[int, bytes]:
         """The opcode and payload of the next frame, read in steps of so many bytes. Raises ConnectionError when the line is cut,

@@ -58,6 +58,11 @@ class InjectedFault(Exception):
     """What `Raise` raises."""
 
 
+class NoChannel(ValueError):
+    """There is no channel to write to: this is no worker, or no gateway serves; and for `Garbage` also that the channel has ended,
+    because its gateway has just died. Nothing was done."""
+
+
 def point(name: str) -> None:
     """A place in a handler where a test can put a fault. What is armed for the point is done once, by who comes first."""
     folder = os.environ.get(VARIABLE)
@@ -93,7 +98,7 @@ def order(fault: Fault) -> str:
 
 def inject(fault: Fault) -> None:
     """Perform a fault in this process. Returns only from those that let it go on. Raises TypeError for one that cannot be
-    done from inside."""
+    done from inside, and NoChannel where there is no channel to be written to."""
     perform = _PERFORM.get(type(fault))
     if perform is None:
         raise TypeError(f"{fault!r} cannot be performed inside a handler: it is {_places(fault)}")
@@ -173,13 +178,14 @@ def _fork(fault: ForkKeepsChannel) -> None:
 
 
 def _garbage(fault: Garbage) -> None:
-    os.write(_channel(fault.channel), fault.data)
+    _write(_channel(fault.channel), fault.data)
     _wait_for_ever()
 
 
 def _tear(fault: TornFrame) -> None:
-    with contextlib.suppress(BrokenPipeError):  # its gateway has just died: there is nobody to tear a frame for
-        os.write(_channel(fault.channel), _TORN)
+    channel = _channel(fault.channel)
+    with contextlib.suppress(NoChannel):  # its gateway has just died: there is nobody to tear a frame for
+        _write(channel, _TORN)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -188,12 +194,24 @@ def _wait_for_ever() -> NoReturn:
         select.select([], [], [], 60.0)
 
 
+def _write(channel: int, data: bytes) -> None:
+    """Write bytes to a channel, when there is room. Raises NoChannel if it has ended."""
+    try:
+        while data:
+            try:
+                data = data[os.write(channel, data) :]
+            except BlockingIOError:
+                select.select([], [channel], [])
+    except ConnectionError as error:
+        raise NoChannel("the channel has ended: who was at its other end is dead") from error
+
+
 def _channel(name: str) -> int:
     """The descriptor of this worker's `control` or `data` channel: socket pairs that its parent, the supervisor, has made. The
     one that it was born with is control; while there is no gateway it has no other."""
     found = [number for number in map(int, os.listdir("/proc/self/fd")) if _made_by_parent(number)]
     if name not in ("control", "data") or len(found) < (1 if name == "control" else 2):
-        raise ValueError(
+        raise NoChannel(
             f"there is no channel {name!r} here: expected control, or data while a gateway serves, in a worker"
         )
     return min(found) if name == "control" else max(found)

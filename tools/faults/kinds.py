@@ -322,11 +322,15 @@ class SlowClient(Fault):
 
 @dataclass(frozen=True)
 class NeverReads(Fault):
-    """A client sends until nothing more is taken or it is cut, at most `size` bytes, and never reads: it is closed with 1013 if
-    its target answers each message, which it does not see; its line is cut (S54)."""
+    """A client sends `size` bytes, and then a little now and then, until it is cut, and never reads: it is closed with 1013 if
+    its target answers each message, which it does not see; its line is cut (S54). A fault that finds a bug: `perform` raises
+    AssertionError if the line is not cut `within` so many seconds."""
 
     places: ClassVar[frozenset[Where]] = frozenset({Where.CLIENT})
     size: int = 16 * 1024 * 1024
+    """More than the operating system keeps for a client: the rest waits in the gateway, whose bound is less."""
+    within: float = 45.0
+    """Seconds from the last byte that is taken. More than `timeouts.write` and `timeouts.close` together."""
 
     @property
     def outcome(self) -> Outcome:

@@ -32,13 +32,17 @@ from .waiting import wait_until
 SMALL_WINDOW: Final = 4096
 """Bytes of the receive buffer of a client that reads slowly, or never."""
 
+FLOOD_MESSAGE: Final = 16 << 10
+"""Bytes of each message of a client that never reads."""
+
 
 def perform(runtime: Runtime, fault: Fault, *, os_pid: int = 0, path: str = "") -> int | None:
     """Put the fault in, and return when it is done.
 
     `os_pid` is the worker that `Signal` and `Stop` hit; `path` is where the client of a client's fault connects, to a handler that
     answers each message. Returns the close code that such a client saw, None for the other faults. Raises TypeError for a fault
-    that is done inside a handler, ValueError if `os_pid` or `path` is missing, LookupError if there is no such process.
+    that is done inside a handler, ValueError if `os_pid` or `path` is missing, LookupError if there is no such process,
+    AssertionError if the handshake fails or `NeverReads` is not cut.
     """
     if type(fault) in _ON_CLIENTS:
         if not path:
@@ -140,7 +144,7 @@ def _read_slowly(fault: SlowClient, port: int, path: str) -> int:
 
 def _never_read(fault: NeverReads, port: int, path: str) -> int:
     with RawClient(port, path, window=SMALL_WINDOW) as client:
-        client.flood(b"x" * 1024, fault.size)
+        client.flood(b"x" * FLOOD_MESSAGE, fault.size, fault.within)
         return client.end()
 
 

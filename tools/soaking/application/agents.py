@@ -12,7 +12,7 @@ import signal
 from collections import Counter
 from typing import Any
 
-from wsrelay.tools.faults import inject, journal
+from wsrelay.tools.faults import NoChannel, inject, journal
 from wsrelay.tools.faults.kinds import parse
 from wsrelay.workers import http, process
 
@@ -261,7 +261,7 @@ class Actor:
         journal.note(f"fault {text}")
         try:
             inject(parse(text))
-        except ValueError:  # no gateway serves, so there is no data channel
+        except NoChannel:  # no gateway serves
             journal.note("no fault")
 
     # --- to clients ---------------------------------------------------------------------------------------------------
