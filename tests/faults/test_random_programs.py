@@ -6,16 +6,23 @@ pasted into `tools/soak --program`.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import shlex
+import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from soaking import program as p
+from soaking.interpreter import perform_program
 from soaking.report import Report, replay
-from soaking.session import Fault, Outcome
+from soaking.session import APPLICATION, Fault, Outcome, session
 from soaking.stage import Stage
+from soaking.watching import MISSED, endings
+from support.invented import Paper
+from wsrelay.kernel.wire import journal_records as j
 from wsrelay.tools.faults import kinds
 
 FAULTS = 500
@@ -51,6 +58,28 @@ def test_a_supervisor_is_killed_in_the_midst(seed: int) -> None:  # S40
     assert "KillSupervisor" in {fault.name for fault in outcome.faults}
 
 
+def test_a_runtime_that_keeps_slow_clients_is_seen(tmp_path: Path) -> None:  # S54
+    """The same program twice: on a runtime whose bounds are far away, and on one as it is."""
+    application = shutil.copytree(APPLICATION, tmp_path / "application")
+    index = application / "_index.yaml"
+    text = index.read_text()
+    for bound, none in (("write: 2s", "write: 1h"), ("outbound: 256KiB", "outbound: 1GiB")):
+        assert bound in text
+        text = text.replace(bound, none)
+    index.write_text(text)
+    never = kinds.NeverReads(size=8 << 20)
+    with session(application) as patient:
+        impatient = (p.Misbehave(dataclasses.replace(never, within=1.0)),)
+        outcome = perform_program(patient, impatient)
+    [complaint] = outcome.complaints
+    assert "NeverReads" in complaint
+    assert "is to be cut (S54)" in complaint
+    with Stage() as stage:
+        outcome = stage.perform((p.Misbehave(never),))
+    assert not outcome.failed, outcome
+    assert [fault.name for fault in outcome.faults] == ["NeverReads"]
+
+
 @given(seed=st.integers(0, 1 << 32), length=st.integers(0, 40))
 def test_a_program_is_a_value(seed: int, length: int) -> None:
     program = p.draw(random.Random(seed), length)
@@ -71,6 +100,26 @@ def test_what_is_no_program_is_refused(text: str) -> None:
 @settings(max_examples=20)
 def test_hypothesis_draws_what_can_be_parsed(program: p.Program) -> None:
     assert p.parse(repr(program)) == program
+
+
+@pytest.mark.parametrize("missed", [False, True])
+@pytest.mark.parametrize("upgraded", [False, True])
+def test_a_signal_that_comes_too_late_hits_nobody(missed: bool, upgraded: bool) -> None:  # S35
+    """The process was dead, or what it hit was the old code of an upgrade, which had done its part: the process lives on."""
+    paper = Paper()
+    pid = paper.spawn()
+    os_pid = 1001
+    kill = kinds.Signal("SIGKILL")
+    paper.write("test", j.FaultInjected(repr(kill), os_pid))
+    if missed:
+        paper.write("test", j.FaultInjected(f"{MISSED}{kill!r}", os_pid))
+    if upgraded:
+        paper.supervise(j.Upgraded(pid, "app:actor"), j.Born(1, pid, os_pid + 1))
+    paper.supervise(j.Died(pid, "signal:SIGKILL", ""))
+    complaints: list[str] = []
+    found = endings(paper.entries, complaints)
+    assert not complaints
+    assert [fault.name for fault in found] == ([] if missed or upgraded else ["Signal"])
 
 
 def outcome(faults: int, *, supervisor: float, failed: bool = False) -> Outcome:

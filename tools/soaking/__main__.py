@@ -8,7 +8,7 @@ import sys
 import time
 
 from .program import Program, draw, parse
-from .report import Report, failure
+from .report import Report, failure, slow
 from .stage import Stage
 
 LENGTH = 60
@@ -40,6 +40,8 @@ def main() -> int:
             report.add(outcome)
             if outcome.failed:
                 print(failure(arguments.seed, outcome), flush=True)
+            if arguments.slow and outcome.slow:
+                print(slow(outcome), flush=True)
             if time.monotonic() - said > SAY_EVERY:
                 said = time.monotonic()
                 print(f"{report.faults} faults in {said - begun:.0f} s", file=sys.stderr, flush=True)
@@ -59,6 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60.0, help="at most (default %(default)s)")
     parser.add_argument("--program", type=_program, help="perform this one, as a failure has printed it")
     parser.add_argument("--times", type=int, default=1, help="how often, with --program (default %(default)s)")
+    parser.add_argument("--slow", action="store_true", help="tell the story of each fault that shows late")
     return parser.parse_args()
 
 

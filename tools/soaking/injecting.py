@@ -22,6 +22,7 @@ from . import program as p
 from .clients import PATIENCE, Client
 from .session import Fault as Injected
 from .session import Outcome, Session
+from .watching import MISSED
 
 LOOK: Final = 0.01
 """Seconds between two looks."""
@@ -128,6 +129,7 @@ class Injector:
         number = signal.SIGSTOP if isinstance(fault, kinds.Stop) else signal.SIGKILL
         self.session.book.fault(repr(fault), os_pid)
         if not self.session.signal(os_pid, number):
+            self.session.book.fault(f"{MISSED}{fault!r}", os_pid)
             return
         if isinstance(fault, kinds.Stop):
             self._stopped.add(pid)
@@ -195,8 +197,6 @@ class Injector:
             code = await asyncio.to_thread(perform, self.session.runtime, fault, path="/plain")
         except (AssertionError, OSError) as problem:
             code = None
-            if isinstance(fault, kinds.NeverReads) and isinstance(problem, TimeoutError):
-                return  # on a loaded machine it gives up before anything is full: it was not slow, and stays connected
             if "HTTP/1.1 503" in str(problem) and self._losses():
                 return  # its target died before it was admitted, with a host that this program killed (S41a, S44)
             self._suspect(f"{fault!r}: {problem!r}", losses)

@@ -25,6 +25,8 @@ SECOND_LOOK: Final = 1.0
 """Seconds after which a violation is looked for again: what was only under way has come by then."""
 SPAWNS: Final = 5
 """So often a process is spawned that is needed: the order may be lost with the gateway, or the process dies at once."""
+SLOW: Final = 1.0
+"""Seconds to what is to be seen of a fault, beyond which its story is kept."""
 STORY: Final = 20_000
 """Characters of the story of a violation."""
 
@@ -76,6 +78,11 @@ class Interpreter:
             await self._injector.abandon()
         self.session.look()
         self.outcome.faults += endings(self.session.window, self.outcome.complaints)
+        self.outcome.slow = [
+            f"{fault.name} shows after {fault.seconds:.3f} s\n{tell(story(self.session.window, fault.pid))}"
+            for fault in self.outcome.faults
+            if fault.pid and fault.seconds is not None and fault.seconds > SLOW
+        ]
         if self.outcome.failed:
             self._explain()
         if self.outcome.failed or self._injector.dead:

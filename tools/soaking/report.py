@@ -117,6 +117,11 @@ def failure(seed: int, outcome: Outcome) -> str:
     return f"seed {seed}: a promise is broken\n{outcome}\n{replay(outcome.program)}"
 
 
+def slow(outcome: Outcome) -> str:
+    """The stories of the faults that showed late, and how to repeat them."""
+    return "\n".join([*outcome.slow, replay(outcome.program)])
+
+
 def replay(program: Program) -> str:
     """How to perform a program again, as a command: with double quotes inside, for the shell's sake."""
     quoted = show(program).replace("'", '"')

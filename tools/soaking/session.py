@@ -41,6 +41,8 @@ class Fault:
     name: str
     seconds: float | None = None
     """To what is to be seen of it; None if nothing is."""
+    pid: str = ""
+    """Of the process that was hit, if it was one."""
 
 
 @dataclass
@@ -53,6 +55,8 @@ class Outcome:
     complaints: list[str] = field(default_factory=list)
     """What is wrong beside the fifteen invariants."""
     story: str = ""
+    slow: list[str] = field(default_factory=list)
+    """The story of each process that took long to show a fault."""
     samples: dict[str, float] = field(default_factory=dict)
     """Of memory, descriptors and tables, when everything has ended."""
 
@@ -140,8 +144,9 @@ class Session:
 
 
 @contextlib.contextmanager
-def session() -> Iterator[Session]:
-    """Start a runtime with journals and failpoints; stop it at the end, whatever state it is in."""
+def session(application: Path = APPLICATION) -> Iterator[Session]:
+    """Start a runtime with journals and failpoints; stop it at the end, whatever state it is in. `application` is the folder of
+    what it runs."""
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="wsrelay-soak-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -152,7 +157,7 @@ def session() -> Iterator[Session]:
         environment = {VARIABLE: str(journals), **controller.environment(sorted(FAILPOINTS))}
         place = folder / "runtime"
         place.mkdir()
-        runtime = stack.enter_context(running_runtime(APPLICATION, folder=place, environment=environment, strict=False))
+        runtime = stack.enter_context(running_runtime(application, folder=place, environment=environment, strict=False))
         made = Session(runtime, journals, controller, book)
         started = time.monotonic()
         while not made.picture.serving and time.monotonic() - started < 30.0:

@@ -21,13 +21,14 @@ from .session import Fault
 _NOTE: Final = "fault "
 _NO_FAULT: Final = "no fault"
 _PAUSE: Final = 0.05
+MISSED: Final = "missed: "
+"""Before a fault that has hit nobody: the process was gone."""
 
 
 def endings(entries: Sequence[Entry], complaints: list[str]) -> list[Fault]:
     """The faults that hit a process: each with the time to its death, if it ends by it. A wrong reason is a complaint."""
     deaths = {entry.record[0]: entry for entry in entries if isinstance(entry.record, j.Died)}
     born = {record.os_pid: record.pid for entry in entries if isinstance(record := entry.record, j.Born)}
-    otherwise = _ended_otherwise(entries, born)
     gateway_lost = any(isinstance(entry.record, j.GatewayLost) for entry in entries)
     ended = any(isinstance(entry.record, j.FaultInjected) and "Supervisor" in entry.record.fault for entry in entries)
     no_fault = {
@@ -35,7 +36,11 @@ def endings(entries: Sequence[Entry], complaints: list[str]) -> list[Fault]:
     }
     found = []
     hit: set[str] = set()
+    missed = _missed(entries, born)
+    otherwise = _ended_otherwise([entry for entry in entries if entry not in missed], born)
     for entry in entries:
+        if entry in missed:
+            continue
         match entry.record:
             case j.Note(pid=pid, what=what) if what.startswith(_NOTE):
                 fault = parse(what.removeprefix(_NOTE))
@@ -49,13 +54,31 @@ def endings(entries: Sequence[Entry], complaints: list[str]) -> list[Fault]:
             continue
         death = deaths.get(pid)
         seconds = death.time - entry.time if death is not None and fault.outcome.ends else None
-        found.append(Fault(_name(fault), max(0.0, seconds) if seconds is not None else None))
+        found.append(Fault(_name(fault), max(0.0, seconds) if seconds is not None else None, pid))
         true = death is not None and (death.record[1] in fault.outcome.reasons or death.record[2])
         unseen = death is None and ended  # nobody was left to see it
         if fault.outcome.ends and not true and not unseen and pid not in hit | otherwise:
             end = death.record if death is not None else "nothing"
             complaints.append(f"{pid}: {fault!r} leads to {fault.outcome.reasons}, not {end}")
         hit.add(pid)
+    return found
+
+
+def _missed(entries: Sequence[Entry], born: dict[int, str]) -> set[Entry]:
+    """The signals that hit nobody: there was no such process any more, or it was the old code of one that was being upgraded,
+    which had done its part (S35). The process itself lives on."""
+    gone: set[int] = set()
+    reborn: set[str] = set()
+    found = set()
+    for entry in reversed(entries):
+        match entry.record:
+            case j.FaultInjected(fault=fault, os_pid=os_pid) if fault.startswith(MISSED):
+                gone.add(os_pid)
+            case j.FaultInjected(os_pid=os_pid) if os_pid in gone or born.get(os_pid) in reborn:
+                found.add(entry)
+            case j.Born(pid=pid, os_pid=os_pid):
+                gone.discard(os_pid)
+                reborn.add(pid)
     return found
 
 
