@@ -143,9 +143,10 @@ class JournaledTable(ProcessTable):
     def _written(
         self, effects: list[Effect], caller: str = "", number: int = 0, record: tuple[Any, ...] = ()
     ) -> list[Effect]:
-        """Write what was granted, then what follows from it. What is made because something died comes after that death."""
-        after_a_death = any(isinstance(effect, ProcessEnded) for effect in effects)
-        children = self._write_spawned([] if after_a_death else effects, caller)
+        """Write what was granted, then what follows from it. What is made because something died comes after that death, and
+        the process of a service after the state that it was made in."""
+        as_it_comes = any(isinstance(effect, (ProcessEnded, ServiceChanged)) for effect in effects)
+        children = self._write_spawned([] if as_it_comes else effects, caller)
         if record:
             answer = next(
                 (
@@ -158,7 +159,7 @@ class JournaledTable(ProcessTable):
             self._write_request(caller, record, answer, children)
         for effect in effects:
             self._write_effect(effect)
-            if after_a_death:
+            if as_it_comes:
                 self._write_spawned([effect], caller)
         return effects
 
@@ -203,6 +204,8 @@ class JournaledTable(ProcessTable):
                 write(j.MonitorMade(caller, record.request, children[0]))
         elif make := _GRANTED.get(type(record)):
             write(make(caller, record, value))
+        elif isinstance(record, m.WatchGroup) and isinstance(answer, m.Members):
+            write(j.GroupWatched(caller, record.request, record.group, answer.pids))
         elif isinstance(answer, m.Members):
             write(j.MembersListed(getattr(record, "group", ""), caller, answer.pids))
 
@@ -214,6 +217,8 @@ class JournaledTable(ProcessTable):
                 write(j.ExitTold(receiver, told.ref, told.pid, told.reason.kind, told.reason.origin or ""))
             elif isinstance(told, m.LinkDown):
                 write(j.LinkDownTold(receiver, told.pid, told.reason.kind, told.reason.origin or ""))
+            elif isinstance(told, m.GroupChanged):
+                write(j.GroupTold(receiver, told.ref, told.pid, told.joined))
             elif isinstance(told, m.Invoke):
                 write(j.Spawned(told.pid, "invocation", told.entry, effect.worker, "", ""))
         elif isinstance(effect, ProcessEnded):
@@ -259,6 +264,7 @@ _GRANTED: dict[type, Callable[[str, Any, Any], tuple[Any, ...]]] = {
     m.Unregister: lambda caller, record, value: j.Unnamed(record.name, caller),
     m.Lookup: lambda caller, record, value: j.LookedUp(record.name, caller, value or ""),
     m.JoinGroup: lambda caller, record, value: j.GroupJoined(record.group, record.pid, value),
+    m.UnwatchGroup: lambda caller, record, value: j.GroupUnwatched(caller, record.ref),
     m.LeaveGroup: lambda caller, record, value: j.GroupLeft(record.group, record.pid, value),
 }
 """What is written for a request that was granted, from its caller, itself and the answer's value."""

@@ -123,6 +123,42 @@ def start() -> Paper:
     return paper
 
 
+def watch_a_group(paper: Paper) -> None:
+    paper.supervise(j.GroupWatched(B, 1, "g", ()), j.GroupJoined("g", A, 1), j.GroupTold(B, 1, A, True))
+    paper.readable(B, "GROUP", A, ref=1, kind="joined")
+
+
+def send_and_take(paper: Paper, *topics: str) -> None:
+    """A sends, and B takes this."""
+    for topic in ("item", "other"):
+        paper.write("worker", j.Sent(A, (B,), topic, 1), 100)
+        paper.readable(B, "message", A, topic=topic, size=1)
+    for topic in topics:
+        paper.write("worker", j.Taken(B, "message", A, topic), 101)
+
+
+def mail_is_not_handed_over(paper: Paper) -> None:
+    send_and_take(paper, "item")
+    paper.waits(B, takes=False)
+
+
+def mail_is_handed_over_in_another_order(paper: Paper) -> None:
+    send_and_take(paper, "other")
+
+
+def mail_comes_twice_when_nobody_listens(paper: Paper) -> None:
+    paper.write("worker", j.Listened(B, "item"), 101)
+    send_and_take(paper, "other", "item")
+    paper.write("worker", j.Unlistened(B, "item"), 101)
+    paper.write("worker", j.Taken(B, "message", A, "item"), 101)
+
+
+def heartbeats_pile_up(paper: Paper) -> None:
+    paper.readable(A, "message", connection(1), topic="ws.join", epoch=1)
+    for _ in range(2):
+        paper.readable(A, "message", connection(1), topic="ws.heartbeat", epoch=1)
+
+
 def removed_monitor_fires(paper: Paper) -> None:
     paper.monitor(A, B, 1)
     paper.unmonitor(A, 1)
@@ -222,6 +258,31 @@ def the_dead_have_a_name(paper: Paper) -> None:
 
 def the_dead_are_members(paper: Paper) -> None:
     paper.supervise(j.GroupJoined("g", A, 1), j.Died(A, "killed", ""), j.MembersListed("g", B, (B, A)))
+
+
+def a_watcher_is_not_told(paper: Paper) -> None:
+    paper.supervise(j.GroupWatched(B, 1, "g", ()), j.GroupJoined("g", A, 1))
+
+
+def a_watcher_is_shown_another_group(paper: Paper) -> None:
+    paper.supervise(j.GroupJoined("g", A, 1), j.GroupWatched(B, 1, "g", ()))
+
+
+def a_watcher_is_told_too_much(paper: Paper) -> None:
+    watch_a_group(paper)
+    paper.supervise(j.GroupTold(B, 1, A, False))
+
+
+def a_change_is_not_read(paper: Paper) -> None:
+    watch_a_group(paper)
+    paper.supervise(j.GroupLeft("g", A, 0), j.GroupTold(B, 1, A, False))
+    paper.waits(B)
+
+
+def changes_are_read_in_another_order(paper: Paper) -> None:
+    watch_a_group(paper)
+    paper.supervise(j.GroupLeft("g", A, 0), j.GroupTold(B, 1, A, False))
+    paper.readable(B, "GROUP", A, ref=1, kind="joined")
 
 
 def two_have_one_name(paper: Paper) -> None:
@@ -406,6 +467,12 @@ def failed_service_comes_back(paper: Paper) -> None:
     paper.spawn("app:s")
 
 
+def given_up_too_soon(paper: Paper) -> None:
+    serve(paper, 1.1)
+    paper.die(paper.live[-1], "exception")
+    paper.supervise(j.ServiceChanged("app:s", "failed"))
+
+
 def descriptors_grow(paper: Paper) -> None:
     paper.write("test", j.Sample("descriptors", "gateway", "baseline", 20))
     paper.write("test", j.Sample("descriptors", "gateway", "end", 21))
@@ -437,7 +504,10 @@ BROKEN: list[tuple[int, Callable[[Paper], Any]]] = [
     (3, messages_change_places), (3, message_comes_twice), (3, numbers_have_a_gap), (3, last_words_are_lost),
     (4, message_after_exit), (4, exit_of_a_connection_before_its_leave),
     (5, linked_peer_lives_on), (5, trapping_peer_is_not_told), (5, clean_exit_propagates), (5, unlinked_peer_is_told),
-    (6, the_dead_have_a_name), (6, the_dead_are_members),
+    (6, the_dead_have_a_name), (6, the_dead_are_members), (6, a_watcher_is_not_told), (6, a_watcher_is_shown_another_group),
+    (6, a_watcher_is_told_too_much), (3, a_change_is_not_read), (3, changes_are_read_in_another_order),
+    (3, mail_is_not_handed_over), (3, mail_is_handed_over_in_another_order), (3, mail_comes_twice_when_nobody_listens),
+    (12, heartbeats_pile_up),
     (7, two_have_one_name), (7, a_free_name_is_refused), (7, a_name_leads_elsewhere),
     (8, a_pid_is_reused), (8, a_stranger_is_signalled), (8, the_reaped_are_signalled),
     (9, terminate_does_nothing), (9, a_killed_worker_takes_its_time),
@@ -449,7 +519,7 @@ BROKEN: list[tuple[int, Callable[[Paper], Any]]] = [
     (14, the_client_sees_1006), (14, two_close_frames),
     (15, table_keeps_a_monitor), (15, table_leaks_a_name), (15, restart_without_backoff), (15, backoff_does_not_grow),
     (15, restarts_without_end), (15, transient_comes_back_after_a_clean_exit), (15, start_after_stop),
-    (15, failed_service_comes_back), (15, descriptors_grow), (15, memory_grows),
+    (15, failed_service_comes_back), (15, given_up_too_soon), (15, descriptors_grow), (15, memory_grows),
 ]  # fmt: skip
 
 
@@ -499,8 +569,40 @@ def a_service_comes_back_as_it_should(paper: Paper) -> None:
     serve(paper, 1.1, 2.1)
 
 
+def a_service_is_given_up_and_started_again(paper: Paper) -> None:
+    serve(paper, 1.1, 2.1)
+    paper.die(paper.live[-1], "exception")
+    paper.supervise(j.ServiceChanged("app:s", "failed"))
+    serve(paper, 1.1, 2.1)
+
+
 def a_connection_is_handed_back(paper: Paper) -> None:
     paper.client(1, "c", (A, 3), (B, 2), (A, 2))
+
+
+def groups_are_watched(paper: Paper) -> None:
+    """The end of a member may be told before its death is written; who is dead, or watches no more, is told nothing."""
+    watch_a_group(paper)
+    paper.supervise(j.GroupTold(B, 1, A, False), j.Died(A, "killed", ""))
+    paper.readable(B, "GROUP", A, ref=1, kind="left")
+    paper.waits(B)
+    paper.supervise(j.GroupUnwatched(B, 1), j.GroupJoined("g", B, 1))
+    paper.supervise(j.GroupWatched(C, 2, "g", (B,)), j.Died(C, "killed", ""), j.GroupLeft("g", B, 0))
+
+
+def a_handler_listens(paper: Paper) -> None:
+    """It takes the other topic first, and then waits for all but what it listens to."""
+    paper.write("worker", j.Listened(B, "item"), 101)
+    send_and_take(paper, "other")
+    paper.waits(B, takes=False)
+
+
+def a_handler_listens_no_more(paper: Paper) -> None:
+    paper.write("worker", j.Listened(B, "item"), 101)
+    send_and_take(paper, "other")
+    paper.write("worker", j.Unlistened(B, "item"), 101)
+    paper.write("worker", j.Taken(B, "message", A, "item"), 101)
+    paper.waits(B, takes=False)
 
 
 def the_supervisor_is_killed(paper: Paper) -> None:
@@ -524,8 +626,8 @@ def a_client_gets_a_prefix(paper: Paper) -> None:
 
 GOOD = [
     a_target_dies_with_items, the_gateway_dies, the_test_cuts_the_line, a_handler_is_busy, a_killed_sender_does_not_finish,
-    a_service_comes_back_as_it_should, a_connection_is_handed_back, the_supervisor_is_killed,
-    the_supervisor_is_killed_with_mail, a_client_gets_a_prefix,
+    a_service_comes_back_as_it_should, a_service_is_given_up_and_started_again, a_connection_is_handed_back, the_supervisor_is_killed,
+    the_supervisor_is_killed_with_mail, a_client_gets_a_prefix, groups_are_watched, a_handler_listens, a_handler_listens_no_more,
 ]  # fmt: skip
 
 

@@ -119,6 +119,12 @@ def test_what_is_no_journal_is_said_to_be_none(tmp_path: Path, line: bytes) -> N
         journal.read(tmp_path)
 
 
+def test_every_record_is_in_the_list() -> None:
+    made = {one for one in vars(j).values() if isinstance(one, type) and issubclass(one, tuple)}
+    assert made == set(j.RECORDS)
+    assert len(j.BY_NAME) == len(j.RECORDS)
+
+
 def test_records_carry_no_payload() -> None:
     assert len(j.BY_NAME) == len(j.RECORDS)
     for record in j.RECORDS:

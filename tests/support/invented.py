@@ -34,6 +34,8 @@ class Paper:
         self.live: list[str] = []
         self.dead: list[str] = []
         self.arrivals: dict[str, int] = defaultdict(int)
+        self.unread: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        """What came to each process: sender and topic."""
         self._serial = 0
         self._sequences: dict[int, int] = defaultdict(int)
         self.write("supervisor", j.Booted("n", "0123456789abcdef"))
@@ -69,11 +71,16 @@ class Paper:
         """Something arrives at a process."""
         self.arrivals[at] += 1
         given = {"topic": "", "size": 0, "ref": 0, "kind": "", "epoch": 0, **fields}
+        if what == "message":
+            self.unread[at].append((sender, given["topic"]))
         self.write("worker", j.Readable(at, self.arrivals[at], what, sender, **given), 100 + self.live.index(at))
 
-    def waits(self, at: str) -> None:
-        """A process has read all."""
-        self.write("worker", j.Waiting(at), 100 + self.live.index(at))
+    def waits(self, at: str, *, takes: bool = True) -> None:
+        """A process has read all, and `takes` all."""
+        os_pid = 100 + self.live.index(at)
+        for sender, topic in self.unread.pop(at, []) if takes else []:
+            self.write("worker", j.Taken(at, "message", sender, topic), os_pid)
+        self.write("worker", j.Waiting(at, "both"), os_pid)
 
     def monitor(self, watcher: str, target: str, ref: int) -> None:
         """One watches another."""

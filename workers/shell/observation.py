@@ -29,7 +29,8 @@ class ObservedMailbox(Mailbox):
     """What is pushed is readable, what is taken is the handler's: both are written down."""
 
     pid = ""
-    _waits = False
+    _waits = ""
+    """What the handler waits for, as it was written."""
 
     def take(self, stream: Stream | Topic) -> Item | None:
         """Journaled."""
@@ -42,10 +43,24 @@ class ObservedMailbox(Mailbox):
             )
             sender, topic = getattr(item, "sender", ""), getattr(item, "topic", "")
             journal.write(j.Taken(self.pid, what, sender, topic))
-        elif not self._waits:
-            journal.write(j.Waiting(self.pid))
-        self._waits = item is None
-        return item
+            self._waits = ""
+            return item
+        name = stream.value if isinstance(stream, Stream) else "listen"
+        if self._waits != name:
+            self._waits = name
+            journal.write(j.Waiting(self.pid, name))
+        return None
+
+    def listen(self, topic: str) -> None:
+        """Journaled."""
+        super().listen(topic)
+        journal.write(j.Listened(self.pid, topic))
+
+    def unlisten(self, topic: str) -> None:
+        """Journaled."""
+        super().unlisten(topic)
+        self._waits = ""
+        journal.write(j.Unlistened(self.pid, topic))
 
     def _push(self, size: int, connection: Connection | None, record: tuple[Any, ...]) -> None:
         super()._push(size, connection, record)
@@ -67,12 +82,12 @@ class ObservedMailbox(Mailbox):
         elif isinstance(record, wire.CancelSignal):
             self._readable("CANCEL", record.sender)
         else:
-            self._readable("GROUP", record.pid, ref=record.ref)
+            self._readable("GROUP", record.pid, ref=record.ref, kind="joined" if record.joined else "left")
 
     def _readable(
         self, what: str, sender: str, *, topic: str = "", size: int = 0, ref: int = 0, kind: str = "", epoch: int = 0
     ) -> None:
-        self._waits = False
+        self._waits = ""
         journal.write(j.Readable(self.pid, self._arrivals, what, sender, topic, size, ref, kind, epoch))
 
 

@@ -173,6 +173,31 @@ class MembersListed(NamedTuple):
     pids: tuple[str, ...]
 
 
+class GroupWatched(NamedTuple):
+    """`watcher` watches a group, and is answered with its members (S33)."""
+
+    watcher: str
+    ref: int
+    group: str
+    pids: tuple[str, ...]
+
+
+class GroupUnwatched(NamedTuple):
+    """`unwatch` was answered."""
+
+    watcher: str
+    ref: int
+
+
+class GroupTold(NamedTuple):
+    """A watcher is told that `pid` is a member now, or no longer (S33)."""
+
+    watcher: str
+    ref: int
+    pid: str
+    joined: bool
+
+
 class TerminateAsked(NamedTuple):
     """`terminate` of a process (S30)."""
 
@@ -265,6 +290,6 @@ class TableSizes(NamedTuple):
 SUPERVISOR_RECORDS: Final[tuple[type, ...]] = (
     Booted, Spawned, Born, Upgraded, Died, ExitTold, LinkDownTold, KillOrdered, MonitorMade, MonitorRemoved,
     LinkMade, LinkRemoved, TrapSet, Named, NameRefused, Unnamed, LookedUp, GroupJoined, GroupLeft, MembersListed,
-    TerminateAsked, CancelAsked, ServiceConfigured, ServiceChanged, Stopping, GatewayStarted, GatewayServes,
+    GroupWatched, GroupUnwatched, GroupTold, TerminateAsked, CancelAsked, ServiceConfigured, ServiceChanged, Stopping, GatewayStarted, GatewayServes,
     GatewayLost, ChildKnown, Signalled, Reaped, TableSizes,
 )  # fmt: skip

@@ -28,7 +28,7 @@ class Readable(NamedTuple):
     ref: int
     """Of an EXIT or GROUP, else 0."""
     kind: str
-    """The reason's kind, of EXIT, LINK_DOWN and `ws.leave`; of a resumed `ws.join`, `resumed`."""
+    """The reason's kind, of EXIT, LINK_DOWN and `ws.leave`; of a resumed `ws.join`, `resumed`; of GROUP, `joined` or `left`."""
     epoch: int
     """The incarnation of the gateway, for what came on the data channel; else 0."""
 
@@ -47,8 +47,24 @@ class Waiting(NamedTuple):
     all that came to it: unless it is stopped, it is waiting still."""
 
     pid: str
+    stream: str
+    """`inbox`, `events`, `both`, or `listen` for a topic of its own."""
+
+
+class Listened(NamedTuple):
+    """The handler listens to a topic: what is unread of it comes with the others no more."""
+
+    pid: str
+    topic: str
+
+
+class Unlistened(NamedTuple):
+    """What is unread of the topic is inbox again."""
+
+    pid: str
+    topic: str
 
 
 WORKER_RECORDS: Final[tuple[type, ...]] = (
-    Sent, Readable, Taken, Waiting,
+    Sent, Readable, Taken, Waiting, Listened, Unlistened,
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ....kernel.wire import journal_records as j
 from ..entry import Entry
+from .groups import watchers_see_the_group
 from .world import Relations, Violation, World
 
 
@@ -17,13 +18,13 @@ def the_dead_are_not_found(world: World) -> list[Violation]:
                 dead[pid] = entry
             case j.LookedUp(name=name, pid=pid) if pid in dead:
                 found.append(Violation(6, f"the name {name} does not lead to {pid}, which is dead", (dead[pid], entry)))
-            case j.MembersListed(group=group, pids=pids):
+            case j.MembersListed(group=group, pids=pids) | j.GroupWatched(group=group, pids=pids):
                 found += [
                     Violation(6, f"{pid}, which is dead, is no member of {group}", (dead[pid], entry))
                     for pid in pids
                     if pid in dead
                 ]
-    return found
+    return found + watchers_see_the_group(world)
 
 
 def names_are_unique(world: World) -> list[Violation]:

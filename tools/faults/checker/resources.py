@@ -70,6 +70,7 @@ class _Restarts:
     def begin(self) -> None:
         self.attempt = 0
         self.restarts: list[float] = []
+        self.planned: list[float] = []
         self.running: float | None = None
         self.state = "stopped"
         self.died: Entry | None = None
@@ -85,7 +86,14 @@ class _Restarts:
             stable = self.running is not None and entry.time - self.running >= self.policy.stable_threshold
             self.attempt = 1 if stable else self.attempt + 1
             self.backing_off, self.running = entry, None
+            self.planned.append(entry.time)
         self.state = state
+
+    def gave_up_early(self, entry: Entry) -> bool:
+        """Whether it gave up though it might have restarted. Counted is widely: a restart is planned before it is due."""
+        policy = self.policy
+        since = entry.time - policy.period - policy.max_delay * (1 + policy.jitter)
+        return policy.type != "temporary" and sum(time > since for time in self.planned) < policy.intensity
 
     def least_delay(self) -> float:
         """Seconds, S38."""
@@ -112,9 +120,11 @@ def _restarts(world: World) -> list[Violation]:
                 services[policy.service] = _Restarts(policy)
             case j.Stopping():
                 stopping = entry
-            case j.ServiceChanged(service=service, state=state):
-                if service in services:
-                    services[service].changed(entry, state)
+            case j.ServiceChanged(service=service, state=state) if service in services:
+                if state == "failed" and stopping is None and services[service].gave_up_early(entry):
+                    most = services[service].policy.intensity
+                    found.append(Violation(15, f"{service} is given up after {most} restarts, not before", (entry,)))
+                services[service].changed(entry, state)
             case j.Died(pid=pid) if pid in process_of and services[process_of[pid]].state != "replacing":
                 services[process_of[pid]].died = entry
             case j.Spawned(pid=pid, service=service) if service in services:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from ....kernel.wire import journal_records as j
 from ..entry import Entry
+from .groups import changes_are_read_in_order
+from .handing import heartbeats_wait_alone, mail_is_handed_over
 from .world import Violation, World
 
 _LEFT_IN_ORDER = frozenset({"normal", "cancelled", "exception"})
@@ -38,7 +40,12 @@ def pairs_are_in_order(world: World) -> list[Violation]:
         connection = world.connection_of.get(at_client.stream)
         if at_client.sender and connection is not None:
             received[at_client.sender, connection].append((entry, at_client.number))
-    return found + _compare(world, numbers, received, whole=False)
+    return (
+        found
+        + _compare(world, numbers, received, whole=False)
+        + changes_are_read_in_order(world)
+        + mail_is_handed_over(world)
+    )
 
 
 def _compare(
@@ -134,7 +141,7 @@ def brackets_are_whole(world: World) -> list[Violation]:
             found.append(
                 Violation(12, f"{connection} has left {target}, which waits: no leave came", (bracket.join, end))
             )
-    return found + _counts_agree(world, opened, closed)
+    return found + _counts_agree(world, opened, closed) + heartbeats_wait_alone(world)
 
 
 def _counts_agree(

@@ -17,7 +17,17 @@ Record = TypeVar("Record", bound=tuple[Any, ...])
 
 CLEAN = frozenset({"normal", "cancelled"})
 """Kinds of reasons that are clean (S18)."""
-_WORKERS_OWN = (j.Sent, j.Readable, j.Taken, j.Waiting, j.NumberSent, j.NumberReceived, j.Note)
+_WORKERS_OWN = (
+    j.Sent,
+    j.Readable,
+    j.Taken,
+    j.Waiting,
+    j.Listened,
+    j.Unlistened,
+    j.NumberSent,
+    j.NumberReceived,
+    j.Note,
+)
 
 
 class Violation(NamedTuple):
