@@ -33,9 +33,9 @@ class Client:
         """Whether it is connected, as far as it knows."""
         return self._reading is not None and not self._reading.done()
 
-    async def connect(self, url: str, target: str) -> bool:
-        """Connect to a target. Returns whether it was let in: the target may be dead, or the gateway."""
-        query = urlencode({"target": target, "stream": self.stream})
+    async def connect(self, url: str, target: str, beats: str = "") -> bool:
+        """Connect to a target, which gets a heartbeat each time that `beats` is over. Returns whether it was let in: the target may be dead, or the gateway."""
+        query = urlencode({"target": target, "stream": self.stream, "beats": beats})
         try:
             self._line = await connect(
                 f"{url}?{query}", ping_interval=None, open_timeout=PATIENCE, close_timeout=PATIENCE

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
@@ -20,12 +20,12 @@ from wsrelay.tools.faults.kinds import Fault
 
 from . import program as p
 from .clients import PATIENCE, Client
+from .giving_up import GivingUp
 from .session import Fault as Injected
 from .session import Outcome, Session
+from .waiting import LOOK, Stuck, until
 from .watching import MISSED
 
-LOOK: Final = 0.01
-"""Seconds between two looks."""
 AGAIN_AFTER: Final = 200
 """Looks after which an order to terminate counts as lost."""
 POINT_TIMEOUT: Final = 1.0
@@ -33,19 +33,6 @@ POINT_TIMEOUT: Final = 1.0
 HELD: Final = 0.02
 """Seconds that a process is held at a failpoint."""
 _DIES: Final = "dies at "
-
-
-class Stuck(Exception):
-    """Something that should have happened did not; the message says what."""
-
-
-async def until(predicate: Callable[[], bool], message: Callable[[], str], timeout: float = PATIENCE) -> None:
-    """Wait for a condition. Raises Stuck."""
-    deadline = time.monotonic() + timeout
-    while not predicate():
-        if time.monotonic() > deadline:
-            raise Stuck(f"waited {timeout:g} s for {message()}")
-        await asyncio.sleep(LOOK)
 
 
 class Slots(Protocol):
@@ -80,6 +67,7 @@ class Injector:
         self._hung: set[str] = set()
         self._suspicions: list[tuple[str, int]] = []
         self._ending = asyncio.Event()
+        self._giving_up = GivingUp(session, outcome)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something in the background."""
@@ -98,6 +86,8 @@ class Injector:
                 self.start(self._misbehave(fault))
             case p.Break(fault):
                 await self._break(fault)
+            case p.GiveUp():
+                await self._giving_up.give_up()
             case p.DieAt(point) if self._spares_gateway(point):
                 pass
             case p.Between(point, victim):
@@ -295,6 +285,8 @@ class Injector:
                 raise error
         if pending:
             raise Stuck(f"waited for {pending}")
+        if not self.dead:
+            await self._giving_up.mend()
 
     async def _terminate(self, pid: str) -> None:
         """End a process that hangs (S30). The order may be lost with a gateway that is killed: then it is given again."""

@@ -11,18 +11,24 @@ import re
 import time
 from typing import Any, Final
 
+from wsrelay.kernel.wire import journal_records as j
 from wsrelay.tools.faults.checker import check, story, tell
+from wsrelay.tools.faults.entry import Entry
 
 from . import program as p
 from .clients import PATIENCE, Client, Line
-from .injecting import LOOK, Injector, Stuck, until
+from .injecting import Injector
 from .session import Outcome, Session
+from .waiting import LOOK, Stuck, until
 from .watching import Bystander, endings
 
 QUIET_LOOKS: Final = 3
 """So often nothing must go on, to be quiet."""
 SECOND_LOOK: Final = 1.0
 """Seconds after which a violation is looked for again: what was only under way has come by then."""
+KEEPER_SERVICE: Final = "soak:keeper_service"
+BEATS: Final = "30ms"
+"""Between two heartbeats to a target."""
 SPAWNS: Final = 5
 """So often a process is spawned that is needed: the order may be lost with the gateway, or the process dies at once."""
 SLOW: Final = 1.0
@@ -106,8 +112,8 @@ class Interpreter:
             case p.Do(by, task):
                 what, _, rest = task.partition(" ")
                 await self.order(await self.need(by), *((what, rest) if what == "exec" else (task,)))
-            case p.Connect(stream, to):
-                await self._connect(stream, to)
+            case p.Connect(stream, to, beats):
+                await self._connect(stream, to, beats=beats)
             case p.Say(stream, count):
                 await (await self._client(stream)).say(count)
             case p.Close(stream):
@@ -142,7 +148,7 @@ class Interpreter:
         """The PID in a slot; one is spawned if there was none, or it is dead."""
         self.session.look()
         if slot == p.KEEPER:
-            return next(iter(self.session.picture.service_pids.values()))
+            return self.session.picture.service_pids[KEEPER_SERVICE]
         for _ in range(SPAWNS):
             if self._slots.get(slot) in self.session.picture.live:
                 break
@@ -159,10 +165,10 @@ class Interpreter:
         """Have the conductor tell an actor to do something."""
         await self._line.ask("order", pid, what, *arguments)
 
-    async def _connect(self, stream: int, to: int) -> Client:
+    async def _connect(self, stream: int, to: int, *, beats: bool = False) -> Client:
         target = "keeper" if to == p.KEEPER else await self.need(to)
         client = Client(self.session.book, f"{self._name}.{stream}.{len(self.clients)}")
-        if await client.connect(self.session.runtime.ws_url("/join"), target):
+        if await client.connect(self.session.runtime.ws_url("/join"), target, BEATS if beats else ""):
             if (before := self._clients.get(stream)) is not None:
                 self._injector.start(before.close())
             self.clients.append(client)
@@ -184,7 +190,7 @@ class Interpreter:
 
         def is_quiet() -> bool:
             nonlocal quiet, why
-            new = self.session.look()
+            new = [entry for entry in self.session.look() if not _goes_on(entry)]
             why = self.session.picture.under_way(set()) or ("records are written" if new else "")
             quiet = 0 if why else quiet + 1
             return quiet >= QUIET_LOOKS
@@ -232,6 +238,14 @@ class Interpreter:
             pids.update(dict.fromkeys(_PID.findall(complaint)))
         told = [f"--- {pid}\n{tell(story(self.session.window, pid))}" for pid in list(pids)[:6]]
         self.outcome.story = "\n".join(told)[:STORY] + f"\n--- the log\n{self.session.runtime.log_end()[-4000:]}"
+
+
+def _goes_on(entry: Entry) -> bool:
+    """Whether such records come for ever: a client gets its heartbeats also when all is quiet, and its target waits again."""
+    match entry.record:
+        case j.Readable(topic=topic) | j.Taken(topic=topic):
+            return topic == "ws.heartbeat"
+    return isinstance(entry.record, j.Waiting)
 
 
 _PID = re.compile(r"\{[^{}|]*\|[0-9a-f]{16}\.[^{}]*\}")

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from wsrelay.kernel.wire import journal_records as j
 from wsrelay.tools.faults.entry import Entry
 
-_RUNNING = "running"
+RUNNING = "running"
+FAILED = "failed"
 GATEWAY_STABLE = 2.5
 """Seconds of service after which the death of a gateway counts as the first again: the runtime's, and a little more."""
 
@@ -95,7 +96,7 @@ class Picture:
         """What goes on, to be waited for; empty if nothing. `spared` are processes that may be busy."""
         if self.doomed:
             return f"dying: {sorted(self.doomed)}"
-        if changing := [name for name, state in self.services.items() if state != _RUNNING]:
+        if changing := [name for name, state in self.services.items() if state != RUNNING]:
             return f"services: {changing}"
         if not self.serving:
             return "no gateway serves"

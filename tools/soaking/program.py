@@ -65,10 +65,11 @@ class Do(Operation):
 
 @dataclass(frozen=True)
 class Connect(Operation):
-    """A client connects, to a slot."""
+    """A client connects, to a slot; `beats`: which gets heartbeats of it."""
 
     stream: int
     to: int
+    beats: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,11 @@ class Break(Operation):
 
 
 @dataclass(frozen=True)
+class GiveUp(Operation):
+    """A service is killed until it is given up (S37), and told to start again."""
+
+
+@dataclass(frozen=True)
 class Between(Operation):
     """The next process that comes to a failpoint stands still there, while the process of a slot is killed."""
 
@@ -173,6 +179,7 @@ DOMAINS: Final[dict[str, tuple[Any, ...]]] = {
     "stream": STREAMS,
     "count": (1, 2, 5, 20),
     "returns": (False, True),
+    "beats": (False, True),
     "how": ("plain", "trapping", "named", "limited"),
     "relation": ("plain", "linked", "monitored", "linked and monitored"),
     "what": (
@@ -181,7 +188,7 @@ DOMAINS: Final[dict[str, tuple[Any, ...]]] = {
     ),
     "task": (
         "trap", "do not trap", "return", "register", "unregister", "look up", "join", "leave", "members", "broadcast",
-        "exec value", "exec raise", "exec killed", "exec given up",
+        "exec value", "exec raise", "exec killed", "exec given up", "watch", "watch", "unwatch", "listen", "listen", "unlisten",
     ),
     "service": ("send", "close", "close 4001", "cancel", "terminate", "monitor", "link", "take"),
     "fault": (
@@ -213,7 +220,7 @@ DOMAINS: Final[dict[str, tuple[Any, ...]]] = {
 
 WEIGHTS: Final[dict[type[Operation], int]] = {
     Spawn: 30, Child: 80, Ask: 240, Do: 120, Connect: 60, Say: 150, Close: 20, Transfer: 80, Serve: 100,
-    Upgrade: 60, Inject: 320, Resume: 10, InHandler: 40, Misbehave: 40, Between: 60, DieAt: 12, Break: 10,
+    Upgrade: 60, Inject: 320, Resume: 10, InHandler: 40, Misbehave: 40, Between: 60, DieAt: 12, Break: 10, GiveUp: 10,
 }  # fmt: skip
 """How often each is drawn, of their sum."""
 RARE: Final[dict[Fault, float]] = {
@@ -221,7 +228,7 @@ RARE: Final[dict[Fault, float]] = {
     kinds.KillGateway(): 0.7, kinds.KillSupervisor(): 0.1,
 }  # fmt: skip
 """The share of these that is kept: they take long, or end the example."""
-FAULTS: Final = (Inject, InHandler, Misbehave, Break, Between, DieAt)
+FAULTS: Final = (Inject, InHandler, Misbehave, Break, Between, DieAt, GiveUp)
 """The operations that inject a fault."""
 FAILPOINTS: Final = frozenset(DOMAINS["point"]) | frozenset(DOMAINS["place"])
 

@@ -6,6 +6,7 @@ process and client, and echoes what its clients send.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -35,10 +36,12 @@ def open_client() -> None:
     """A numbered client of an actor, or of the service."""
     request, response = http.request(), http.response()
     target, metadata = request.query("target") or "", {"stream": request.query("stream")}
+    beats = request.query("beats") or "0"
     if target == "keeper":
-        response.relay_to(target, metadata=metadata, on_exit="hold", hold={"for": "10s", "bytes": 1 << 20})
+        hold = {"for": "10s", "bytes": 1 << 20}
+        response.relay_to(target, metadata=metadata, heartbeat_interval=beats, on_exit="hold", hold=hold)
     else:
-        response.relay_to(target, metadata=metadata)
+        response.relay_to(target, metadata=metadata, heartbeat_interval=beats)
 
 
 def open_plain() -> None:
@@ -141,11 +144,12 @@ class Actor:
     """Carries out orders."""
 
     def __init__(self, arguments: list[Any], state: list[Any] | None) -> None:
-        sent, clients = state or ({}, {})
+        sent, clients, watches = state or ({}, {}, [])
         self.arguments = arguments
         self.sent: Counter[str] = Counter(sent)
         self.clients: dict[str, str] = dict(clients)
         """A client's stream to its connection, of everybody who has joined."""
+        self.watches: list[int] = list(watches)
         self.ended = False
 
     def run(self) -> None:
@@ -250,12 +254,31 @@ class Actor:
         for number in range(3):
             process.groups.broadcast(GROUP, "news", number)
 
+    def do_watch(self) -> None:
+        _, ref = process.groups.watch(GROUP)
+        self.watches.append(ref)
+
+    def do_unwatch(self) -> None:
+        if self.watches:
+            process.groups.unwatch(self.watches.pop())
+
+    def do_listen(self) -> None:
+        """Take some of the items that are there by themselves; the rest waits for `unlisten`."""
+        items = process.listen("item")
+        with contextlib.suppress(process.Timeout):
+            for _ in range(2):
+                item = items.receive(timeout=0)
+                journal.number_received(item.sender, item.payload)
+
+    def do_unlisten(self) -> None:
+        process.unlisten("item")
+
     def do_exec(self, how: str) -> None:
         process.exec("soak:task", HOST, how, timeout=0.05 if how == "given up" else 10.0)
 
     def do_upgrade(self) -> None:
         journal.note("upgrades")
-        process.upgrade(None, *self.arguments, [dict(self.sent), self.clients])
+        process.upgrade(None, *self.arguments, [dict(self.sent), self.clients, self.watches])
 
     def do_fault(self, text: str) -> None:
         journal.note(f"fault {text}")
