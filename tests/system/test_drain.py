@@ -10,33 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import echo
 from support.clients import close_of
 from support.runtime import GATEWAY, PROCESSES, ROUTER, Runtime, actor, endpoint, running_runtime
 from support.waiting import wait_until
 from websockets.sync.client import connect
 
-SOURCES = {
-    "app.py": """
-        import signal
-        from wsrelay.workers import http, process
+DEAF_ACTOR = """
+import signal
 
-        def connect():
-            http.response().relay_to(process.spawn("app:echo", "app:processes"))
-
-        def echo():
-            for message in process.inbox():
-                if message.topic == "ws.message":
-                    client = message.payload["client_pid"]
-                    process.send(client, "ws.send", {"type": "text", "data": message.payload["data"]})
-                elif message.topic == "ws.leave":
-                    return
-
-        def deaf():
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            while True:
-                signal.pause()
-    """
-}
+def deaf():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        signal.pause()
+"""
+SOURCES = {"app.py": echo.SOURCE + DEAF_ACTOR}
 DEAF = {
     "name": "deaf.service",
     "kind": "process.service",

@@ -15,27 +15,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support import echo
 from support.runtime import GATEWAY, PROCESSES, ROUTER, Runtime, actor, endpoint, running_runtime, write_application
 from support.waiting import wait_until
 from websockets.sync.client import connect
 
 ENTRIES = [GATEWAY, PROCESSES, ROUTER, *endpoint("/ws", "connect"), actor("echo")]
-SOURCES = {
-    "app.py": """
-        from wsrelay.workers import http, process
-
-        def connect():
-            http.response().relay_to(process.spawn("app:echo", "app:processes"))
-
-        def echo():
-            for message in process.inbox():
-                if message.topic == "ws.message":
-                    client = message.payload["client_pid"]
-                    process.send(client, "ws.send", {"type": "text", "data": message.payload["data"]})
-                elif message.topic == "ws.leave":
-                    return
-    """
-}
+SOURCES = {"app.py": echo.SOURCE}
 WSRELAY = Path(sys.executable).with_name("wsrelay")
 
 

@@ -48,8 +48,7 @@ def spawn(server: Server, settings: Settings) -> dict[str, Any]:
     with Laboratory(server) as laboratory:
         laboratory.do("spawn", count=5)
         times = laboratory.do("spawn", count=settings.scaled(100, 20))
-    found = summary(times)
-    return found | {"p50 ms": found["p50"] / 1000, "p99 ms": found["p99"] / 1000}
+    return _in_milliseconds(times)
 
 
 def memory(entry: str) -> Callable[[Server, Settings], dict[str, Any]]:
@@ -80,8 +79,7 @@ def crash(server: Server, settings: Settings) -> dict[str, Any]:
     """From SIGKILL of a worker to the close frame at its client."""
     for _ in range(3):
         kill_one(server)
-    found = summary([kill_one(server) for _ in range(settings.scaled(100, 10))])
-    return found | {"p50 ms": found["p50"] / 1000, "p99 ms": found["p99"] / 1000}
+    return _in_milliseconds([kill_one(server) for _ in range(settings.scaled(100, 10))])
 
 
 def kill_one(server: Server) -> float:
@@ -98,6 +96,12 @@ def kill_one(server: Server) -> float:
     if (opcode, code) != (CLOSE, CRASH_CODE):
         raise RuntimeError(f"expected close code {CRASH_CODE}, got opcode {opcode} with {payload!r}")
     return elapsed
+
+
+def _in_milliseconds(times: list[float]) -> dict[str, Any]:
+    """The summary of these seconds, and its percentiles in the table's unit."""
+    found = summary(times)
+    return found | {"p50 ms": found["p50"] / 1000, "p99 ms": found["p99"] / 1000}
 
 
 def _text(reader: FrameReader, connection: socket.socket) -> bytes:
