@@ -59,7 +59,7 @@ def test_a_supervisor_is_killed_in_the_midst(seed: int) -> None:  # S40
 
 
 def test_a_runtime_that_keeps_slow_clients_is_seen(tmp_path: Path) -> None:  # S54
-    """The same program twice: on a runtime whose bounds are far away, and on one as it is."""
+    """The same program twice: on a runtime whose bounds are far away, which its gateway's memory shows too, and as it is."""
     application = shutil.copytree(APPLICATION, tmp_path / "application")
     index = application / "_index.yaml"
     text = index.read_text()
@@ -67,13 +67,15 @@ def test_a_runtime_that_keeps_slow_clients_is_seen(tmp_path: Path) -> None:  # S
         assert bound in text
         text = text.replace(bound, none)
     index.write_text(text)
-    never = kinds.NeverReads(size=8 << 20)
+    never = kinds.NeverReads(size=48 << 20)
     with session(application) as patient:
         impatient = (p.Misbehave(dataclasses.replace(never, within=1.0)),)
+        assert not perform_program(patient, ()).failed
         outcome = perform_program(patient, impatient)
-    [complaint] = outcome.complaints
-    assert "NeverReads" in complaint
-    assert "is to be cut (S54)" in complaint
+    assert any("NeverReads" in complaint and "is to be cut (S54)" in complaint for complaint in outcome.complaints)
+    assert {(violation.invariant, violation.evidence[0].record[:2]) for violation in outcome.violations} == {
+        (11, ("memory", "gateway"))
+    }
     with Stage() as stage:
         outcome = stage.perform((p.Misbehave(never),))
     assert not outcome.failed, outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import time
 
@@ -21,6 +22,8 @@ SAY_EVERY = 20.0
 def main() -> int:
     """Soak, and print; returns the exit status."""
     arguments = parse_arguments()
+    # As an exception, so that no runtime is left.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     source = random.Random(arguments.seed)
     report = Report(arguments.seed)
     given: list[Program] = [arguments.program] * arguments.times if arguments.program is not None else []

@@ -59,7 +59,8 @@ class Interpreter:
     async def run(self) -> Outcome:
         """Perform and check. What goes wrong is in the outcome."""
         self._line = Line(self.session.runtime.ws_url("/control"), self._born)
-        bystander = Bystander(self.session.book, self.session.runtime.ws_url("/plain"))
+        bystander = Bystander(self.session.book, self.session.runtime.ws_url("/plain"), self.session.measure_memory)
+        self.session.peaks.clear()
         try:
             await self._line.ask("hello")
             for operation in self.outcome.program:
@@ -83,6 +84,8 @@ class Interpreter:
             await self._line.close()
             await self._injector.abandon()
         self.session.look()
+        peaks = {f"memory of the {part}": peak for part, peak in self.session.peaks.items()}
+        self.outcome.disturbed = {"latency of a bystander": bystander.worst, **peaks}
         self.outcome.faults += endings(self.session.window, self.outcome.complaints)
         self.outcome.slow = [
             f"{fault.name} shows after {fault.seconds:.3f} s\n{tell(story(self.session.window, fault.pid))}"

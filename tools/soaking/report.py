@@ -54,6 +54,7 @@ class Report:
         self._times: dict[str, int] = defaultdict(int)
         self._violations: dict[str, int] = defaultdict(int)
         self._seconds: dict[str, list[float]] = defaultdict(list)
+        self._disturbed: dict[str, list[float]] = defaultdict(list)
         self._samples: list[tuple[int, Mapping[str, float]]] = []
 
     def add(self, outcome: Outcome) -> None:
@@ -68,6 +69,8 @@ class Report:
             self.failures.append(outcome)
             for name in {fault.name for fault in outcome.faults}:
                 self._violations[name] += 1
+        for what, worst in outcome.disturbed.items():
+            self._disturbed[what].append(worst)
         if outcome.samples:
             self._samples.append((self.faults, outcome.samples))
 
@@ -101,6 +104,10 @@ class Report:
             "",
             f"{self.faults} faults in {self.programs} programs, {len(self.failures)} of which broke a promise",
         ]
+        if self._disturbed:
+            lines += ["", f"{'the worst of a program':<34} {'median':>12} {'worst':>12}"]
+            for what, found in sorted(self._disturbed.items()):
+                lines.append(f"{what:<34} {_amount(what, median(found)):>12} {_amount(what, max(found)):>12}")
         growth = self.growth()
         if growth:
             lines += ["", f"{'at rest':<34} {'at first':>12} {'at last':>12}"]
@@ -145,4 +152,6 @@ def _duration(seconds: float | None) -> str:
 
 
 def _amount(what: str, value: float) -> str:
+    if what.startswith("latency"):
+        return _duration(value)
     return f"{value / (1 << 20):.1f} MiB" if what.startswith("memory") else f"{value:g}"

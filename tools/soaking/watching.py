@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from websockets.asyncio.client import connect
@@ -100,10 +100,14 @@ def _ended_otherwise(entries: Sequence[Entry], born: dict[int, str]) -> set[str]
 
 
 class Bystander:
-    """A client that nobody disturbs: it asks, and notes how long the answer took (invariant 11)."""
+    """A client that nobody disturbs: it asks, and notes how long the answer took; and what the runtime's own parts have of
+    memory meanwhile (invariant 11)."""
 
-    def __init__(self, book: Book, url: str) -> None:
+    def __init__(self, book: Book, url: str, measure_memory: Callable[[], None]) -> None:
         self._book = book
+        self._measure_memory = measure_memory
+        self.worst = 0.0
+        """Seconds that an answer took at most."""
         self._asking = asyncio.create_task(self._ask(url))
 
     async def _ask(self, url: str) -> None:
@@ -113,7 +117,10 @@ class Bystander:
                     begun = time.monotonic()
                     await line.send(str(number))
                     await line.recv()
-                    self._book.sample("latency", "bystander", "disturbed", time.monotonic() - begun)
+                    latency = time.monotonic() - begun
+                    self.worst = max(self.worst, latency)
+                    self._book.sample("latency", "bystander", "disturbed", latency)
+                    self._measure_memory()
                     await asyncio.sleep(_PAUSE)
 
     async def close(self) -> None:
