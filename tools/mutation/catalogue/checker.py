@@ -8,8 +8,8 @@ _FOLDER = "tools/faults/checker/"
 _TESTS = ("tests/faults/test_checker.py",)
 
 
-def _blind(number: int, file: str, old: str, new: str) -> Mutation:
-    return Mutation(f"checker-blind-to-{number}", f"invariant {number}", f"{_FOLDER}{file}", old, new, _TESTS)
+def _blind(number: int, file: str, old: str, new: str, to: str = "") -> Mutation:
+    return Mutation(f"checker-blind-to-{to or number}", f"invariant {number}", f"{_FOLDER}{file}", old, new, _TESTS)
 
 
 MUTATIONS = (
@@ -43,4 +43,27 @@ MUTATIONS = (
     _blind(13, "streams.py", "        if item.number in seen:\n", "        if False:\n"),
     _blind(14, "endings.py", "if allowed is not None and sent.code not in allowed:", "if False:"),
     _blind(15, "resources.py", "if delay < least - world.limits.clock_slack:", "if False:"),
+    _blind(
+        3,
+        "handing.py",
+        "    if whole and len(taken) < len(readable):\n",
+        "    if False:\n",
+        "mail-that-is-not-handed-over",
+    ),
+    _blind(
+        3,
+        "groups.py",
+        "        if missing and watcher in world.attentive and",
+        "        if False and",
+        "unread-changes",
+    ),
+    _blind(
+        6,
+        "groups.py",
+        "        elif whole and len(seen) < len(expected):\n",
+        "        elif False:\n",
+        "a-watcher-s-gap",
+    ),
+    _blind(12, "handing.py", "        if waiting[key] > 1:\n", "        if False:\n", "heartbeats"),
+    _blind(15, "resources.py", 'if state == "failed" and stopping is None and', "if False and", "giving-up-too-soon"),
 )
