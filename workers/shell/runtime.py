@@ -27,7 +27,7 @@ from ..core.mailbox import Mailbox
 from ..core.outgoing import Frames, frame
 from ..core.requests import Answer, Requests, value_of
 from ..core.streams import Stream, Topic
-from .asynchronous import TERMINATE_PATIENCE, AsyncPort
+from .asynchronous import AsyncPort
 from .channels import READ_SIZE, Duplex, control_channel, data_channel
 from .outbox import Outbox
 from .poller import POLLOUT, Poller
@@ -293,22 +293,6 @@ class Runtime:
         """Write frames; `data` is the channel that they were made for. When this returns, or what it returns has been
         awaited, they have left this process (S7)."""
         return self.outbox.post(frames, data)
-
-    def terminate(self, frames: Frames) -> Any:
-        """Write the frames of `terminate`: on control only if there is no data frame, or it cannot be written in time."""
-        data = self.data
-        if frames.data is None or frames.control is None or data is None:
-            return self.post(frames, data)
-        self.require_handler_thread()
-        self.come_back()
-        outgoing = data.writer.write(frames.data)
-        if data.writer.is_out(outgoing):
-            return self.post(Frames(), data)
-        if self.port is not None:
-            return self.port.terminate(data, outgoing, Frames(control=frames.control))
-        if not data.writer.wait(outgoing, time.monotonic() + TERMINATE_PATIENCE):
-            self.post(Frames(control=frames.control), data)
-        return None
 
     def request(self, make: Make, finish: Finish, settle: Callable[[], None] | None = None) -> Any:
         """Ask the supervisor and return `finish(request, value)`; raises the error it answers.
