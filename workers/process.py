@@ -151,7 +151,7 @@ def terminate(pid: str) -> Any:
     runtime.require_handler_thread()
     data = runtime.data
     frames = _outgoing.compose_terminate(_outgoing.check_pid(pid), 0 if data is None else data.gateway)
-    return runtime.terminate(frames)
+    return _sending.terminate(runtime, frames)
 
 
 # --- spawning ---------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ DRAIN_LIMIT = 64 << 20
 """Bytes that `drain` reads at most: far more than a socket buffer holds."""
 _MAX_DESCRIPTORS = 16
 _COALESCE = 64 << 10
+_TRUNCATED = int(socket.MSG_CTRUNC)  # `&` with a member of an enumeration runs a dozen lines of Python
 _LOST = -1
 """Stands for a descriptor that the kernel could not give us, so that the others stay with their frames."""
 
@@ -145,7 +146,7 @@ class Channel:
                 numbers = array.array("i")
                 numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
                 self._descriptors.extend(numbers)
-        if flags & socket.MSG_CTRUNC:
+        if flags & _TRUNCATED:
             self._descriptors.append(_LOST)
         return data
 

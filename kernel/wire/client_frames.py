@@ -100,18 +100,16 @@ class SendDecoder(FrameDecoder):
 
     def _decode_from(self, data: bytes, position: int) -> Iterable[tuple[Any, ...]]:
         while position < len(data):
-            if self._frame_start == self._fed:
+            if self._buffers is None:
                 sends, position = self._scan(data, position)
                 yield from sends
                 if self._held or position == len(data):
                     return
-            before, rest = self._fed, data[position:]
+            rest = data[position:]
             for record in super().decode(rest):
                 yield record
-                read = self._frame_start - before
-                if read < len(rest):
-                    position += read
-                    self._start_buffers()
+                if self._read < len(rest):  # what follows may be of ours: the slow twin forgets it
+                    position += self._read
                     break
             else:
                 return

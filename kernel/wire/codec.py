@@ -199,20 +199,66 @@ def _check_record(record: type) -> Check:
 _CHECKS: dict[type, Check] = {record: _check_record(record) for record in _TAGS}
 
 
+def _checks_of(accepts: Mapping[int, type]) -> dict[int, tuple[type, Check]]:
+    return {tag: (record, _CHECKS[record]) for tag, record in accepts.items()}
+
+
+_KNOWN = {id(accepts): _checks_of(accepts) for accepts in DIRECTIONS.values()}
+"""Made once: every decoder of a direction has the same."""
+
+
+class _Buffers:
+    """What bytes wait in until a frame is complete: one to skip over it, one to unpack it. About 110 KiB, most of it msgpack's."""
+
+    __slots__ = ("fed", "largest", "scanner", "start", "unpacker")
+
+    def __init__(self, limit: int) -> None:
+        size = 2 * (limit + ENVELOPE_ALLOWANCE) + 2 * _FEED_SIZE
+        self.scanner = msgpack.Unpacker(read_size=_BUFFER_SIZE, max_buffer_size=size)
+        self.unpacker = msgpack.Unpacker(
+            use_list=False,
+            raw=False,
+            read_size=_BUFFER_SIZE,
+            max_buffer_size=size,
+            max_str_len=limit,
+            max_bin_len=limit,
+            max_array_len=MAX_ITEMS,
+            max_map_len=0,
+            max_ext_len=0,
+        )
+        self.fed = 0
+        """Bytes that both were fed."""
+        self.start = 0
+        """Where the frame starts that is not complete; `fed`, if there is none."""
+        self.largest = 0
+        """Bytes of the largest frame."""
+
+
+_spare: dict[int, list[_Buffers]] = {}
+"""Empty buffers, by limit. A stream needs them only in the midst of a frame, so nearly all streams of a process share one pair."""
+_MAX_SPARE = 4
+
+
 class FrameDecoder:
     """Turns a stream of bytes, split anyhow, into records of one direction. One decoder for each channel."""
 
     def __init__(self, accepts: Mapping[int, type], *, limit: int = MAX_FRAME, resumable: bool = False) -> None:
         """`accepts` is a table of `messages`; `limit` is in bytes, for the largest string of a frame. With `resumable` another
         decoder can go on where this one stops: it keeps the bytes of a frame that is not complete, `unfinished`."""
-        self._records = {tag: (record, _CHECKS[record]) for tag, record in accepts.items()}
+        self._records = _KNOWN.get(id(accepts)) or _checks_of(accepts)
         self._limit = limit
         self._frame_limit = 2 * (limit + ENVELOPE_ALLOWANCE)
         self.frames = 0
         """Frames decoded so far."""
         self._resumable = resumable
         self._pieces: list[bytes] = []
-        self._start_buffers()
+        self._buffers: _Buffers | None = None
+        """Those that hold the part of a frame that is there; None between two frames."""
+        self._read = 0
+        """How much of the data of the latest `decode` the frames take that have been yielded."""
+        self._spare = _spare.setdefault(limit, [])
+        if not self._spare:
+            self._spare.append(_Buffers(limit))
 
     @property
     def unfinished(self) -> bytes:
@@ -221,65 +267,63 @@ class FrameDecoder:
             raise ValueError("this decoder is not resumable")
         return b"".join(self._pieces)
 
-    def _start_buffers(self) -> None:
-        buffer_size = self._frame_limit + 2 * _FEED_SIZE
-        self._scanner = msgpack.Unpacker(read_size=_BUFFER_SIZE, max_buffer_size=buffer_size)
-        self._unpacker = msgpack.Unpacker(
-            use_list=False,
-            raw=False,
-            read_size=_BUFFER_SIZE,
-            max_buffer_size=buffer_size,
-            max_str_len=self._limit,
-            max_bin_len=self._limit,
-            max_array_len=MAX_ITEMS,
-            max_map_len=0,
-            max_ext_len=0,
-        )
-        self._fed = 0
-        self._frame_start = 0
-        self._largest = 0
-
     def decode(self, data: bytes | bytearray | memoryview) -> Iterable[tuple[Any, ...]]:
         """Yield the records that `data` completes. Raises ProtocolViolation at the first frame that is none of ours.
 
-        Records before it have been yielded. After a violation the decoder is of no further use.
+        Records before it have been yielded. After a violation the decoder is of no further use. One that is not asked for all
+        records forgets the rest of the data.
         """
+        buffers = self._buffers
+        if buffers is not None:
+            self._buffers = None
+        else:
+            try:
+                buffers = self._spare.pop()
+            except IndexError:
+                buffers = _Buffers(self._limit)
         for offset in range(0, len(data), _FEED_SIZE):
             chunk = data[offset : offset + _FEED_SIZE]
-            self._scanner.feed(chunk)
-            self._unpacker.feed(chunk)
-            before = self._fed
-            self._fed += len(chunk)
-            while self._frame_start < self._fed:
+            scanner, unpacker, start, before = buffers.scanner, buffers.unpacker, buffers.start, buffers.fed
+            scanner.feed(chunk)
+            unpacker.feed(chunk)
+            fed = before + len(chunk)
+            while start < fed:
                 # Records have few fields: the first byte of a frame is that of an array of 1 to 15.
-                if self._frame_start >= before and not 0x90 < chunk[self._frame_start - before] < 0xA0:
+                if start >= before and not 0x90 < chunk[start - before] < 0xA0:
                     raise ProtocolViolation("no frame: expected an array that starts with a tag")
                 try:
-                    self._scanner.skip()
-                    frame = self._unpacker.unpack()
+                    scanner.skip()
+                    frame = unpacker.unpack()
                 except msgpack.OutOfData:
                     break
                 except Exception as problem:  # msgpack has no common base: ValueError, FormatError, StackError, …
                     raise ProtocolViolation(f"no frame: {type(problem).__name__}") from problem
-                end = self._scanner.tell()
-                self._check_size(end - self._frame_start)
-                self._frame_start = end
+                end = scanner.tell()
+                if end - start > buffers.largest:
+                    self._note_size(buffers, end - start)
+                start = end
+                self._read = offset + start - before
                 yield self._record(frame)
-            self._check_size(self._fed - self._frame_start)
+            if fed - start > buffers.largest:
+                self._note_size(buffers, fed - start)
             if self._resumable:
-                if self._frame_start > before:
+                if start > before:
                     self._pieces.clear()
-                if self._frame_start < self._fed:
-                    self._pieces.append(bytes(chunk[max(0, self._frame_start - before) :]))
-            if self._frame_start == self._fed and self._largest > _KEEP_SIZE:
-                self._start_buffers()
+                if start < fed:
+                    self._pieces.append(bytes(chunk[max(0, start - before) :]))
+            buffers.start, buffers.fed = start, fed
+            if start == fed and buffers.largest > _KEEP_SIZE:
+                buffers = _Buffers(self._limit)
+        if buffers.start < buffers.fed:
+            self._buffers = buffers
+        elif len(self._spare) < _MAX_SPARE and buffers.unpacker.tell() == buffers.fed:  # the other one always does
+            self._spare.append(buffers)
 
-    def _check_size(self, size: int) -> None:
+    def _note_size(self, buffers: _Buffers, size: int) -> None:
         """Take note of the size of a frame, or of what is there of it."""
-        if size > self._largest:
-            self._largest = size
-            if size > self._frame_limit:
-                raise ProtocolViolation("a frame is larger than its limit")
+        buffers.largest = size
+        if size > self._frame_limit:
+            raise ProtocolViolation("a frame is larger than its limit")
 
     def _record(self, frame: tuple[Any, ...]) -> tuple[Any, ...]:
         tag = frame[0]

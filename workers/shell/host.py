@@ -14,10 +14,12 @@ import select
 import signal
 import socket
 import sys
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
+from ...kernel.wire import logs
 from ...kernel.wire import messages as wire
 from ...kernel.wire.channel import Channel
+from ...kernel.wire.codec import encode
 from ...kernel.wire.configuration import HostConfiguration, unpack
 from ...kernel.wire.failpoints import failpoint
 from ...kernel.wire.journal import set_role
@@ -26,7 +28,19 @@ from . import system
 from .confinement import confine_host
 from .fingerprint import fingerprint
 from .preload import preload
-from .worker import run_newborn
+from .rehearsal import rehearse
+from .runtime import Runtime
+from .worker import make_runtime, run_newborn
+
+_NO_SIGNAL = int(socket.MSG_NOSIGNAL)
+
+
+class _Prepared(NamedTuple):
+    """What is there before the first fork."""
+
+    configuration: HostConfiguration
+    runtime: Runtime
+    forker: system.Forker
 
 
 class ForkServer:
@@ -37,7 +51,7 @@ class ForkServer:
         self._end = end
         self._channel = Channel(end, wire.SUPERVISOR_TO_HOST, descriptors=True)
         self._supervisor = supervisor
-        self._configuration: HostConfiguration | None = None
+        self._prepared: _Prepared | None = None
 
     def serve(self) -> NoReturn:
         """Do what the supervisor asks, until it is gone."""
@@ -56,15 +70,17 @@ class ForkServer:
     def _configure(self, configuration: HostConfiguration) -> None:
         try:
             confine_host(configuration, self._supervisor)
+            forker = system.Forker()
         except OSError as error:
             self._answer(wire.HostFailed(str(error)[:1024]))
             os._exit(1)
+        rehearse(forker)
         before = set(sys.modules)
         refused = preload(configuration.sources) if configuration.preload else []
         self._answer(wire.HostCode(fingerprint(configuration.sources, before)))
+        self._prepared = _Prepared(configuration, make_runtime(configuration), forker)
         gc.collect()
         gc.freeze()  # the collector would touch, and so copy, every page that is shared with the workers
-        self._configuration = configuration
         self._answer(wire.HostReady(tuple((source, why[:1024]) for source, why in refused)))
 
     def _fork(self, worker: int) -> None:
@@ -73,26 +89,31 @@ class ForkServer:
         except OSError as error:
             self._answer(wire.ForkFailed(worker, str(error)))
             return
-        configuration = self._configuration
+        prepared = self._prepared
         try:
-            if configuration is None:
+            if prepared is None:
                 raise OSError("the host is not configured")
-            os_pid = system.fork_sibling()
+            os_pid = prepared.forker.fork_sibling()
         except OSError as error:
             os.close(control)
             self._answer(wire.ForkFailed(worker, str(error)))
             return
         if os_pid == 0:
             self._end.detach()  # the descriptor is closed with all others; its number will be another's
-            run_newborn(control, self._supervisor, configuration, worker)
+            run_newborn(prepared.runtime, control, self._supervisor, prepared.configuration, worker)
         os.close(control)
         failpoint("spawn.forked")
         self._answer(wire.Forked(worker, os_pid))
 
     def _answer(self, record: tuple[object, ...]) -> None:
-        self._channel.send(record)
-        while not self._channel.flush():
-            select.select([], [self._end], [])
+        unsent = encode(record)
+        while unsent:
+            try:
+                unsent = unsent[self._end.send(unsent, _NO_SIGNAL) :]
+            except BlockingIOError:
+                select.select([], [self._end], [])
+            except OSError:
+                return  # the supervisor is gone: the channel's end says so too
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -101,6 +122,8 @@ def main(arguments: list[str]) -> NoReturn:
     end, supervisor = socket.socket(fileno=int(arguments[0])), int(arguments[1])
     end.set_inheritable(False)
     set_role("host")
+    logs.setup_worker(os.environ)
+    system.redirect_stdin()
     system.die_with_parent(supervisor)
     ForkServer(end, supervisor).serve()
 

@@ -27,7 +27,7 @@ from ..core.mailbox import Mailbox
 from ..core.outgoing import Frames, frame
 from ..core.requests import Answer, Requests, value_of
 from ..core.streams import Stream, Topic
-from .asynchronous import TERMINATE_PATIENCE, AsyncPort
+from .asynchronous import AsyncPort
 from .channels import READ_SIZE, Duplex, control_channel, data_channel
 from .outbox import Outbox
 from .poller import POLLOUT, Poller
@@ -46,10 +46,16 @@ Finish = Callable[[int, Any], Any]
 class Runtime:
     """What a worker process is to the rest of the runtime."""
 
-    def __init__(self, control_end: socket.socket, *, watched: bool = False, coalescing: bool = False) -> None:
-        """`control_end` is this worker's end of its control channel. `watched` says that it must give signs of life (S17),
-        `coalescing` that sends are collected if the handler does not say otherwise."""
-        self.control = control_channel(control_end)
+    control: Duplex
+    _poller: Poller
+
+    def __init__(self, *, watched: bool = False, coalescing: bool = False) -> None:
+        """`watched` says that the worker must give signs of life (S17), `coalescing` that sends are collected if the handler
+        does not say otherwise.
+
+        It is made in the fork server, so that all workers share what of it they do not change, and is used from `begin` on,
+        in the worker.
+        """
         self.data: Duplex | None = None
         self.mailbox = Mailbox()
         self.requests = Requests()
@@ -66,8 +72,7 @@ class Runtime:
         self.outbox = Outbox(self, coalescing=coalescing)
         self.forked = False
         self._shield = Shield()
-        self._thread = threading.get_ident()
-        self._poller = Poller()
+        self._thread = 0
         self._waits = 0
         """How many waits are under way: more than one if a signal handler waits too."""
         self._on_control: dict[type, Callable[[Any], None]] = {
@@ -87,6 +92,12 @@ class Runtime:
             wire.Invoke: self._handle_invoke,
             wire.Probe: self._handle_probe,
         }
+
+    def begin(self, control_end: socket.socket) -> None:
+        """This is the worker, and this its end of its control channel."""
+        self.control = control_channel(control_end)
+        self._poller = Poller()
+        self._thread = threading.get_ident()
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -294,22 +305,6 @@ class Runtime:
         awaited, they have left this process (S7)."""
         return self.outbox.post(frames, data)
 
-    def terminate(self, frames: Frames) -> Any:
-        """Write the frames of `terminate`: on control only if there is no data frame, or it cannot be written in time."""
-        data = self.data
-        if frames.data is None or frames.control is None or data is None:
-            return self.post(frames, data)
-        self.require_handler_thread()
-        self.come_back()
-        outgoing = data.writer.write(frames.data)
-        if data.writer.is_out(outgoing):
-            return self.post(Frames(), data)
-        if self.port is not None:
-            return self.port.terminate(data, outgoing, Frames(control=frames.control))
-        if not data.writer.wait(outgoing, time.monotonic() + TERMINATE_PATIENCE):
-            self.post(Frames(control=frames.control), data)
-        return None
-
     def request(self, make: Make, finish: Finish, settle: Callable[[], None] | None = None) -> Any:
         """Ask the supervisor and return `finish(request, value)`; raises the error it answers.
 
@@ -391,6 +386,13 @@ class Runtime:
         self.flush()
         writer = self.control.writer
         writer.wait(writer.write(frame(wire.ExitReport(reason, target)), last=True))
+
+    def end(self) -> None:
+        """Close the channels, and all that belongs to them."""
+        for channel in (self.control, self.data):
+            if channel is not None:
+                channel.close()
+        self._poller.close()
 
     def close_in_fork(self) -> None:
         """This is a forked child: it has no channel (S11)."""

@@ -1,17 +1,19 @@
 """Sending, in both colours of handlers: resolve what is named, then write each frame once.
 
 What `process.send` and `process.groups.broadcast` share. A name or a group is resolved for the sender by a request; then the
-message goes on the path that belongs to each PID (S6).
+message goes on the path that belongs to each PID (S6). `process.terminate` may need a second path.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ...kernel.wire import messages as wire
 from ...kernel.wire.errors import NotFound
 from ...kernel.wire.pid import Pid
 from ..core import outgoing
+from .asynchronous import TERMINATE_PATIENCE
 from .runtime import Runtime
 
 
@@ -66,3 +68,20 @@ def send_to_pid(runtime: Runtime, pid: Pid, topic: str, payload: Any) -> Any:
     if data is None or data.gateway != gateway:  # of a gateway that is dead, and so is it
         return runtime.outbox.send_frames(outgoing.Frames(), None)
     return runtime.outbox.send(data, frame)
+
+
+def terminate(runtime: Runtime, frames: outgoing.Frames) -> Any:
+    """Write the frames of `terminate`: on control only if there is no data frame, or it cannot be written in time."""
+    data = runtime.data
+    if frames.data is None or frames.control is None or data is None:
+        return runtime.post(frames, data)
+    runtime.require_handler_thread()
+    runtime.come_back()
+    unsent = data.writer.write(frames.data)
+    if data.writer.is_out(unsent):
+        return runtime.post(outgoing.Frames(), data)
+    if runtime.port is not None:
+        return runtime.port.terminate(data, unsent, outgoing.Frames(control=frames.control))
+    if not data.writer.wait(unsent, time.monotonic() + TERMINATE_PATIENCE):
+        runtime.post(outgoing.Frames(control=frames.control), data)
+    return None

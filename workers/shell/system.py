@@ -6,6 +6,7 @@ Linux on x86-64 and aarch64 with the C library's own `syscall`.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import signal
@@ -64,33 +65,50 @@ def redirect_stdin() -> None:
     os.close(null)
 
 
-def fork_sibling() -> int:
-    """Fork a child of this process's parent. Returns 0 in the child, its os_pid here. Raises OSError.
+class Forker:
+    """Forks children of this process's parent.
 
-    Only for a process with one thread: handlers of `pthread_atfork` do not run. Python's own do.
+    Only for a process with one thread: handlers of `pthread_atfork` do not run. Python's own do. All that can be looked up is
+    looked up here, once: what a fork touches, in the child or between two forks, is memory that the child does not share.
     """
-    machine = platform.machine()
-    if machine not in _SYS_CLONE:
-        raise OSError(f"no fork server for {machine}: expected one of {', '.join(_SYS_CLONE)}")
-    flags = _CLONE_PARENT | signal.SIGCHLD
-    tid_address = _address_of_tid()
-    if tid_address:
-        # The C library keeps the thread's id; the kernel writes the child's into the child's copy.
-        flags |= _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID
-    arguments = [flags, 0, 0, tid_address, 0] if machine == "x86_64" else [flags, 0, 0, 0, tid_address]
-    prepared = [ctypes.c_long(_SYS_CLONE[machine]), *map(ctypes.c_ulong, arguments)]
-    sys.stdout.flush()
-    sys.stderr.flush()
-    ctypes.pythonapi.PyOS_BeforeFork()
-    os_pid = int(_libc.syscall(*prepared))
-    number = ctypes.get_errno()
-    if os_pid == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
-        return 0
-    ctypes.pythonapi.PyOS_AfterFork_Parent()
-    if os_pid < 0:
-        raise OSError(number, os.strerror(number))
-    return os_pid
+
+    def __init__(self) -> None:
+        """Raises OSError where there is no such fork."""
+        machine = platform.machine()
+        if machine not in _SYS_CLONE:
+            raise OSError(f"no fork server for {machine}: expected one of {', '.join(_SYS_CLONE)}")
+        flags = _CLONE_PARENT | signal.SIGCHLD
+        tid_address = _address_of_tid()
+        if tid_address:
+            # The C library keeps the thread's id; the kernel writes the child's into the child's copy.
+            flags |= _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID
+        arguments = [flags, 0, 0, tid_address, 0] if machine == "x86_64" else [flags, 0, 0, 0, tid_address]
+        self._call = functools.partial(
+            _libc.syscall, ctypes.c_long(_SYS_CLONE[machine]), *map(ctypes.c_ulong, arguments)
+        )
+        self._before = ctypes.pythonapi.PyOS_BeforeFork
+        self._after_in_child = ctypes.pythonapi.PyOS_AfterFork_Child
+        self._after_in_parent = ctypes.pythonapi.PyOS_AfterFork_Parent
+
+    def fork_sibling(self) -> int:
+        """Fork. Returns 0 in the child, its os_pid here. Raises OSError."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._before()
+        os_pid: int = self._call()
+        if os_pid == 0:
+            self._after_in_child()
+            return 0
+        number = ctypes.get_errno()
+        self._after_in_parent()
+        if os_pid < 0:
+            raise OSError(number, os.strerror(number))
+        return os_pid
+
+    def rehearse(self) -> None:
+        """Do what surrounds a fork, in this process, as if it were the child."""
+        self._before()
+        self._after_in_child()
 
 
 def _address_of_tid() -> int:

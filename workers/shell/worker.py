@@ -15,7 +15,6 @@ import atexit
 import contextlib
 import inspect
 import os
-import random
 import signal
 import socket
 import sys
@@ -41,29 +40,24 @@ from .observation import WorkerRuntime
 from .runtime import Runtime
 
 
-def run_newborn(control: int, expected_parent: int, configuration: HostConfiguration, number: int) -> NoReturn:
+def make_runtime(configuration: HostConfiguration) -> Runtime:
+    """Return what all workers of a host begin with."""
+    return WorkerRuntime(watched=configuration.limits.liveness is not None, coalescing=configuration.coalesce_sends)
+
+
+def run_newborn(
+    runtime: Runtime, control: int, expected_parent: int, configuration: HostConfiguration, number: int
+) -> NoReturn:
     """Be a worker, right after the fork. `control` is the descriptor of its control channel, `number` its own."""
     limits = configuration.limits
     try:
         system.close_descriptors_except(control)
-        system.die_with_parent(expected_parent)
-        system.adopt_orphans()
-        confine_worker(configuration, number)
-        set_role("worker")
-        runtime = WorkerRuntime(
-            socket.socket(fileno=control),
-            watched=limits.liveness is not None,
-            coalescing=configuration.coalesce_sends,
-        )
-        while runtime.start is None:
-            runtime.wait(with_data=False)
+        start = first_steps(runtime, control, expected_parent, configuration, number)
         _leave_host(limits)
-        install(runtime)
-        logs.setup_worker(os.environ)
-        logs.identify(pid=runtime.start.pid, entry=runtime.start.entry, host=runtime.start.host)
-        if runtime.start.pid:
+        introduce(runtime, start)
+        if start.pid:
             rlimits.limit_cpu(limits.cpu, runtime.cpu_used)
-            _run_actor(runtime, runtime.start)
+            _run_actor(runtime, start)
         else:
             _run_function_worker(runtime, limits)
     except BaseException as error:  # the runtime's own failure: the supervisor has the exit code, people the traceback
@@ -74,6 +68,26 @@ def run_newborn(control: int, expected_parent: int, configuration: HostConfigura
         os._exit(1)
 
 
+def first_steps(
+    runtime: Runtime, control: int, expected_parent: int, configuration: HostConfiguration, number: int
+) -> wire.Start:
+    """Do what has to be done before anything else, then wait for Start, and return it."""
+    system.die_with_parent(expected_parent)
+    system.adopt_orphans()
+    confine_worker(configuration, number)
+    set_role("worker")
+    runtime.begin(socket.socket(fileno=control))
+    while runtime.start is None:
+        runtime.wait(with_data=False)
+    return runtime.start
+
+
+def introduce(runtime: Runtime, start: wire.Start) -> None:
+    """Be what Start says: for what handlers call, and for what is logged."""
+    install(runtime)
+    logs.identify(pid=start.pid, entry=start.entry, host=start.host)
+
+
 def _leave_host(limits: HostLimits) -> None:
     """Leave the host's group and session, and what else is shared with it."""
     os.setsid()
@@ -82,9 +96,7 @@ def _leave_host(limits: HostLimits) -> None:
         signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     ):  # the host's doing, which programs that a handler starts would inherit
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    system.redirect_stdin()
     rlimits.limit_open_files(limits.open_files)
-    random.seed()
 
 
 # --- an actor ---------------------------------------------------------------------------------------------------------
@@ -92,7 +104,7 @@ def _leave_host(limits: HostLimits) -> None:
 
 def _run_actor(runtime: Runtime, start: wire.Start) -> NoReturn:
     try:
-        value = _call(runtime, start.source, start.method, unpack(start.arguments))
+        value = call(runtime, start.source, start.method, unpack(start.arguments))
     except BaseException as error:
         ending = ending_of_error(error)
     else:
@@ -100,7 +112,7 @@ def _run_actor(runtime: Runtime, start: wire.Start) -> NoReturn:
     _finish(runtime, ending)
 
 
-def _call(runtime: Runtime, source: str, method: str, arguments: list[Any]) -> Any:
+def call(runtime: Runtime, source: str, method: str, arguments: list[Any]) -> Any:
     """Import and run the handler, `async def` or not."""
     handler = load_entry(source, method)
     result = handler(*arguments)
@@ -160,7 +172,7 @@ def _run_invocation(runtime: Runtime, invoke: wire.Invoke, request: wire.Request
     invocation.begin(Request(request), response)
     logs.identify(pid=invoke.pid, entry=invoke.entry, host=Pid(invoke.pid).parts.host)
     try:
-        _call(runtime, invoke.source, invoke.method, [])
+        call(runtime, invoke.source, invoke.method, [])
     except BaseException as error:
         ending = ending_of_error(error)
         if not ending.clean:
