@@ -9,12 +9,17 @@ WSRELAY = "/opt/wsrelay/bin/wsrelay"
 UNIT = "wsrelay.service"
 PORT, STORED_PORT = 8080, 8081
 
+CONFINED = Path("/srv/confined")
+CONFINED_UNIT, CONFINED_PORT = "confined.service", 8082
+CONFINED_HOST = "user: nobody, private_tmp: true, limits: {memory: 128MiB, disk: 32MiB}"
+"""Fields of the host of an application whose workers are another user's."""
+
 INDEX = """\
 version: "1.0"
 namespace: app
 entries:
   - {name: gateway, kind: http.service, addr: "127.0.0.1:PORT"}
-  - {name: processes, kind: process.host, limits: {memory: 128MiB}}
+  - {name: processes, kind: process.host, HOST}
   - {name: router, kind: http.router, meta: {server: gateway}, post_middleware: [websocket_relay]}
   - {name: connect, kind: function.python, source: "file://app.py", method: connect}
   - {name: connect.endpoint, kind: http.endpoint, meta: {router: router}, method: GET, path: /ws, func: connect}
@@ -28,7 +33,7 @@ entries:
 """
 
 SOURCE = '''\
-import json, logging, os, socket
+import json, logging, os, socket, tempfile
 from wsrelay.workers import http, process
 
 def connect():
@@ -53,6 +58,14 @@ def act():
         client, text = message.payload["client_pid"], message.payload["data"]
         if text == "eat":
             hoard = [b"x" * (8 << 20) for _ in range(100)]
+        elif text == "where":
+            text = tempfile.gettempdir()
+        elif text == "fill":
+            folder = tempfile.mkdtemp()
+            with open(f"{folder}/much", "wb") as file:
+                file.write(bytes(48 << 20))
+            os.chmod(folder, 0o500)
+            continue
         elif text == "crash":
             raise ValueError("two\\nlines")
         elif text == "log":
@@ -69,7 +82,8 @@ def steady():
 '''
 
 
-def configure(folder: Path, port: int) -> None:
+def configure(folder: Path, port: int, host: str = "limits: {memory: 128MiB}") -> None:
+    """Write the application; `host` are the fields of its process.host."""
     folder.mkdir(parents=True)
-    folder.joinpath("_index.yaml").write_text(INDEX.replace("PORT", str(port)))
+    folder.joinpath("_index.yaml").write_text(INDEX.replace("PORT", str(port)).replace("HOST", host))
     folder.joinpath("app.py").write_text(SOURCE)

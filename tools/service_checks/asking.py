@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import select
 import subprocess
 import time
@@ -68,6 +69,20 @@ def supervisor(unit: str = UNIT) -> int:
     return child
 
 
+def exposure(unit: str = UNIT) -> float:
+    """What `systemd-analyze security` says of a unit, from 0 to 10."""
+    last = run("systemd-analyze", "security", "--no-pager", unit).strip().splitlines()[-1].strip()
+    print(f"# {last}")
+    return float(last.split(": ")[1].split()[0])
+
+
+def status(os_pid: int, name: str) -> str:
+    """A field of /proc/OS_PID/status."""
+    found = re.search(rf"^{name}:\t(.*)$", Path(f"/proc/{os_pid}/status").read_text(), re.MULTILINE)
+    assert found is not None, name
+    return found[1]
+
+
 def journal(*matches: str) -> list[dict[str, Any]]:
     """Entries of the journal."""
     lines = run("journalctl", "--all", "--output", "json", "--no-pager", *matches).splitlines()
@@ -83,8 +98,8 @@ def ask(line: ClientConnection, text: str) -> str:
     return str(line.recv(timeout=PATIENCE))
 
 
-def look() -> dict[str, Any]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/look", timeout=PATIENCE) as answer:
+def look(port: int = PORT) -> dict[str, Any]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/look", timeout=PATIENCE) as answer:
         seen: dict[str, Any] = json.load(answer)
         return seen
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -11,10 +12,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .application import APPLICATION, PORT, STORED_PORT, UNIT, WSRELAY, configure
+from .application import (
+    APPLICATION,
+    CONFINED,
+    CONFINED_HOST,
+    CONFINED_PORT,
+    CONFINED_UNIT,
+    PORT,
+    STORED_PORT,
+    UNIT,
+    WSRELAY,
+    configure,
+)
 from .asking import (
     ask,
     close_code,
+    exposure,
     journal,
     listener_inode,
     look,
@@ -23,6 +36,7 @@ from .asking import (
     run,
     settings,
     show,
+    status,
     status_of,
     supervisor,
     wait_active,
@@ -74,11 +88,38 @@ def start_waits_until_it_serves() -> None:
 
 @check
 def the_sandbox_is_tight_and_workers_work_in_it() -> None:
-    last = run("systemd-analyze", "security", "--no-pager", UNIT).strip().splitlines()[-1]
-    score = float(last.split(": ")[1].split()[0])
-    print(f"# {last.strip()}")
-    assert score <= MOST_EXPOSED, last
+    assert exposure() <= MOST_EXPOSED
     assert look()["user"] != 0
+
+
+@check
+def a_host_with_a_user_leaves_the_sandbox_tight_and_nobody_else_with_capabilities() -> None:
+    configure(CONFINED, CONFINED_PORT, CONFINED_HOST)
+    run(WSRELAY, "install-unit", str(CONFINED), "--name", CONFINED_UNIT.removesuffix(".service"))
+    run("systemctl", "daemon-reload")
+    run("systemctl", "start", CONFINED_UNIT)
+    assert exposure(CONFINED_UNIT) <= MOST_EXPOSED
+    nobody = pwd.getpwnam("nobody").pw_uid
+    assert look(CONFINED_PORT)["user"] == nobody
+    main = int(show("MainPID", CONFINED_UNIT))
+    every = processes(CONFINED_UNIT)
+    assert 0 not in {int(status(each, "Uid").split()[0]) for each in every}
+    trusted = {each for each in every if int(status(each, "CapPrm"), 16)}
+    assert trusted == {main, supervisor(CONFINED_UNIT)}
+    with open_line(CONFINED_PORT) as other:
+        for excess in ("eat", "fill"):
+            with open_line(CONFINED_PORT) as line:
+                folder = Path(f"/proc/{main}/root{ask(line, 'where')}")
+                assert folder.stat().st_uid == nobody
+                line.send(excess)
+                assert close_code(line) == 1011
+            wait_until(lambda: not folder.exists(), "the folder of a worker that has ended to go")  # noqa: B023
+        assert ask(other, "still there") == "still there"
+    assert journal("--unit", CONFINED_UNIT, "WSRELAY_REASON=limit:oom")
+    assert journal("--unit", CONFINED_UNIT, "WSRELAY_REASON=limit:disk")
+    run("systemctl", "stop", "confined.socket", CONFINED_UNIT)
+    assert processes(CONFINED_UNIT) == []
+    assert show("Result", CONFINED_UNIT) == "success"
 
 
 @check
