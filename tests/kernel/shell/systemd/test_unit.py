@@ -61,6 +61,16 @@ def test_a_host_with_a_user_needs_three_capabilities_and_not_root() -> None:
     assert "DynamicUser" not in text
 
 
+def test_the_drop_in_for_a_systemd_that_knows_notify_reload() -> (
+    None
+):  # systemd.service(5), 253: by its documentation alone
+    section = unit.render_drop_in().partition("[Service]\n")[2]
+    assert section.splitlines() == ["Type=notify-reload", "ExecReload="]  # nothing but SIGHUP, which is its default
+    text = unit.render_service(unit.Service("relay", ("/bin/wsrelay", "run", "/srv"), 10.0))
+    assert "\nType=notify\n" in text
+    assert "\nExecReload=/bin/wsrelay reload /srv\n" in text
+
+
 def test_the_shipped_units_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "tools")
     for name, text in importlib.import_module("systemd_units").render().items():
