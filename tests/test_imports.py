@@ -25,7 +25,9 @@ PURE = frozenset({
 NAMES_ONLY = {"signal": re.compile(r"SIG[A-Z0-9]+|Signals")}
 """Modules that perform, of which a core may use these names."""
 PURE_LIBRARIES = frozenset({"wsproto", "h11", "msgpack", "yaml", "websockets.speedups"})
-IMPURE_WIRE = frozenset({f"wsrelay.kernel.wire.{name}" for name in ("channel", "journal", "failpoints", "logs")})
+IMPURE_WIRE = frozenset(
+    {f"wsrelay.kernel.wire.{name}" for name in ("channel", "journal", "failpoints", "logs", "privileges")}
+)
 """Parts of the wire that perform: not for a core."""
 KIT = "wsrelay.tools.faults"
 FOR_USERS = frozenset({"wsrelay.workers.process", "wsrelay.workers.http"})

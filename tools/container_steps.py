@@ -157,6 +157,9 @@ def check(settings: dict[str, str], service: dict[str, object]) -> None:
         if process.poll() is not None:
             raise SystemExit(f"container-test: the runtime ended with {process.returncode}")
         say("the health check is passed")
+        asked = settings["ENV WSRELAY_HEALTH"]
+        if not asked.endswith("/healthz") or healthy({**settings, "ENV WSRELAY_HEALTH": asked + "/nothing"}, inside):
+            raise SystemExit(f"container-test: the health check does not ask what it should: {asked}")
         status = Path(f"/proc/{inside}/status").read_text()
         uid = settings["USER"].split(":")[0]
         for expected in (r"NSpid:.*\t1$", rf"Uid:\t{uid}\t", r"CapBnd:\t0+$", r"NoNewPrivs:\t1$"):

@@ -18,6 +18,7 @@ from typing import Final
 
 from ...kernel.wire import logs
 from ...kernel.wire.journal import set_role
+from ...kernel.wire.privileges import drop_capabilities
 from .gateway import Gateway, leave
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run until the supervisor ends this process or its own end of the channel."""
     control, parent = map(int, arguments)
     set_role("gateway")
+    drop_capabilities()
     _die_with(parent)
     _keep_memory()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -6,9 +6,12 @@ Follows no link, and looks at a bounded number of files in a turn. Decides nothi
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 from collections.abc import Iterable, Iterator
+
+from .owners import acting_as
 
 SLICE = 100
 """Files looked at in one turn."""
@@ -33,18 +36,26 @@ class Disk:
     def look(self, os_pids: Iterable[int]) -> Iterator[None]:
         """Look at the folder, and at what `os_pids` have open; each step is a turn."""
         try:
-            device = os.lstat(self._folder).st_dev
+            folder = os.lstat(self._folder)
         except OSError:
             return
-        for looked, status in enumerate(self._statuses(os_pids, device), 1):
+        deleted = (status for os_pid in os_pids for status in _deleted_files(os_pid, folder.st_dev))
+        for statuses, uid in ((self._statuses(), folder.st_uid), (deleted, os.geteuid())):
+            while self._count(statuses, uid) == SLICE:
+                yield
+
+    def _count(self, statuses: Iterator[os.stat_result], uid: int) -> int:
+        """Look at some files, as their owner. Returns how many there were."""
+        with acting_as(uid):
+            some = list(itertools.islice(statuses, SLICE))
+        for status in some:
             if (status.st_dev, status.st_ino) not in self._seen:
                 if status.st_nlink != 1:
                     self._seen.add((status.st_dev, status.st_ino))
                 self.used += status.st_blocks * _BLOCK + _ENTRY
-            if looked % SLICE == 0:
-                yield
+        return len(some)
 
-    def _statuses(self, os_pids: Iterable[int], device: int) -> Iterator[os.stat_result]:
+    def _statuses(self) -> Iterator[os.stat_result]:
         pending = [self._folder]
         while pending:
             try:
@@ -60,8 +71,6 @@ class Disk:
                         yield entry.stat(follow_symlinks=False)
                         if entry.is_dir(follow_symlinks=False):
                             pending.append(entry.path)
-        for os_pid in os_pids:
-            yield from _deleted_files(os_pid, device)
 
 
 def _deleted_files(os_pid: int, device: int) -> Iterator[os.stat_result]:

@@ -2,7 +2,8 @@
 
 All are in one folder of this boot, which only we can write to: `base/NUMBER`, mode 0700, of the user that the worker runs as. The
 supervisor makes and removes them; whatever is left when it ends, the guardian removes. Removal is done by a thread: a worker may
-leave a million files. Who wrote them is hostile, so no link is followed, however deep the folders are.
+leave a million files. Who wrote them is hostile, so no link is followed, however deep the folders are. A supervisor that is not root, and
+may change user, does it as the user whose folder it is.
 """
 
 from __future__ import annotations
@@ -15,16 +16,21 @@ import tempfile
 from collections.abc import Iterable
 
 from ..wire.configuration import HostConfiguration, Identity
+from .owners import acting_as
 
 _TRIES = 20
 
 
 def make_base(hosts: Iterable[HostConfiguration]) -> str:
     """Make this boot's folder if a host wants private ones, and return its path, else an empty text. Raises OSError."""
-    if not any(host.private_tmp for host in hosts):
+    wanting = [host for host in hosts if host.private_tmp]
+    if not wanting:
         return ""
     base = tempfile.mkdtemp(prefix="wsrelay-")
-    os.chmod(base, 0o711)  # workers of other users find theirs, and cannot list the others
+    mode = 0o711  # workers of other users find theirs, and cannot list the others
+    if os.geteuid() != 0 and any(host.user is not None for host in wanting):
+        mode = 0o1731  # by our group we make folders there as those users; the sticky bit keeps one from another's
+    os.chmod(base, mode)
     return base
 
 
@@ -40,9 +46,10 @@ class TemporaryFolders:
     def make(self, number: int, identity: Identity | None) -> None:
         """Make a worker's folder. Raises OSError."""
         path = self.path(number)
-        os.mkdir(path, 0o700)
+        with acting_as(os.geteuid() if identity is None else identity.uid):
+            os.mkdir(path, 0o700)
         self._owned.add(number)
-        if identity is not None:
+        if identity is not None and os.geteuid() == 0:
             os.chown(path, identity.uid, identity.gid, follow_symlinks=False)
 
     def path(self, number: int) -> str:
@@ -86,6 +93,11 @@ def remove_tree(path: str, base: str) -> None:
     Each folder inside is first moved to `base`, where nobody but us can exchange it for a link; so no path grows long, and
     nothing recurses.
     """
+    with contextlib.suppress(OSError), acting_as(os.lstat(path).st_uid):
+        _remove_tree(path, base)
+
+
+def _remove_tree(path: str, base: str) -> None:
     pending, moved = [path], 0
     while pending:
         current = pending.pop()

@@ -98,3 +98,30 @@ def test_a_fork_server_that_cannot_be_confined_is_refused(tmp_path: Path) -> Non
         assert one.do("'fine'") == "fine"
         with Puppet(runtime, LIMITED) as two:
             assert two.do("'fine'") == "fine"
+
+
+@pytest.mark.parametrize(
+    ("limits", "deed", "kind"),
+    [
+        (
+            {"memory": "96MiB"},
+            "hoard = [b'x' * (1 << 20) for _ in range(160)]\nwhile True: signal.pause()",
+            "limit:oom",
+        ),
+        ({"cpu": "1s"}, "while True: pass", "limit:cpu"),
+        (
+            {"disk": "4MiB"},
+            "import tempfile\nopen(tempfile.gettempdir() + '/much', 'wb').write(bytes(8 << 20))\nwhile True: signal.pause()",
+            "limit:disk",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.startswith("limit:") else "",
+)
+def test_a_limit_that_a_reload_brings_is_kept(
+    tmp_path: Path, limits: dict[str, str], deed: str, kind: str
+) -> None:  # S18
+    with confined(tmp_path, private_tmp=True) as runtime:
+        reload(runtime, {"private_tmp": True, "limits": limits})
+        with Puppet(runtime, LIMITED) as new:
+            new.order(deed)
+            assert new.end() == (1011, kind)

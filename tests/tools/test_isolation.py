@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmark.isolation.excesses import EXCESSES, Excess
 from benchmark.isolation.profile import QUICK
 from benchmark.isolation.verdict import MIB, gateway_bound, latencies, percentile, problems, supervisor_bound
 from benchmark.load.latency import RATIO, summary
@@ -42,6 +43,13 @@ def test_every_crash_is_told_as_what_it_was() -> None:
     assert problems({"crashes": [crashed | {"reasons": {"signal:SIGSEGV": 2}}]}, timing=False) == []
     assert problems({"crashes": [crashed | {"reasons": {"signal:SIGSEGV": 1}}]}, timing=False)
     assert problems({"crashes": [crashed | {"reasons": {"noproc": 2}}]}, timing=False)
+
+
+def test_every_excess_ends_with_its_limit() -> None:
+    found = {"expected reason": "limit:oom"}
+    assert problems(found | {"ends": [{"reasons": {"limit:oom": 3}}]}, timing=False) == []
+    assert problems(found | {"ends": [{"reasons": {"limit:oom": 3, "signal:SIGKILL": 1}}]}, timing=False)
+    assert problems(found | {"ends": [{"reasons": {}}]}, timing=False)
 
 
 def test_memory_over_its_bound_is_a_problem() -> None:
@@ -82,3 +90,10 @@ def test_a_stopped_process_costs_what_the_limits_say(document: dict[str, Any]) -
     assert all(part["growth"] <= part["bound"] for part in memory.values())
     assert min(document["pressure"]["flooded bytes"]) > 0
     assert all(phase["messages"] for phase in document["pressure"]["disturbed"])
+
+
+@pytest.mark.parametrize("excess", EXCESSES.values(), ids=lambda excess: excess.what)
+def test_who_uses_too_much_ends_alone_and_for_that(document: dict[str, Any], excess: Excess) -> None:  # S18
+    found = document[excess.what]
+    assert {reason for ended in found["ends"] for reason in ended["reasons"]} == {excess.reason}
+    assert all(phase["messages"] for phase in found["disturbed"])

@@ -11,6 +11,7 @@ import resource
 import tempfile
 
 from ...kernel.wire.configuration import HostConfiguration, Identity
+from ...kernel.wire.privileges import drop_capabilities
 from . import landlock, system
 
 
@@ -25,6 +26,7 @@ def confine_host(configuration: HostConfiguration, supervisor: int) -> None:
         os.umask(configuration.umask)
     if configuration.identity is not None:
         become(configuration.identity)
+    drop_capabilities()  # a change of user clears them only if it was from root
     system.die_with_parent(supervisor)
     if configuration.sandbox.wanted:
         system.renounce_privileges()

@@ -37,12 +37,7 @@ def plan(application: Application, paths: Sequence[str], *, name: str, user: str
     needed = [sys.executable, sys.prefix, str(script), *whole, *_files(application)]
     hosts = application.hosts.values()
     others = [host for host in hosts if (host.user, host.group, host.groups) != (None, None, None)]
-    changes_user = bool(others)
-    if user is not None and changes_user:
-        raise StartError(
-            "--user: a process.host has a user or a group, so the service has to start as root; expected no --user"
-        )
-    problems = list(_unreadable(needed, user)) if not changes_user else []
+    problems = list(_unreadable(needed, user))
     problems += [f"{path} is below {_below(path, _PRIVATE)}, and the unit has a private one (PrivateTmp=)"
                  for path in needed if _below(path, _PRIVATE)]  # fmt: skip
     if problems:
@@ -63,8 +58,7 @@ def plan(application: Application, paths: Sequence[str], *, name: str, user: str
         stop=unit.stop_time(application),
         sockets=tuple(names),
         user=user,
-        changes_user=changes_user,
-        gives_away=any(host.private_tmp for host in others),
+        changes_user=bool(others),
         divides_cgroup=any(
             limit is not None
             for host in hosts

@@ -35,9 +35,7 @@ class Service:
     user: str | None = None
     """Who it runs as; None for a dynamic user."""
     changes_user: bool = False
-    """Whether a process.host has a `user`, `group` or `groups`: then the supervisor is root."""
-    gives_away: bool = False
-    """Whether one of those has a `private_tmp`, which the supervisor makes and removes."""
+    """Whether a process.host has a `user`, `group` or `groups`: then the supervisor has capabilities."""
     divides_cgroup: bool = False
     """Whether a process.host has limits that a cgroup keeps."""
     writable: tuple[str, ...] = ()
@@ -212,24 +210,21 @@ def _service(service: Service) -> list[str]:
 
 def _hardening(service: Service) -> list[str]:
     lines = ["# --- what the service cannot do ---"]
-    if service.changes_user:
-        lines += [
-            "# A process.host has a user of its own: the supervisor is root, with the capabilities that this takes and no other.",
-            "User=root",
-            "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL CAP_DAC_READ_SEARCH"
-            + (" CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER" if service.gives_away else ""),
-        ]
-    elif service.user is not None:
-        lines += [f"User={service.user}", "CapabilityBoundingSet=", "PrivateUsers=yes"]
+    if service.user is not None:
+        lines += [f"User={service.user}"]
     else:
+        lines += ["# A user that exists while the service runs.", "DynamicUser=yes"]
+    if service.changes_user:
+        capabilities = "CAP_SETUID CAP_SETGID CAP_KILL"
         lines += [
-            "# A user that exists while the service runs.",
-            "DynamicUser=yes",
-            "CapabilityBoundingSet=",
-            "PrivateUsers=yes",
+            "# A process.host has a user of its own: guardian and supervisor have the capabilities that this takes, and no other.",
+            "# The gateway and what runs handlers give them up before they do anything.",
+            f"CapabilityBoundingSet={capabilities}",
+            f"AmbientCapabilities={capabilities}",
         ]
+    else:
+        lines += ["CapabilityBoundingSet=", "AmbientCapabilities=", "PrivateUsers=yes"]
     lines += [
-        "AmbientCapabilities=",
         "NoNewPrivileges=yes",
         "ProtectSystem=strict",
         "# The Python or the application is below a home." if service.reads_homes else "",
@@ -237,6 +232,7 @@ def _hardening(service: Service) -> list[str]:
         *(f"ReadWritePaths={quote(path)}" for path in service.writable),
         "PrivateTmp=yes",
         "PrivateDevices=yes",
+        "PrivateMounts=yes",
         "ProtectClock=yes",
         "ProtectHostname=yes",
         "ProtectKernelTunables=yes",
@@ -260,11 +256,18 @@ def _hardening(service: Service) -> list[str]:
         "# Sockets that handlers make for others are for their group." if service.unix_sockets else "",
         f"UMask={'0007' if service.unix_sockets else '0077'}",
         "SystemCallArchitectures=native",
-        "# Without @privileged, which has what a user may not do anyway; with setpriority and setrlimit, which workers use."
-        if not service.changes_user
-        else "# With setuid, which a host's user needs.",
+        "# Without @privileged, which has what a user may not do anyway; with setpriority and setrlimit, which workers use.",
         "SystemCallFilter=@system-service",
-        "" if service.changes_user else "SystemCallFilter=~@privileged",
+        "SystemCallFilter=~@privileged",
+        *(
+            [
+                "# What a host's user needs of it: to become that user, to make and remove its files as that user, and to give up the",
+                "# capabilities for it.",
+                "SystemCallFilter=setgroups setresgid setresuid setfsuid capset",
+            ]
+            if service.changes_user
+            else []
+        ),
         "# Landlock is not in the group of every systemd.",
         "SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self",
         "# An error and not a kill: programs try calls that they can do without.",

@@ -18,9 +18,15 @@ from wsrelay.kernel.shell.errors import StartError
 
 FILES = {
     "cgroup.procs": "", "cgroup.kill": "", "cgroup.subtree_control": "", "memory.max": "max", "memory.oom.group": "0",
-    "pids.max": "", "memory.events": "low 0\noom 0\noom_kill 0\n", "pids.events": "max 0\n",
+    "pids.max": "", "cpu.max": "max 100000", "memory.events": "low 0\noom 0\noom_kill 0\n", "pids.events": "max 0\n",
 }  # fmt: skip
-SETTINGS = (("memory.max", "1000"), ("memory.swap.max", "0"), ("memory.oom.group", "1"), ("pids.max", "8"))
+SETTINGS = (
+    ("memory.max", "1000"),
+    ("memory.swap.max", "0"),
+    ("memory.oom.group", "1"),
+    ("pids.max", "8"),
+    ("cpu.max", "50000 100000"),
+)
 OWN = "1:name=systemd:/old\n0::/app.service\n"
 
 
@@ -94,8 +100,8 @@ def test_a_group_that_cannot_be_divided_is_an_error(root: Path) -> None:
 def test_the_life_of_a_group(root: Path, cgroups: Cgroups) -> None:
     folder = root / "app.service" / "worker-3"
     cgroups.put(3, 4711, SETTINGS)  # memory.swap.max is not in every kernel
-    assert [(folder / name).read_text() for name in ("memory.max", "memory.oom.group", "pids.max", "cgroup.procs")] == [
-        "1000", "1", "8", "4711",
+    assert [(folder / name).read_text() for name in ("memory.max", "memory.oom.group", "pids.max", "cpu.max", "cgroup.procs")] == [
+        "1000", "1", "8", "50000 100000", "4711",
     ]  # fmt: skip
     assert not cgroups.was_out_of_memory(3)
     assert not cgroups.refused_forks(3)

@@ -1,19 +1,33 @@
-"""Both disturbances, one after the other, and what came of them."""
+"""All disturbances, one after the other, and what came of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from ..peers.process import running_wsrelay
+from ..peers.process import Server, running_wsrelay
 from ..report.text import Table, conditions, progress
 from . import crashes, pressure
+from .excesses import EXCESSES
 from .profile import Profile
 from .verdict import MIB, problems
 
 APPLICATION = Path(__file__).parent / "application"
-CASES = {"crashes": crashes, "pressure": pressure}
+
+
+class Case(Protocol):
+    """One disturbance."""
+
+    @property
+    def TITLE(self) -> str:
+        """What is measured."""
+
+    def measure(self, server: Server, profile: Profile) -> dict[str, Any]:
+        """Disturb, and return the figures."""
+
+
+CASES: dict[str, Case] = {"crashes": crashes, "pressure": pressure, **EXCESSES}
 
 
 def run(profile: Profile) -> dict[str, Any]:
@@ -39,6 +53,8 @@ def text(document: Mapping[str, Any]) -> str:
         lines += [str(table), f"p99 disturbed / calm: {found['p99 ratio']:.2f} (at most 2)"]
         for crashed in found.get("crashes", ()):
             lines.append(f"{crashed['asked']} crashes in {crashed['seconds']:.1f} s, told as {crashed['reasons']}")
+        for ended in found.get("ends", ()):
+            lines.append(f"ended in {ended['seconds']:.1f} s: {ended['reasons']}")
         if "memory" in found:
             table = Table(["resident memory, MiB", "calm", "largest", "growth", "bound"])
             for whose, memory in found["memory"].items():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from typing import Any
 
-from ..load.frames import TEXT, FrameReader, client_frame, connect
 from ..load.generator import load
 from ..peers.process import Server
 from ..report.text import progress
+from .asking import ask
 from .profile import Profile
 from .verdict import latencies
 
@@ -21,33 +21,24 @@ def measure(server: Server, profile: Profile) -> dict[str, Any]:
     calm: list[dict[str, Any]] = []
     disturbed: list[dict[str, Any]] = []
     crashes: list[dict[str, Any]] = []
+
+    def storm() -> None:
+        """Have processes crash at this rate, and note what their watcher was told."""
+        asked = {"rate": profile.crash_rate, "seconds": profile.seconds}
+        told = ask(server, "/ws/storm", asked, profile.seconds + PATIENCE)
+        crashes.append(told | {"wanted seconds": profile.seconds})
+
     for number in range(profile.rounds):
         progress(f"crashes, round {number + 1}/{profile.rounds}")
-        calm.append(_phase(server, profile, None))
-        disturbed.append(_phase(server, profile, crashes))
-    calm.append(_phase(server, profile, None))
+        calm.append(phase(server, profile))
+        disturbed.append(phase(server, profile, storm))
+    calm.append(phase(server, profile))
     return latencies(calm, disturbed) | {"crashes": crashes, "calm": calm, "disturbed": disturbed}
 
 
-def _phase(server: Server, profile: Profile, crashes: list[dict[str, Any]] | None) -> dict[str, Any]:
-    def storm() -> None:
-        if crashes is not None:
-            crashes.append(crash(server, profile.crash_rate, profile.seconds))
-
+def phase(server: Server, profile: Profile, disturb: Callable[[], None] | None = None) -> dict[str, Any]:
+    """Echo clients for as long as a phase lasts, disturbed by what takes as long."""
     return load(
-        server, "opened", "/ws/echo", limit=profile.seconds + PATIENCE, while_loaded=storm, size=64,
+        server, "opened", "/ws/echo", limit=profile.seconds + PATIENCE, while_loaded=disturb, size=64,
         connections=profile.clients_of_crashes, rate=profile.message_rate, seconds=profile.seconds, warm_up=0.5,
     )  # fmt: skip
-
-
-def crash(server: Server, rate: float, seconds: float) -> dict[str, Any]:
-    """Have processes crash at this rate; returns what their watcher was told."""
-    connection, rest = connect("127.0.0.1", server.port, "/ws/storm", seconds + PATIENCE)
-    with connection:
-        asked = json.dumps({"rate": rate, "seconds": seconds}).encode()
-        connection.sendall(client_frame(TEXT, asked, b"\1\2\3\4"))
-        opcode, payload = FrameReader(connection, rest).read()
-    if opcode != TEXT:
-        raise RuntimeError(f"who makes the crashes ended with {payload!r}")
-    answer: dict[str, Any] = json.loads(payload)
-    return answer | {"wanted seconds": seconds}

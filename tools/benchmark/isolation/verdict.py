@@ -73,6 +73,9 @@ def problems(found: Mapping[str, Any], *, timing: bool) -> list[str]:
             wrong.append(f"{crashed['asked']} crashes were asked for, and told are {crashed['reasons']}")
         if timing and crashed["seconds"] > 1.1 * crashed["wanted seconds"]:
             wrong.append(f"the crashes took {crashed['seconds']:.1f} s instead of {crashed['wanted seconds']:g} s")
+    for ended in found.get("ends", ()):
+        if set(ended["reasons"]) != {found["expected reason"]}:
+            wrong.append(f"each was to end with {found['expected reason']}, and told are {ended['reasons']}")
     for whose, memory in found.get("memory", {}).items():
         if memory["growth"] > memory["bound"]:
             allowed = f"{memory['bound'] / MIB:.1f} MiB"

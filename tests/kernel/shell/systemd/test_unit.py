@@ -48,14 +48,27 @@ def test_a_service_without_sockets_keeps_them_in_the_store() -> None:
     assert "Requires=relay.socket" in text
 
 
-def test_a_host_with_a_user_needs_root_and_little_else() -> None:
-    text = unit.render_service(unit.Service("relay", ("/bin/wsrelay",), 10.0, changes_user=True, gives_away=True))
-    assert "CAP_DAC_READ_SEARCH CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER" in text
+def test_a_host_with_a_user_needs_three_capabilities_and_not_root() -> None:
     text = unit.render_service(unit.Service("relay", ("/bin/wsrelay",), 10.0, changes_user=True))
-    assert "User=root" in text
-    assert re.search(r"CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL ", text)
+    for name in ("CapabilityBoundingSet", "AmbientCapabilities"):
+        assert f"\n{name}=CAP_SETUID CAP_SETGID CAP_KILL\n" in text
+    assert "\nDynamicUser=yes\n" in text
+    assert "\nPrivateUsers=" not in text
+    filters = re.findall(r"^SystemCallFilter=(.*)$", text, re.MULTILINE)
+    assert filters.index("setgroups setresgid setresuid setfsuid capset") > filters.index("~@privileged")
+    text = unit.render_service(unit.Service("relay", ("/bin/wsrelay",), 10.0, changes_user=True, user="relay"))
+    assert "\nUser=relay\n" in text
     assert "DynamicUser" not in text
-    assert "~@privileged" not in text
+
+
+def test_the_drop_in_for_a_systemd_that_knows_notify_reload() -> (
+    None
+):  # systemd.service(5), 253: by its documentation alone
+    section = unit.render_drop_in().partition("[Service]\n")[2]
+    assert section.splitlines() == ["Type=notify-reload", "ExecReload="]  # nothing but SIGHUP, which is its default
+    text = unit.render_service(unit.Service("relay", ("/bin/wsrelay", "run", "/srv"), 10.0))
+    assert "\nType=notify\n" in text
+    assert "\nExecReload=/bin/wsrelay reload /srv\n" in text
 
 
 def test_the_shipped_units_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:

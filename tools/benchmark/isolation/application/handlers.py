@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import tempfile
 import time
 from collections import Counter
 from typing import Any
@@ -27,6 +28,11 @@ def connect_sink() -> None:
 def connect_storm() -> None:
     """Every connection to a process that makes others crash."""
     http.response().relay_to(process.spawn("app:storm", "app:quiet"))
+
+
+def connect_excess() -> None:
+    """Every connection to a process that has others go over their limits."""
+    http.response().relay_to(process.spawn("app:excess", "app:quiet"))
 
 
 def relay_to_named(name: str, entry: str, host: str) -> None:
@@ -90,3 +96,56 @@ def crash(rate: float, seconds: float) -> dict[str, Any]:
 def crasher() -> None:
     """End as if by a fault in C."""
     os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def excess() -> None:
+    """Do what the client asks for: `{"what": EXCESS, "seconds": SECONDS}`. The answer is what was seen."""
+    for message in process.inbox():
+        if message.topic == "ws.leave":
+            return
+        if message.topic == "ws.message":
+            answer = json.dumps(exceed(**json.loads(message.payload["data"])))
+            process.send(message.payload["client_pid"], "ws.send", {"type": "text", "data": answer})
+
+
+def exceed(what: str, seconds: float) -> dict[str, Any]:
+    """Have one process after the other go over a limit, until the time is over. Returns how often each reason was told."""
+    start = time.monotonic()
+    reasons: Counter[str] = Counter()
+    events = process.events()
+    while time.monotonic() - start < seconds:
+        process.spawn_monitored("app:culprit", "app:limited", what)
+        reasons[events.receive(timeout=60.0).reason.kind] += 1
+    return {"reasons": dict(reasons), "seconds": time.monotonic() - start}
+
+
+def culprit(what: str) -> None:
+    """Use more and more of something, and never stop."""
+    EXCESSES[what]()
+
+
+def eat() -> None:
+    hoard = []
+    while True:
+        hoard.append(b"x" * (1 << 20))
+
+
+def multiply() -> None:
+    while True:
+        if os.fork() == 0:
+            while True:  # children that have no children: the machine, which has no other limit, is to live on
+                signal.pause()
+
+
+def fill() -> None:
+    with open(f"{tempfile.gettempdir()}/much", "wb") as file:
+        while True:
+            file.write(bytes(1 << 20))
+
+
+def burn() -> None:
+    while True:
+        pass
+
+
+EXCESSES = {"memory": eat, "processes": multiply, "disk": fill, "cpu": burn}
