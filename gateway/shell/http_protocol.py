@@ -15,7 +15,9 @@ from urllib.parse import unquote
 
 import h11
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from ..core.answers import Answer, overloaded, plain_answer
@@ -62,7 +64,12 @@ class HttpProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a slot, or answer 503 and close."""
-        super().connection_made(transport)
+        # What uvicorn does, without asking the operating system for our own address: nobody looks at it.
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.client = get_remote_addr(transport)
+        self.scheme = "https" if is_ssl(transport) else "http"
         self.peer = self.client[0] if self.client else ""
         if not self.service.acquire(transport, self.peer):
             self._answer_and_close(overloaded("Too many connections"))
@@ -180,13 +187,15 @@ class HttpProtocol(H11Protocol):
         self.match = self.service.router.match(scope["method"], raw_path)
         self.invocation = None
         self.since = time.monotonic()
-        scope["state"]["protocol"] = self
-        return (
-            self._get_upgrade() == b"websocket"
-            and isinstance(self.match, RouteMatch)
+        if (
+            isinstance(self.match, RouteMatch)
             and self.match.route.relay
+            and self._get_upgrade() == b"websocket"
             and not self.head_is_too_large()
-        )
+        ):
+            return True
+        scope["state"]["protocol"] = self  # a cycle of references: only for those that the application sees
+        return False
 
     def head_is_too_large(self) -> bool:
         """Whether the head is over `limits.header` (h11 looks only while it is incomplete)."""
@@ -200,7 +209,7 @@ class HttpProtocol(H11Protocol):
         self._stop_awaiting_client()
         upgrade = Upgrade(self.relay, self.service, self.transport, self.peer)
         self.transport.set_protocol(upgrade)
-        handshake = make_handshake(event.method, event.target, event.http_version, self.headers)
+        handshake = make_handshake(event.method, event.http_version, self.headers)
         if isinstance(handshake, Answer):
             upgrade.reject(handshake)
             return

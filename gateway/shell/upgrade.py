@@ -93,9 +93,8 @@ class Upgrade(asyncio.Protocol):
         """Answer over HTTP and close."""
         if self._lost or self._transport.is_closing():
             return
-        handshake = self._handshake
         request_answered(self._service, self._head, self._peer, answer.status, self._since)
-        self._transport.write(encode_rejection(answer) if handshake is None else handshake.reject(answer))
+        self._transport.write(encode_rejection(answer))
         self._transport.close()
         self._close_timer = self._relay.loop.call_later(self._service.timeouts.close, self._transport.abort)
 
@@ -189,11 +188,9 @@ class Upgrade(asyncio.Protocol):
         return True
 
 
-def make_handshake(
-    method: bytes, target: bytes, http_version: bytes, headers: list[tuple[bytes, bytes]]
-) -> Handshake | Answer:
+def make_handshake(method: bytes, http_version: bytes, headers: list[tuple[bytes, bytes]]) -> Handshake | Answer:
     """Check a handshake's syntax (S44)."""
     try:
-        return Handshake(method, target, http_version, headers)
+        return Handshake(method, http_version, headers)
     except HandshakeRefused as refused:
         return refused.answer
