@@ -1,7 +1,7 @@
 """A client's bytes, as fast as they can be read: what stands before wsproto (RFC 6455 §5).
 
-Owns the decoding of frames that are a whole message, with or without compression, and of whole pings and pongs. Any other
-frame, and every frame that is wrong, goes through a `MessageReader`, the slow twin: byte for byte what it would have been
+Owns the decoding of frames that are a whole message, with or without compression, and of whole pings, pongs and ordinary Close
+frames. Any other frame, and every frame that is wrong, goes through a `MessageReader`, the slow twin: byte for byte what it would have been
 given, so that both decide the same. No byte stream, however split, tells a `ClientReader` from a `MessageReader` alone.
 
 Three states, told apart by what is left of the current frame:
@@ -24,7 +24,7 @@ from wsproto.extensions import Extension
 
 from ...kernel.wire.client_frames import BINARY, TEXT
 from .deflate import BoundedDeflate
-from .frames import Failure, FrameEvent, MessageReader, PingReceived, PongReceived, failure
+from .frames import CloseFrame, Failure, FrameEvent, MessageReader, PingReceived, PongReceived, failure
 from .masking import unmask
 
 WholeMessage: TypeAlias = tuple[int, bytes]
@@ -33,8 +33,10 @@ WholeMessage: TypeAlias = tuple[int, bytes]
 _TEXT_FRAME: Final = 0x80 | TEXT
 _BINARY_FRAME: Final = 0x80 | BINARY
 _COMPRESSED: Final = 0x40
+_CLOSE_FRAME: Final = 0x88
 _PING_FRAME: Final = 0x89
 _PONG_FRAME: Final = 0x8A
+_USUAL_CODES: Final = (1000, 1001)
 _MASKED: Final = 0x80
 _INVALID_DATA: Final = 1007
 _FOR_EVER: Final = 1 << 62
@@ -208,6 +210,8 @@ class ClientReader:
                 whole = self._position + header + size <= len(self._data)
                 if first in (_PING_FRAME, _PONG_FRAME):
                     return self._take_control(first, header, size) if whole else None
+                if first == _CLOSE_FRAME and whole and (close := self._take_close(header, size)) is not None:
+                    return close
                 if self._is_plain(first, size):
                     if whole:
                         return None
@@ -229,6 +233,22 @@ class ClientReader:
         payload = unmask(self._data[start : start + size], self._data[start - 4 : start])
         self._position = start + size
         return PingReceived(payload) if first == _PING_FRAME else PongReceived()
+
+    def _take_close(self, header: int, size: int) -> CloseFrame | None:
+        """Take a Close frame that is nothing special; None for one that only the twin can judge (RFC 6455 §7.4)."""
+        start = self._position + header
+        payload = unmask(self._data[start : start + size], self._data[start - 4 : start])
+        code, reason = None, ""
+        if payload:
+            code = int.from_bytes(payload[:2], "big")
+            if size < 2 or not (code in _USUAL_CODES or 3000 <= code <= 4999):
+                return None
+            try:
+                reason = payload[2:].decode()
+            except UnicodeDecodeError:
+                return None
+        self.finished = True
+        return CloseFrame(code, reason)
 
     def _feed_twin(self) -> None:
         """Give the twin its frame, or what is there of it."""

@@ -94,9 +94,9 @@ compressed = st.builds(lambda first, payload: frame(first, deflated(payload)), s
 controls = st.builds(frame, st.sampled_from([0x89, 0x8A]), st.binary(max_size=125))
 closes = st.builds(
     lambda code, reason: frame(0x88, struct.pack("!H", code) + reason),
-    st.sampled_from([1000, 1001, 1005, 4000, 999]),
-    st.binary(max_size=20),
-)
+    st.sampled_from([1000, 1001, 1002, 1004, 1005, 1012, 1014, 2999, 3000, 4000, 4999, 5000, 999]),
+    st.binary(max_size=20) | st.text(max_size=10).map(str.encode),
+) | st.binary(max_size=1).map(lambda payload: frame(0x88, payload))
 fragments = st.builds(
     lambda first, parts: b"".join(
         frame((0x80 if last == len(parts) - 1 else 0) | (0 if last else first), part) for last, part in enumerate(parts)
