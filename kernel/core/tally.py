@@ -66,7 +66,7 @@ class Tally:
 
     def ended(self, effect: ProcessEnded) -> None:
         """A death has been committed. Connections are counted by the gateway, save those that died with it."""
-        if not Pid(effect.pid).parts.is_connection:
+        if not Pid(effect.pid).is_connection:
             self.exits[effect.entry][reason_label(effect.reason)] += 1
         elif effect.reason.kind == NOCONNECTION:
             self.connections_lost += 1

@@ -23,7 +23,7 @@ class Farewell:
 
     def ended(self, effect: ProcessEnded) -> None:
         """Somebody has ended: a connection that had no time to close is cut."""
-        if Pid(effect.pid).parts.is_connection:
+        if Pid(effect.pid).is_connection:
             self._connections["cut" if effect.reason.kind in _CUT else "closed"] += 1
         else:
             self._processes["killed" if effect.reason.kind == KILLED else "ended"] += 1

@@ -15,10 +15,13 @@ logger = logging.getLogger("wsrelay")
 
 def log_end(effect: ProcessEnded) -> None:
     """A death: quietly if it was a clean one, or one that somebody asked for."""
-    reason, parts = effect.reason, Pid(effect.pid).parts
-    kind = {"connection" if parts.is_connection else "pid": effect.pid}
-    extra = logs.about(**kind, entry=effect.entry, host=parts.host, reason=reason.kind)
-    if reason.clean or parts.is_connection:
+    reason, pid = effect.reason, Pid(effect.pid)
+    quiet = reason.clean or pid.is_connection
+    if quiet and not logger.isEnabledFor(logging.DEBUG):
+        return  # that is what happens most
+    kind = {"connection" if pid.is_connection else "pid": effect.pid}
+    extra = logs.about(**kind, entry=effect.entry, host=pid.parts.host, reason=reason.kind)
+    if quiet:
         logger.debug("%s %s ended: %s", effect.entry, effect.pid, reason, extra=extra)
     elif reason.kind == "exception":
         traceback = (reason.error or "").rstrip()

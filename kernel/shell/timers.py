@@ -38,8 +38,9 @@ class Timers:
 
     def process_ended(self, effect: ProcessEnded) -> None:
         """No timer of a dead process is needed."""
-        for event in (GraceExpired(effect.pid), StartOverdue(effect.pid), ExecutionOverdue(effect.pid)):
-            self._cancel(event)
+        if self._pending:
+            for event in (GraceExpired(effect.pid), StartOverdue(effect.pid), ExecutionOverdue(effect.pid)):
+                self._cancel(event)
 
     def worker_ended(self, number: int) -> None:
         """Nobody looks whether a dead worker gives a sign of life."""

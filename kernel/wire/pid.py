@@ -28,6 +28,7 @@ MAX_PID_LENGTH = 320
 """Characters."""
 
 SUPERVISOR_OWNER = "s"
+_EPOCH_DIGITS = 16
 
 
 class PidParts(NamedTuple):
@@ -74,6 +75,11 @@ class Pid(str):
     def parts(self) -> PidParts:
         """The parts of the address. Raises Invalid if the text is no PID."""
         return _parse(self)
+
+    @property
+    def is_connection(self) -> bool:
+        """What `parts` says of it, without looking at the others: every process has an end, and most PIDs are new then."""
+        return self[self.index("|") + _EPOCH_DIGITS + 2] != SUPERVISOR_OWNER
 
 
 @lru_cache(maxsize=16384)

@@ -26,7 +26,7 @@ def test_what_is_made_parses_to_the_same_parts(node: str, host: str, epoch: str,
     assert parsed == pid == str(pid)
     assert hash(parsed) == hash(str(pid))
     assert parsed.parts == (node, host, epoch, owner, serial)
-    assert parsed.parts.is_connection == (owner != "s")
+    assert parsed.parts.is_connection == parsed.is_connection == (owner != "s")
     assert parsed.parts.gateway_incarnation == (0 if owner == "s" else int(owner[1:]))
     assert len(pid) <= MAX_PID_LENGTH
     assert looks_like_pid(pid)
