@@ -40,7 +40,9 @@ class Keepalive:
         self._await_ping()
 
     def _await_ping(self) -> None:
-        self._ping_timer = self._loop.call_later(self._service.ping.interval, self._send_ping)
+        interval = self._service.ping.interval
+        if interval:  # a reload may have made it 0: no pings
+            self._ping_timer = self._loop.call_later(interval, self._send_ping)
 
     def _send_ping(self) -> None:
         self._ping_timer = None

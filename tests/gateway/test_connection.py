@@ -6,6 +6,7 @@ import asyncio
 import struct
 from typing import Any
 
+import pytest
 from wsrelay.gateway.core.client_reader import ClientReader
 from wsrelay.gateway.core.frames import MessageWriter
 from wsrelay.gateway.core.session import Session
@@ -17,7 +18,7 @@ from wsrelay.gateway.shell.turn import Turn
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.client_frames import add_messages
 from wsrelay.kernel.wire.codec import FrameDecoder
-from wsrelay.kernel.wire.configuration import Server
+from wsrelay.kernel.wire.configuration import Ping, Server
 
 PID = "{node@app:gateway|00000000000000aa.g1.1}"
 
@@ -96,10 +97,10 @@ class Around:
         self.ended.append(effect)
 
 
-def open_connection() -> tuple[RelayConnection, Line, Around]:
+def open_connection(service: Service | None = None) -> tuple[RelayConnection, Line, Around]:
     line, around = Line(), Around()
     session = Session(1, PID, Target("target", 1), Stream("ws.message", b"\x80", 0.0))
-    service = Service(Server("app:gateway", "127.0.0.1:0"))
+    service = service or Service(Server("app:gateway", "127.0.0.1:0"))
     connection = RelayConnection(
         around, service, line, session, ClientReader(1000, []), MessageWriter([]), lambda: None
     )
@@ -148,5 +149,25 @@ def test_a_line_that_is_cut_in_a_flood() -> None:  # S45
         assert around.link.records[-1] == m.Leave(1, "connection_lost", None)
         assert len(around.link.records) < 200
         assert [effect.reason.kind for effect in around.ended] == ["ws_closed:1006"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("timeout", [0.0, 60.0])
+def test_a_reload_that_takes_the_pings_away(timeout: float) -> None:  # S55
+    async def scenario() -> None:
+        service = Service(Server("app:gateway", "127.0.0.1:0", ping=Ping(0.001, timeout)))
+        connection, line, _ = open_connection(service)
+        while not line.written:
+            await turn_of_the_loop()
+        service.update(Server("app:gateway", "127.0.0.1:0", ping=Ping(0.0, timeout)))
+        connection.data_received(frame(10, b""))
+        seen = before = len(line.written)
+        for _ in range(50):
+            await turn_of_the_loop()
+            connection.data_received(frame(10, b""))
+            seen = len(line.written)
+        assert seen <= before + len(b"\x89\0"), "one that was due already, but no more"
+        connection.connection_lost(None)
 
     asyncio.run(scenario())
