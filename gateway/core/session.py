@@ -142,8 +142,12 @@ class Session:
 
     def _join(self) -> list[Effect]:
         self._joined = True
-        join = Join(self.serial, self.pid, self.stream.topic, self.stream.metadata, False)
-        return [e.SendToWorker(self.target.worker, join), e.SetHeartbeat(self.stream.heartbeat)]
+        send = e.SendToWorker(self.target.worker, self._new_join(resumed=False))
+        return [send, e.SetHeartbeat(self.stream.heartbeat)]
+
+    def _new_join(self, *, resumed: bool) -> Join:
+        stream = self.stream
+        return Join(self.serial, self.pid, stream.topic, stream.metadata, resumed, stream.trace)
 
     def _message_received(self, event: e.MessageReceived) -> list[Effect]:
         if self.phase is Phase.HELD:
@@ -195,6 +199,7 @@ class Session:
             old.topic if transfer.topic is None else transfer.topic,
             old.metadata if transfer.metadata is None else transfer.metadata,
             old.heartbeat if transfer.heartbeat is None else transfer.heartbeat,
+            old.trace,
         )
         return effects + self._join() + self._next_transfer()
 
@@ -244,7 +249,7 @@ class Session:
         self._joined = False
         if self.backlog is None:
             self.backlog = self._new_backlog()
-        self.backlog.join = Join(self.serial, self.pid, self.stream.topic, self.stream.metadata, True)
+        self.backlog.join = self._new_join(resumed=True)
         return [e.SetHold(0.0), e.SetHeartbeat(self.stream.heartbeat)]
 
     def _service_gone(self, _: e.ServiceGone) -> list[Effect]:

@@ -21,11 +21,12 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """How messages reach the target: topic, packed metadata, heartbeat interval in seconds (0: none)."""
+    """How messages reach the target: topic, packed metadata, heartbeat interval in seconds (0: none), `Join.trace`."""
 
     topic: str
     metadata: bytes
     heartbeat: float
+    trace: tuple[tuple[str, str], ...] = ()
 
 
 # --- events -----------------------------------------------------------------------------------------------------------

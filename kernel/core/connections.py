@@ -79,7 +79,7 @@ class Connections:
         connection = Process(pid, Kind.CONNECTION, parts.host, parent=request.invocation)
         connection.target, connection.target_service = target.pid, target.service
         self._population.processes[pid] = connection
-        self._population.effects.append(SendToGateway(m.Admitted(request.request, target.pid, target.worker)))
+        self._population.effects.append(_admitted(request, target))
 
     def retarget(self, request: m.Retarget) -> None:
         """Resolve the new target of a transfer. Raises NotFound or Invalid like `admit`."""
@@ -90,7 +90,7 @@ class Connections:
         target.admissions += 1
         connection.target, connection.target_service = target.pid, target.service
         self._join(target)
-        self._population.effects.append(SendToGateway(m.Admitted(request.request, target.pid, target.worker)))
+        self._population.effects.append(_admitted(request, target))
 
     def abandon(self, request: m.Abandon) -> None:
         """Terminate a target that was spawned for a handshake that came to nothing, and that nobody else joined (S44)."""
@@ -132,3 +132,7 @@ class Connections:
         for pid in self._promised:
             process = self._population.processes.get(pid)
             require(process is not None and not process.joined, "a promised target lives, and waits for its first join")
+
+
+def _admitted(request: m.Admit | m.Retarget, target: Process) -> SendToGateway:
+    return SendToGateway(m.Admitted(request.request, target.pid, target.worker, target.entry))

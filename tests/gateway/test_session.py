@@ -147,6 +147,21 @@ def test_a_cut_line_is_1006_without_a_code() -> None:  # S51
     assert closes(effects) == []
 
 
+def test_every_join_of_a_connection_names_the_span_of_its_handshake() -> None:
+    trace = (("traceparent", f"00-{'a' * 32}-{'b' * 16}-01"),)
+    session = Session(1, PID, OLD, Stream("ws.message", b"\x80", 0.0, trace), Hold("room"))
+    [first] = [record for _, record in to_workers(session.handle(e.Opened(5.0)))]
+    session.handle(control(target="heir", topic="other", metadata=b"\x81", heartbeat=2.0))
+    [(_, leave), (_, second)] = to_workers(session.handle(e.RetargetGranted(NEW)))
+    session.handle(e.TargetEnded("new", make_reason("exception"), restarting=True))
+    session.handle(e.ServiceReturned(Target("third", 3)))
+    [(_, third)] = hand_over(session)
+    assert [(record.trace, record.resumed) for record in (first, second, third)] == [
+        (trace, False), (trace, False), (trace, True),
+    ]  # fmt: skip
+    assert isinstance(leave, m.Leave)
+
+
 def test_a_transfer_cuts_the_stream() -> None:  # S47
     session = opened(heartbeat=1.0)
     session.handle(e.MessageReceived("1"))

@@ -59,13 +59,15 @@ class Response(NamedTuple):
 
 
 class Join(NamedTuple):
-    """`ws.join`. Later frames name the connection by its serial; `topic` and `metadata` hold until Leave."""
+    """`ws.join`. Later frames name the connection by its serial; `topic`, `metadata` and `trace` hold until Leave."""
 
     connection: int
     pid: str
     topic: str
     metadata: bytes
     resumed: bool
+    trace: tuple[tuple[str, str], ...] = ()
+    """The handshake's span, as the headers of W3C Trace Context (`traceparent`, `tracestate`); none if it is not recorded."""
 
 
 class ClientMessage(NamedTuple):

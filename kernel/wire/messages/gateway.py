@@ -175,11 +175,12 @@ class InvocationFinished(NamedTuple):
 
 
 class Admitted(NamedTuple):
-    """The target lives, and its death will be told after this. `pid` is what a name resolved to."""
+    """The target lives, and its death will be told after this. `pid` is what a name resolved to, `entry` the id of what it runs."""
 
     request: int
     pid: str
     worker: int
+    entry: str = ""
 
 
 class Granted(NamedTuple):

@@ -310,7 +310,8 @@ class ServicesMachine(RuleBasedStateMachine):
         connection = f"{{n@t:http|00112233445566ff.g1.{self.connections}}}"
         admit = m.Admit(self.connections, connection, SERVICES[id].register or "", "")
         pid = self.lives[id].pid
-        assert self.table.from_gateway(admit) == [SendToGateway(m.Admitted(admit.request, pid, self.workers[pid]))]
+        admitted = m.Admitted(admit.request, pid, self.workers[pid], SERVICES[id].process)
+        assert self.table.from_gateway(admit) == [SendToGateway(admitted)]
         self.bound[connection] = id
 
     @precondition(lambda self: self.held)

@@ -383,7 +383,7 @@ class TableMachine(Comparison):
         if being is None or being.kind == "connection":
             return SendToGateway(m.Refused(request, "Invalid" if being else "NotFound", ""))
         being.ever_admitted.append(connection)
-        return SendToGateway(m.Admitted(request, being.pid, being.worker))
+        return SendToGateway(m.Admitted(request, being.pid, being.worker, being.entry))
 
     @precondition(lambda self: self.model.beings)
     @rule(data=st.data())

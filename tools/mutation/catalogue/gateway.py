@@ -95,8 +95,8 @@ MUTATIONS = (
         "a-resumed-join-does-not-say-so",
         "S56",
         _SESSION,
-        "self.stream.metadata, True)",
-        "self.stream.metadata, False)",
+        "self._new_join(resumed=True)",
+        "self._new_join(resumed=False)",
         _SESSION_TESTS,
     ),
     Mutation(
