@@ -29,6 +29,8 @@ IMPURE_WIRE = frozenset(
     {f"wsrelay.kernel.wire.{name}" for name in ("channel", "journal", "failpoints", "logs", "privileges")}
 )
 """Parts of the wire that perform: not for a core."""
+TRACERS = frozenset({"wsrelay.gateway.shell.spans", "wsrelay.workers.shell.spans"})
+"""All that knows OpenTelemetry, so that nobody else needs the extra."""
 KIT = "wsrelay.tools.faults"
 FOR_USERS = frozenset({"wsrelay.workers.process", "wsrelay.workers.http"})
 """What users import: all that the kit sees of the packages, beside the wire."""
@@ -87,6 +89,8 @@ def is_pure(module: str) -> bool:
 def problem(importer: str, imported: str) -> str | None:
     """Why `importer` may not import `imported`; None if it may."""
     top = imported.partition(".")[0]
+    if top == "opentelemetry" and importer not in TRACERS:
+        return "only the modules for it import OpenTelemetry"
     if top != "wsrelay":
         standard = top in sys.stdlib_module_names
         if within(importer, "wsrelay.kernel.wire"):
@@ -126,6 +130,8 @@ def test_imports_follow_the_architecture(path: Path) -> None:
     ("importer", "source"),
     [
         ("wsrelay.kernel.core.table", "import socket"),
+        ("wsrelay.gateway.core.handshake_span", "from opentelemetry import trace"),
+        ("wsrelay.gateway.shell.tracing", "def f():\n    from opentelemetry import trace"),
         ("wsrelay.kernel.core.table", "import time"),
         ("wsrelay.kernel.core.table", "from urllib import request"),
         ("wsrelay.kernel.core.table", "from ..shell import loop"),
@@ -159,6 +165,7 @@ def test_the_rules_catch(importer: str, source: str) -> None:
         ("wsrelay.kernel.core.configuration.check", "from . import model\nfrom ...wire import configuration"),
         ("wsrelay.kernel.core.table", "from urllib.parse import quote"),
         ("wsrelay.gateway.core.session", "import wsproto.events"),
+        ("wsrelay.workers.shell.spans", "from opentelemetry import trace\nfrom ..core import traces"),
         (
             "wsrelay.gateway.shell.server",
             "import uvicorn\nfrom ..core import session\nfrom ...kernel.wire import channel",

@@ -43,6 +43,7 @@ from .kernel_link import KernelLink
 from .reconfiguration import Reconfiguration, Served, load_configuration, start_server
 from .relay import Relay
 from .service import Service
+from .tracing import flush
 from .turn import Turn
 from .upgrade import Upgrade
 
@@ -232,11 +233,13 @@ class Gateway:
                 protocol.shutdown()
         self._released()
         longest = max((service.drain.within + service.timeouts.close for service in services), default=0.0)
+        deadline = self._loop.time() + longest + _SHUTDOWN_MARGIN
         try:
             await asyncio.wait_for(self._all_closed.wait(), longest + _SHUTDOWN_MARGIN)
         except TimeoutError:
             left = self._served.open_connections()
             logger.warning("%d connections were still open at the end of the shutdown", left)
+        await flush(deadline - self._loop.time())
         self._kernel.send(ShutdownComplete())
 
 

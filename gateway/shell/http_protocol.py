@@ -207,7 +207,10 @@ class HttpProtocol(H11Protocol):
         self.connections.discard(self)
         self._stop_awaiting_head()
         self._stop_awaiting_client()
-        upgrade = Upgrade(self.relay, self.service, self.transport, self.peer)
+        tracing, match, head, span = self.service.tracing, self.match, self.request_head, None
+        if tracing is not None and isinstance(match, RouteMatch) and head is not None:
+            span = tracing.begin(self.service.id, head, match.route)
+        upgrade = Upgrade(self.relay, self.service, self.transport, self.peer, span)
         self.transport.set_protocol(upgrade)
         handshake = make_handshake(event.method, event.http_version, self.headers)
         if isinstance(handshake, Answer):
@@ -216,5 +219,5 @@ class HttpProtocol(H11Protocol):
         early = self.conn.trailing_data[0]
         if early:
             upgrade.data_received(early)
-        if isinstance(self.match, RouteMatch) and self.request_head is not None:
-            upgrade.begin(handshake, self.request_head, self.match.route, self.match.parameters)
+        if isinstance(match, RouteMatch) and head is not None:
+            upgrade.begin(handshake, head, match.route, match.parameters)

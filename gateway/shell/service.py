@@ -15,13 +15,14 @@ from ..core.forwarded import TrustedProxies
 from ..core.origin import AllowedOrigins
 from ..core.routing import Router
 from ..core.slots import Slots
+from .tracing import tracing_of
 
 
 class Service:
     """A server's settings and counts."""
 
     def __init__(self, server: Server) -> None:
-        """Raises ValueError for origins or proxies that cannot be read."""
+        """Raises ValueError for origins or proxies that cannot be read, and for tracing that cannot be had."""
         self.id = server.id
         self._adopt(server)
         self.slots = Slots(server.limits.connections, server.limits.per_address)
@@ -44,6 +45,7 @@ class Service:
         proxies = TrustedProxies(server.proxy.trusted)
         origins = {route.endpoint: AllowedOrigins(route.allowed_origins) for route in server.routes}
         router = Router(server.routes, server.statics)
+        self.tracing = tracing_of(server)
         self.proxies, self._origins, self.router = proxies, origins, router
         self.timeouts = server.timeouts
         self.ping = server.ping

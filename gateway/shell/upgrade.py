@@ -19,6 +19,7 @@ from ..core.answers import Answer, clean_answer, overloaded, plain_answer
 from ..core.client_reader import ClientReader
 from ..core.frames import MessageWriter
 from ..core.handshake import Handshake, HandshakeRefused, encode_rejection
+from ..core.handshake_span import CONNECTION, ENTRY, TARGET
 from ..core.relay_header import MalformedHeader, RelayHeader, find_relay_header, parse_relay_header
 from ..core.requests import RequestHead
 from ..core.session import Session
@@ -28,6 +29,7 @@ from .invocations import Completed, Invocation
 from .observation import Connection
 from .relay import Relay
 from .service import Service
+from .tracing import Span
 
 logger = logging.getLogger("wsrelay.gateway")
 
@@ -38,11 +40,15 @@ _EARLY: Final = 64 << 10
 class Upgrade(asyncio.Protocol):
     """One client in its handshake."""
 
-    def __init__(self, relay: Relay, service: Service, transport: asyncio.Transport, peer: str) -> None:
+    def __init__(
+        self, relay: Relay, service: Service, transport: asyncio.Transport, peer: str, span: Span | None
+    ) -> None:
+        """`span` is the handshake's, which has begun; None if it has none."""
         self._relay = relay
         self._service = service
         self._transport = transport
         self._peer = peer
+        self._span = span
         self._early = bytearray()
         self._lost = False
         self._invocation: Invocation | None = None
@@ -87,6 +93,7 @@ class Upgrade(asyncio.Protocol):
             self._close_timer.cancel()
         if self._invocation is not None:
             self._invocation.client_gone()
+        self._end_span(None)
         self._service.release(self._transport, self._peer)
 
     def reject(self, answer: Answer) -> None:
@@ -94,9 +101,15 @@ class Upgrade(asyncio.Protocol):
         if self._lost or self._transport.is_closing():
             return
         request_answered(self._service, self._head, self._peer, answer.status, self._since)
+        self._end_span(answer.status)
         self._transport.write(encode_rejection(answer))
         self._transport.close()
         self._close_timer = self._relay.loop.call_later(self._service.timeouts.close, self._transport.abort)
+
+    def _end_span(self, status: int | None) -> None:
+        span, self._span = self._span, None
+        if span is not None:
+            span.end(status)
 
     # --- the handler --------------------------------------------------------------------------------------------------
 
@@ -136,16 +149,23 @@ class Upgrade(asyncio.Protocol):
             self.reject(overloaded("The server is shutting down"))
             return
         pid, serial = self._relay.new_pid(self._service.id)
+        trace: tuple[tuple[str, str], ...] = ()
+        if self._span is not None:
+            self._span.note(CONNECTION, pid)
+            trace = self._span.trace
         session = functools.partial(
             Session,
             serial,
             pid,
-            stream=Stream(relay.topic, relay.metadata, relay.heartbeat),
+            stream=Stream(relay.topic, relay.metadata, relay.heartbeat, trace),
             hold=relay.hold,
             held_bytes=self._relay.held_bytes,
         )
 
         def answered(reply: Admitted | Refused) -> None:
+            if isinstance(reply, Admitted) and self._span is not None:
+                self._span.note(TARGET, reply.pid)
+                self._span.note(ENTRY, reply.entry)
             if isinstance(reply, Refused):
                 logger.warning("a connection was not admitted: %s: %s", reply.error, reply.message)
                 self._abandon(relay.target, invocation, None)
@@ -180,6 +200,7 @@ class Upgrade(asyncio.Protocol):
             functools.partial(service.release, transport, self._peer),
         )
         request_answered(service, self._head, self._peer, 101, self._since)
+        self._end_span(101)
         connection.account = Account(service, session, self._head)
         self._relay.add(connection)
         connection.open(response, bytes(self._early))

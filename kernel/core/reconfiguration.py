@@ -199,6 +199,7 @@ TAKES_EFFECT: Final[dict[str, dict[str, str]]] = {
         "tls.key": "new handshakes, read anew at every reload; with `tls` added or removed, as `addr`",
         "proxy.trusted": _REQUEST,
         "access_log": _MESSAGE,
+        "tracing": "the next handshake; its import ahead of the fork: new workers",
     },
     "http.admin": {"addr": _RESTART, "remote": "the check alone"},
     "http.router": dict.fromkeys(

@@ -125,6 +125,10 @@ class Server:
     access_log: bool = False
     admin: bool = False
     """Whether it is an `http.admin`, which serves metrics and health and nothing else."""
+    tracing: str | None = None
+    """What makes spans of handshakes: `opentelemetry`; None for nothing."""
+    places: dict[str, str] = field(default_factory=dict, compare=False)
+    """As of a `HostConfiguration`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,11 @@ class GatewayConfiguration:
     def is_observed(self) -> bool:
         """Whether there is an `http.admin`, so that somebody may ask for metrics."""
         return any(server.admin for server in self.servers)
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether some server makes spans, so that a handler's messages may have some too."""
+        return any(server.tracing for server in self.servers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +265,8 @@ class HostConfiguration:
     """Whether each worker has a temporary folder of its own, removed at its end."""
     environment: Environment = Environment()
     sandbox: Sandbox = Sandbox()
+    traced: bool = False
+    """Whether a server makes spans: then what workers need to make theirs is imported before the fork."""
     places: dict[str, str] = field(default_factory=dict, compare=False)
     """Field, by its path with dots, to `file:line:column` of what was given."""
     identity: Identity | None = None

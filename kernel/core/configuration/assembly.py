@@ -71,9 +71,10 @@ class Assembly:
         processes = self._runnable("process.python")
         function_hosts = self._function_hosts()
         services = assemble_services(self._entries.of("process.service"), self._refer, self._refer_all, self._problems)
+        gateway = GatewayConfiguration(self._servers())
         return Application(
-            gateway=GatewayConfiguration(self._servers()),
-            hosts=self._hosts(functions, processes, function_hosts),
+            gateway=gateway,
+            hosts=self._hosts(functions, processes, function_hosts, traced=gateway.is_traced),
             processes=processes,
             functions=functions,
             function_hosts=function_hosts,
@@ -177,6 +178,8 @@ class Assembly:
         functions: dict[str, ApplicationEntry],
         processes: dict[str, ApplicationEntry],
         function_hosts: dict[str, str],
+        *,
+        traced: bool,
     ) -> dict[str, HostConfiguration]:
         made = {}
         for entry in self._entries.of("process.host"):
@@ -192,6 +195,7 @@ class Assembly:
                 environment=_group(Environment, "environment", entry),
                 sandbox=self._sandbox(entry),
                 sources=tuple(dict.fromkeys(each.source for each in [*processes.values(), *own])),
+                traced=traced,
                 places={name: str(place) for name, place in entry.places.items()},
                 **{name: entry.values[name] for name in names},
             )
@@ -224,6 +228,8 @@ class Assembly:
                 routes=tuple(route for server, route in routes if server == entry.id),
                 statics=tuple(static for server, static in statics if server == entry.id),
                 access_log=entry.values["access_log"],
+                tracing=entry.values["tracing"],
+                places={name: str(place) for name, place in entry.places.items()},
             )
             for entry in self._entries.of("http.service")
         ) + tuple(map(self._admin, self._entries.of("http.admin")))

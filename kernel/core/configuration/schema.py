@@ -180,6 +180,8 @@ _SERVICE = Kind(
         _of(Proxy, "proxy", "trusted", items(text("an address", syntax.parse_network), "a list"),
             "addresses or networks whose `X-Forwarded-*` headers are believed"),
         _of(Server, None, "access_log", FLAG, "a line in the log for each request, and for each connection's begin and end"),
+        _of(Server, None, "tracing", optional(choice("a tracing library", "opentelemetry")),
+            "`opentelemetry`: a span for each WebSocket handshake. Needs the extra of that name"),
     ),
 )  # fmt: skip
 _ADMIN = Kind(

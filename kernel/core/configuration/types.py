@@ -53,9 +53,8 @@ def choice(name: str, *choices: str) -> Type:
 
     def parse(word: str) -> str:
         if word not in choices:
-            raise Mistake(
-                f"expected {', '.join(choices[:-1])} or {choices[-1]}, got {shown(word)}{suggestion(word, choices)}"
-            )
+            expected = " or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
+            raise Mistake(f"expected {expected}, got {shown(word)}{suggestion(word, choices)}")
         return word
 
     return text(name, parse)
