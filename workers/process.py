@@ -11,7 +11,7 @@ a plain one they block and return the value itself. A signature cannot say both,
 comes. `send`, `cancel` and `terminate` have happened when they return, in both: awaiting them waits until the socket has taken
 what it could not take at once. (Except for a `send` to a name in an `async def` handler: it must be awaited, to be resolved.)
 
-Only the handler's own thread may call this module, except for `pid` and for `send` to PIDs, which any thread may. Signal
+Only the handler's own thread may call this module, except for `pid`, `trace` and `send` to PIDs, which any thread may. Signal
 handlers may call it too. A forked child has no part in it: every call raises ChannelLost there (S11).
 
 Timeouts and durations are seconds, or strings such as `200ms`, `30s`, `1m30s`. Arguments, payloads and returned values are what
@@ -23,6 +23,7 @@ short has no effect on what was asked: a `spawn` given up may still have spawned
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ..kernel.wire import messages as _wire
@@ -45,6 +46,7 @@ from .core.packing import pack
 from .core.streams import Stream, Topic
 from .core.unread import Removal
 from .shell import sending as _sending
+from .shell import tracing as _tracing
 from .shell import upgrading as _upgrading
 from .shell.current import current
 from .shell.executions import execute
@@ -89,6 +91,7 @@ __all__ = [
     "spawn_linked_monitored",
     "spawn_monitored",
     "terminate",
+    "trace",
     "unlink",
     "unlisten",
     "unmonitor",
@@ -237,6 +240,7 @@ def upgrade(entry: str | None = None, *args: Any) -> Any:
         _outgoing.check_id("entry", entry)
     packed = pack(args, "args")
     _upgrading.check_room()
+    _tracing.flush()
     return runtime.request(lambda request: _wire.Upgrade(request, entry, packed), _sending.nothing)
 
 
@@ -370,6 +374,20 @@ def unlisten(topic: str) -> None:
     runtime.require_handler_thread()
     name = _outgoing.check_listened_topic(topic)
     runtime.change_mailbox(lambda mailbox: mailbox.unlisten(name))
+
+
+# --- tracing ----------------------------------------------------------------------------------------------------------
+
+
+def trace(message: Message) -> AbstractContextManager[None]:
+    """Return a context manager that makes an OpenTelemetry span of what is done in it with a message of a connection: short,
+    the current span meanwhile, and linked to the span of the connection's handshake. Never awaited; `with` in async handlers too.
+
+    It does nothing for a message of anybody else, and for a connection without such a span: its `http.service` is not traced,
+    or the sampling has left it out. An exception that leaves the block makes the span one of an error. In the span are the topic
+    and PIDs, and nothing of the message's content. What is not exported when the process is killed is lost. Raises Invalid.
+    """
+    return _tracing.trace(current(), message)
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from ...kernel.wire import messages as wire
 from ...kernel.wire.pid import Pid
 from .items import Message, make_message
 from .packing import unpack
+from .traces import Traces
 
 _TOPICS: dict[type, str] = {
     wire.Join: "ws.join",
@@ -37,6 +38,7 @@ class Connections:
     def __init__(self) -> None:
         self.joined: dict[int, Connection] = {}
         """Those that have joined and not left."""
+        self.traces = Traces()
 
     def find(self, record: tuple[Any, ...]) -> Connection | None:
         """Return the connection that a frame of the gateway speaks of; None if it has not joined. Joins and leaves."""
@@ -45,9 +47,14 @@ class Connections:
         if isinstance(record, wire.Join):
             connection = Connection(Pid(record.pid), record.topic, _read_metadata(record.metadata))
             self.joined[record.connection] = connection
+            if record.trace:
+                self.traces.join(record.pid, record.trace)
             return connection
         if isinstance(record, wire.Leave):
-            return self.joined.pop(record.connection, None)
+            leaving = self.joined.pop(record.connection, None)
+            if leaving is not None:
+                self.traces.leave(leaving.pid)
+            return leaving
         if isinstance(record, wire.ControlError):
             return Connection(Pid(record.pid), "", {})
         return self.joined.get(record[0])
@@ -55,6 +62,8 @@ class Connections:
     def end_all(self) -> list[tuple[Connection, wire.Leave]]:
         """Return the leave of every connection that has not left: their gateway is gone (S41)."""
         leaves = [(connection, wire.Leave(serial, "gateway_lost", None)) for serial, connection in self.joined.items()]
+        for connection in self.joined.values():
+            self.traces.leave(connection.pid)
         self.joined.clear()
         return leaves
 

@@ -61,6 +61,7 @@ def dump(state: State) -> Iterator[bytes]:
             len(contents.held),
             tuple((serial, connections.number(connection)) for serial, connection in contents.joined.items()),
             tuple((one.pid, one.topic, pack(one.metadata, "metadata")) for one in connections.found),
+            contents.traces,
         )
     )
     yield len(header).to_bytes(_LENGTH, "big")
@@ -80,7 +81,7 @@ def load(data: bytes | memoryview) -> State:
     start = _LENGTH + int.from_bytes(view[:_LENGTH], "big")
     (
         last_request, unfinished, cpu_used, coalescing, gateway, frames, data_ended, arrivals, cancel_received, watches, observed_dead,
-        mail, events, held, joined, connections,
+        mail, events, held, joined, connections, traces,
     ) = msgpack.unpackb(view[_LENGTH:start], use_list=False)  # fmt: skip
     found = [Connection(Pid(pid), topic, unpack(metadata)) for pid, topic, metadata in connections]
     records: Iterator[Any] = iter(FrameDecoder(_RECORDS).decode(view[start:]))
@@ -98,6 +99,7 @@ def load(data: bytes | memoryview) -> State:
         events=deque(Event(arrival, next(records)) for arrival in events),
         held=deque(next(records) for _ in range(held)),
         joined={serial: found[index] for serial, index in joined},
+        traces=traces,
     )
     return State(contents, last_request, unfinished, cpu_used, coalescing)
 

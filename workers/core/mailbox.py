@@ -33,6 +33,7 @@ from .items import (
 )
 from .packing import unpack
 from .streams import NotListening, Stream, Topic
+from .traces import Trace
 from .unread import Contents, Event, EventRecord, Mail, Notice, Removal, arrival_of, topic_of_mail
 
 DATA_BOUND = 1 << 20
@@ -146,6 +147,10 @@ class Mailbox:
         repeated = connection.pid in self._heartbeats
         self._heartbeats.add(connection.pid)
         return repeated
+
+    def trace_of(self, pid: str) -> Trace:
+        """Return the trace context of a connection that has joined, or has left not long ago; empty if it has none."""
+        return self._connections.traces.of(pid)
 
     def skip_data(self) -> None:
         """A frame of the data channel that is not for this process: it counts, and no more."""
@@ -336,6 +341,7 @@ class Mailbox:
             events=self._events,
             held=self._held,
             joined=self._connections.joined,
+            traces=self._connections.traces.contents(),
         )
 
     def restore(self, contents: Contents) -> None:
@@ -345,6 +351,7 @@ class Mailbox:
         self._watches, self.observed_dead = contents.watches, contents.observed_dead
         self._inbox, self._events, self._held = contents.mail, contents.events, contents.held
         self._connections.joined = contents.joined
+        self._connections.traces.restore(contents.traces, frozenset(one.pid for one in contents.joined.values()))
         self.unread, self.unread_data = self._count()
         self._cancels = {event.record.sender for event in self._events if isinstance(event.record, wire.CancelSignal)}
         self._heartbeats = {

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ...kernel.wire import messages as wire
 from .connections import Connection, topic_of
+from .traces import Trace
 
 Notice = wire.Exit | wire.LinkDown
 EventRecord = Notice | wire.CancelSignal | wire.GroupChanged
@@ -62,6 +63,8 @@ class Contents(NamedTuple):
     events: deque[Event]
     held: deque[Notice]
     joined: dict[int, Connection]
+    traces: tuple[tuple[str, Trace], ...] = ()
+    """PIDs of connections, and their trace contexts."""
 
 
 def topic_of_mail(mail: Mail) -> str:

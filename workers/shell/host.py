@@ -24,7 +24,7 @@ from ...kernel.wire.configuration import HostConfiguration, unpack
 from ...kernel.wire.failpoints import failpoint
 from ...kernel.wire.journal import set_role
 from .. import http, process  # noqa: F401  # what every handler imports
-from . import system
+from . import system, tracing
 from .confinement import confine_host
 from .fingerprint import fingerprint
 from .preload import preload
@@ -75,8 +75,10 @@ class ForkServer:
             self._answer(wire.HostFailed(str(error)[:1024]))
             os._exit(1)
         rehearse(forker)
-        before = set(sys.modules)
-        refused = preload(configuration.sources) if configuration.preload else []
+        wanted = configuration.preload
+        refused = preload((tracing.SOURCE,)) if wanted and configuration.traced else []
+        before = set(sys.modules)  # tracing turned on or off is no new code
+        refused += preload(configuration.sources) if wanted else []
         self._answer(wire.HostCode(fingerprint(configuration.sources, before)))
         self._prepared = _Prepared(configuration, make_runtime(configuration), forker)
         gc.collect()
