@@ -44,6 +44,8 @@ class Record:
     past: Past = NO_PAST
     leaving: bool = False
     """It is configured no more, and forgotten when its process has ended."""
+    overtaken: bool = False
+    """Since it was told to stop, a reload has made services require it that run: those do not stop for its sake."""
 
 
 class Verdict(NamedTuple):
@@ -113,6 +115,9 @@ class Services:
         for id in removed:
             records[id].leaving = True
         self._arrange(records)
+        for id, record in records.items():
+            if record.state is State.STOPPING and any(self._records[each].pid for each in self._dependents[id]):
+                record.overtaken = True
         for id in removed:
             self.stop(id, now)
         self._forget_gone()
@@ -311,7 +316,7 @@ class Services:
         state = TRANSITIONS.get((record.state, input))
         if state is None:
             return False
-        record.state, record.due = state, None
+        record.state, record.due, record.overtaken = state, None, False
         self._population.effects.append(ServiceChanged(id, state, detail))
         self.on_changed(id, state)
         return True
@@ -349,7 +354,7 @@ class Services:
             require((record.state is State.BACKING_OFF) == (record.due is not None), "a backoff has an end")
             require(len(record.past.restarts) <= policy.intensity, "restarts keep to the intensity (S37)")
             dependents = [self._records[each] for each in self._dependents[id]]
-            if record.state is State.STOPPING:
+            if record.state is State.STOPPING and not record.overtaken:
                 require(not any(each.pid for each in dependents), "a service stops after those that require it (S39)")
             if record.state is State.RETIRING and not self._killing:
                 require(any(each.pid for each in dependents), "a service waits only for those that require it")

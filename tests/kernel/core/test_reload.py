@@ -7,7 +7,7 @@ import signal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wsrelay.kernel.core.effects import ProcessEnded, SetTimer, StartWorker
 from wsrelay.kernel.core.endings import WaitStatus
@@ -315,6 +315,7 @@ class Life:
 
 
 @given(st.lists(STEPS, max_size=60))
+@example([("reconfigure", ["b"], 1), ("reconfigure", ["a", "b"], 1)])  # a stops, and then is required again
 @settings(max_examples=150)
 def test_the_invariants_hold_through_any_reloads(steps: list[tuple[Any, Any, Any]]) -> None:
     life = Life()
