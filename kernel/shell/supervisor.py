@@ -47,6 +47,7 @@ from ..wire.codec import encode
 from ..wire.configuration import Application
 from ..wire.errors import ProtocolViolation
 from ..wire.failpoints import failpoint
+from ..wire.pid import remember
 from . import control, operator, upgrades
 from .attachment import EOF_GRACE, Turn
 from .children import Child, Orphans, become_subreaper, own_children
@@ -75,6 +76,8 @@ from .worker import WorkerHandle
 
 logger = logging.getLogger("wsrelay")
 
+PIDS = 256
+"""PIDs whose parts are remembered: we look at one when its process begins, and when it ends."""
 CANCEL_GRACE = 0.5
 """Seconds that actors have to end after CANCEL when the runtime shuts down."""
 STOP_MARGIN = 1.0
@@ -125,6 +128,7 @@ def serve(
         control.remove(place)
         return guarded
     journal.set_role("supervisor")
+    remember(PIDS)
     faulthandler.enable()  # SIGABRT comes from the service manager's watchdog
     open_files = raise_descriptor_limit()
     become_subreaper()
