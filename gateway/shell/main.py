@@ -18,8 +18,12 @@ from typing import Final
 
 from ...kernel.wire import logs
 from ...kernel.wire.journal import set_role
+from ...kernel.wire.pid import remember
 from ...kernel.wire.privileges import drop_capabilities
 from .gateway import Gateway, leave
+
+PIDS = 1024
+"""PIDs whose parts are remembered: a connection's are looked at a few times in its life, its target's when it begins and ends."""
 
 _PR_SET_PDEATHSIG: Final = 1
 _M_TRIM_THRESHOLD: Final = -1
@@ -34,6 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     control, parent = map(int, arguments)
     set_role("gateway")
     drop_capabilities()
+    remember(PIDS)
     _die_with(parent)
     _keep_memory()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -400,6 +400,17 @@ class ProcessTable:
                 raise ProtocolViolation("a message to a connection on the control channel")
             effects.append(SendToWorker(process.worker, deliver))
 
+    def mail_route(self, number: int, destination: str) -> tuple[str, int] | None:
+        """Who a worker's messages to `destination` are from, and the number of the worker that gets them: the fast path of the
+        supervisor. None unless that is all that `from_worker` would say of each."""
+        worker = self._workers.get(number)
+        if worker is None or worker.pid is None or worker.upgrade is not None:
+            return None
+        sender, receiver = self._processes.get(worker.pid), self._processes.get(destination)
+        if sender is None or receiver is None or receiver.kind is _CONNECTION:
+            return None
+        return sender.pid, receiver.worker
+
     # --- monitors (S19 to S22) ----------------------------------------------------------------------------------------
 
     def _monitor(self, watcher: Process, request: m.Monitor) -> None:

@@ -76,9 +76,9 @@ class Attachment:
         if not self._held:
             self._turn.add(self)
 
-    def send_frame(self, frame: bytes) -> None:
-        """Queue the frame of a record that carries no descriptor."""
-        self.channel.send_frame(frame)
+    def send_frame(self, frame: bytes, *, count: int = 1) -> None:
+        """Queue the frame of a record that carries no descriptor, or those of `count` such records."""
+        self.channel.send_frame(frame, count=count)
         if not self._held:
             self._turn.add(self)
 

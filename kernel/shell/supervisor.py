@@ -47,6 +47,8 @@ from ..wire.codec import encode
 from ..wire.configuration import Application
 from ..wire.errors import ProtocolViolation
 from ..wire.failpoints import failpoint
+from ..wire.mail import Mail
+from ..wire.pid import remember
 from . import control, operator, upgrades
 from .attachment import EOF_GRACE, Turn
 from .children import Child, Orphans, become_subreaper, own_children
@@ -75,6 +77,8 @@ from .worker import WorkerHandle
 
 logger = logging.getLogger("wsrelay")
 
+PIDS = 256
+"""PIDs whose parts are remembered: we look at one when its process begins, and when it ends."""
 CANCEL_GRACE = 0.5
 """Seconds that actors have to end after CANCEL when the runtime shuts down."""
 STOP_MARGIN = 1.0
@@ -125,6 +129,7 @@ def serve(
         control.remove(place)
         return guarded
     journal.set_role("supervisor")
+    remember(PIDS)
     faulthandler.enable()  # SIGABRT comes from the service manager's watchdog
     open_files = raise_descriptor_limit()
     become_subreaper()
@@ -644,10 +649,25 @@ class Supervisor:
     def _take_from_worker(self, handle: WorkerHandle, records: list[tuple[Any, ...]]) -> None:
         """Tell the table what a worker wrote."""
         now = self.loop.time()
-        from_worker, perform_one, number = self.table.from_worker, self._perform_one, handle.number
+        from_worker, number = self.table.from_worker, handle.number
         for record in records:
-            for effect in from_worker(number, record, now):
-                perform_one[type(effect)](effect)
+            if type(record) is not Mail:
+                self.perform(from_worker(number, record, now))
+            elif (route := self.table.mail_route(number, record.destination)) is not None:
+                self._pass_on(record, *route)
+            else:
+                for send in record.sends():
+                    self.perform(from_worker(number, send, now))
+
+    def _pass_on(self, mail: Mail, sender: str, receiver: int) -> None:
+        """What `_send_to_worker` does with each of the messages, once for all of them."""
+        handle = self.workers.get(receiver)
+        if handle is None:
+            return
+        handle = handle.receiving
+        handle.send_frame(mail.deliver(sender), bounded=True, count=len(mail.rests))
+        if handle.overflown:
+            self.perform(self.table.worker_overflowed(receiver))
 
     def _worker_measured(self, number: int, usage: Usage) -> None:
         self.perform(self.table.worker_measured(number, *usage))

@@ -14,6 +14,7 @@ from typing import Any
 from ..core.backlog import Backlog
 from ..wire.channel import Channel
 from ..wire.codec import encode
+from ..wire.mail import MailDecoder
 from ..wire.messages import WORKER_TO_SUPERVISOR
 from .attachment import Attachment, Turn
 from .children import Child
@@ -41,7 +42,7 @@ class WorkerHandle:
         self.host = host
         self.mailbox = mailbox
         self.child: Child | None = None
-        self.channel = Channel(end, WORKER_TO_SUPERVISOR)
+        self.channel = Channel(end, WORKER_TO_SUPERVISOR, decoder=MailDecoder)
         self.attachment = Attachment(
             loop,
             turn,
@@ -80,12 +81,13 @@ class WorkerHandle:
         """Queue a record for the end of the turn. It does not count as mail (S10)."""
         self.send_frame(encode(record), bounded=False)
 
-    def send_frame(self, frame: bytes, *, bounded: bool) -> None:
-        """Queue the frame of a record that carries no descriptor. What is not `bounded` does not count as mail (S10)."""
+    def send_frame(self, frame: bytes, *, bounded: bool, count: int = 1) -> None:
+        """Queue the frame of a record that carries no descriptor, or those of `count` such records. What is not `bounded` does not
+        count as mail (S10)."""
         channel = self.channel
         before = channel.pending
         self._backlog.settle(before)
-        self.attachment.send_frame(frame)
+        self.attachment.send_frame(frame, count=count)
         self._backlog.queue(channel.pending - before, mail=bounded)
 
     def close(self) -> None:

@@ -82,8 +82,7 @@ class Pid(str):
         return self[self.index("|") + _EPOCH_DIGITS + 2] != SUPERVISOR_OWNER
 
 
-@lru_cache(maxsize=16384)
-def _parse(text: str) -> PidParts:
+def _parse_afresh(text: str) -> PidParts:
     match = _PID.fullmatch(text) if len(text) <= MAX_PID_LENGTH else None
     if match is None:
         raise Invalid(f"expected a PID such as {{node@host|epoch.owner.serial}}, got {text[:80]!r}")
@@ -91,6 +90,18 @@ def _parse(text: str) -> PidParts:
         intern, match.group("node", "host", "epoch", "owner")
     )  # few different ones, kept once
     return PidParts(node, host, epoch, owner, int(match["serial"]))
+
+
+REMEMBERED = 16384
+"""PIDs, unless `remember` says otherwise: 8 MiB, for a process that sends to that many, again and again."""
+_parse = lru_cache(maxsize=REMEMBERED)(_parse_afresh)
+
+
+def remember(count: int) -> None:
+    """Keep what the last `count` PIDs are made of, and no more. For a part of the runtime that sees every PID of the node, each a
+    few times and not again."""
+    global _parse
+    _parse = lru_cache(maxsize=count)(_parse_afresh)
 
 
 def looks_like_pid(text: str) -> bool:

@@ -13,8 +13,9 @@ from .session import Outcome
 SHARE: Final = 1000
 """Faults at the beginning, and at the end, that are compared for growth."""
 MEMORY_FACTOR: Final = 1.1
-MEMORY_SLACK: Final = 8 << 20
-"""Bytes. What an allocator keeps is no growth, nor is a cache with a bound that fills: the PIDs that were parsed last."""
+MEMORY_SLACK: Final = 1 << 20
+"""Bytes. What an allocator keeps is no growth, nor is a cache with a bound that fills. That is little in the parts that live as
+long as the runtime: over 20,000 processes the supervisor grew by 0.6 MiB, in the first quarter, and the gateway by 0.1."""
 
 
 class Row(NamedTuple):

@@ -100,6 +100,18 @@ def test_reserved_topics(node: Node, root: str, topic: str) -> None:  # S9, S11
     assert node.dies(root).kind == "protocol"
 
 
+def test_the_fast_path_is_for_a_message_that_is_only_handed_on(node: Node, root: str) -> None:  # S6, S8, S9, S35
+    child, connection = node.spawn(root), node.admit(root, 1)
+    assert node.table.mail_route(node.worker[root], child) == (root, node.worker[child])
+    assert node.table.mail_route(node.worker[root], root) == (root, node.worker[root])
+    assert node.table.mail_route(node.worker[root], STRANGER) is None
+    assert node.table.mail_route(node.worker[root], connection) is None
+    assert node.table.mail_route(10**6, child) is None
+    node.says(root, m.Upgrade(7, None, b""))
+    assert node.table.mail_route(node.worker[root], child) is None
+    assert node.table.mail_route(node.worker[child], root) == (child, node.worker[root])
+
+
 def test_a_message_to_a_connection_on_control_is_a_violation(node: Node, root: str) -> None:  # S6, S9
     connection = node.admit(root, 1)
     node.says(root, m.Send((connection,), "ws.send", b""))

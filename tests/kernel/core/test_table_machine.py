@@ -128,6 +128,9 @@ class TableMachine(Comparison):
         destinations = tuple(pid for pid in destinations if pid not in self.open_connections())
         deliver = m.Deliver(sender, "topic", b"payload")
         live = [pid for pid in destinations if pid in self.model.beings]
+        if len(destinations) == 1:  # the fast path says the same, or nothing
+            route = self.table.mail_route(self.model.beings[sender].worker, destinations[0])
+            assert route in (None, *((sender, self.model.beings[pid].worker) for pid in live))
         self.ask(sender, m.Send(destinations, "topic", b"payload"), [self.model.to(pid, deliver) for pid in live])
 
     @precondition(lambda self: self.programs())

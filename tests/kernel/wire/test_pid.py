@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wsrelay.kernel.wire.errors import Invalid
-from wsrelay.kernel.wire.pid import MAX_PID_LENGTH, Pid, check_name, looks_like_pid
+from wsrelay.kernel.wire.pid import MAX_PID_LENGTH, REMEMBERED, Pid, check_name, looks_like_pid, remember
 
 NODES = st.from_regex(r"\A[A-Za-z0-9_.-]{1,64}\Z")
 HOSTS = st.from_regex(r"\A[A-Za-z0-9_.:/-]{1,200}\Z")
@@ -73,6 +74,19 @@ def test_any_text_parses_or_is_invalid(text: str) -> None:
     except Invalid:
         return
     assert Pid.make(*parsed.parts) == text
+
+
+def test_no_more_pids_are_remembered_than_asked_for() -> None:
+    remember(16)
+    tracemalloc.start()
+    try:
+        for serial in range(1, 2001):
+            assert Pid.make("node", "app:host", "0123456789abcdef", "s", serial).parts.serial == serial
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        remember(REMEMBERED)
+    assert kept < 16 * 2048  # 2,000 are twenty times that
 
 
 @given(st.from_regex(r"\A[A-Za-z0-9_][A-Za-z0-9_.:/@+-]{0,199}\Z"))

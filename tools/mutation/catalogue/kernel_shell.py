@@ -113,4 +113,28 @@ MUTATIONS = (
         "                pass\n",
         ("tests/system/test_process_edges.py",),
     ),
+    Mutation(
+        "mail-on-a-reserved-topic-is-handed-on",
+        "S9",
+        "kernel/wire/mail.py",
+        '        if topic_is_reserved(name):\n            return ""\n',
+        "",
+        ("tests/kernel/wire/test_mail.py",),
+    ),
+    Mutation(
+        "mail-is-handed-on-in-another-order",
+        "S6",
+        "kernel/wire/mail.py",
+        "                rests.append(data[position + to_topic : stop])\n",
+        "                rests.insert(0, data[position + to_topic : stop])\n",
+        ("tests/kernel/wire/test_mail.py",),
+    ),
+    Mutation(
+        "mail-is-handed-on-after-the-hand-over",
+        "S35",
+        "kernel/core/table.py",
+        "        if worker is None or worker.pid is None or worker.upgrade is not None:\n",
+        "        if worker is None or worker.pid is None:\n",
+        ("tests/kernel/core/test_table.py",),
+    ),
 )
