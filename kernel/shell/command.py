@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments.command == "install-unit":
         return _install_unit(application, arguments)
-    from .supervisor import serve  # a check needs none of it
+    from .boot import serve  # a check needs none of it
 
     return serve(
         application,

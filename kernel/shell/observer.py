@@ -11,16 +11,16 @@ import itertools
 import os
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Protocol
 
 from ..core.readiness import unready
-from ..core.service_states import State
 from ..core.tally import Tally
 from ..wire.configuration import pack
 from ..wire.observation import Histogram, Observation, ProcessFacts
 from .gateway import Gateway
 from .host import Host
+from .views import Views
 
 INTERVAL = 1.0
 """Seconds between two measurements of the loop's lag."""
@@ -31,30 +31,22 @@ MAX_PROCESSES = 10_000
 class Subject(Protocol):
     """What is looked at."""
 
-    stopping: bool
     gateway: Gateway
     hosts: dict[str, Host]
 
-    def parts(self) -> Mapping[str, bool]:
-        """Each part that must serve, by its name for people, and whether it does."""
-
-    def services(self) -> Mapping[str, State]:
-        """The supervised services, by id."""
-
-    def wanted_services(self) -> Sequence[str]:
-        """Those that start by themselves."""
-
-    def running(self) -> Iterator[tuple[int, str]]:
-        """Every worker that has an OS process: its os_pid, and the entry that it runs."""
+    @property
+    def stopping(self) -> bool:
+        """Whether the runtime stops."""
 
 
 class Observer:
     """Looks at the supervisor when asked."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, subject: Subject) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, subject: Subject, views: Views) -> None:
         self.tally = Tally()
         self._loop = loop
         self._subject = subject
+        self._views = views
         self._started_at = time.time()
         self._lag = Histogram()
         self._due = 0.0
@@ -76,10 +68,10 @@ class Observer:
 
     def observe(self) -> bytes:
         """Return an Observation, packed."""
-        subject, tally = self._subject, self.tally
-        services = subject.services()
+        subject, views, tally = self._subject, self._views, self.tally
+        services = views.services()
         look = Observation(
-            unready=unready(subject.parts(), services, subject.wanted_services(), stopping=subject.stopping),
+            unready=unready(views.parts(), services, views.wanted_services(), stopping=subject.stopping),
             started_at=self._started_at,
             spawns=dict(tally.spawns),
             function_workers=dict(tally.function_workers),
@@ -105,7 +97,7 @@ class Observer:
         for id, host in subject.hosts.items():
             if host.child is not None:
                 yield ProcessFacts("host", host.child.os_pid, id)
-        for os_pid, entry in subject.running():
+        for os_pid, entry in self._views.running():
             yield ProcessFacts("worker", os_pid, entry)
 
 

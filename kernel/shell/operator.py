@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..core.effects import Effect
-from ..core.service_states import State
 from ..core.table import ProcessTable
 from ..wire.errors import ProcessError
 from .control import Answer, Request, candidates, connect, peer_of
 from .reload import Outcome, Reloader
+from .views import Views
 
 COMMANDS = ("reload", "status", "start", "stop", "restart")
 
@@ -28,20 +28,18 @@ class Subject(Protocol):
     """The runtime."""
 
     table: ProcessTable
-    stopping: bool
     reloader: Reloader
+    views: Views
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the runtime stops."""
 
     def perform(self, effects: list[Effect]) -> None: ...
 
     def end_turn(self) -> None: ...
 
     def now(self) -> float: ...
-
-    def parts(self) -> dict[str, bool]: ...
-
-    def services(self) -> dict[str, State]: ...
-
-    def census(self) -> tuple[int, int]: ...
 
 
 async def answer(runtime: Subject, request: Request) -> Answer:
@@ -53,7 +51,7 @@ async def answer(runtime: Subject, request: Request) -> Answer:
 async def _obey(runtime: Subject, request: Request) -> Outcome:
     command, service = request.get("command"), request.get("service")
     if command == "status":
-        return Outcome(True, tuple(_status(runtime)))
+        return Outcome(True, tuple(_status(runtime.views)))
     if runtime.stopping:
         return Outcome(False, ("the runtime is stopping",))
     if command == "reload":
@@ -67,17 +65,17 @@ async def _obey(runtime: Subject, request: Request) -> Outcome:
             tell = runtime.table.start_service if command == "start" else runtime.table.stop_service
             runtime.perform(tell(service, runtime.now()))
             runtime.end_turn()
-            return Outcome(True, (f"{service}: {runtime.services()[service].value}",))
+            return Outcome(True, (f"{service}: {runtime.views.services()[service].value}",))
     except ProcessError as problem:
         return Outcome(False, (str(problem),))
     return Outcome(False, (f"expected one of {', '.join(COMMANDS)}",))
 
 
-def _status(runtime: Subject) -> list[str]:
-    connections, processes = runtime.census()
+def _status(views: Views) -> list[str]:
+    connections, processes = views.census()
     lines = [f"{connections} connections, {processes} processes"]
-    lines += [f"{part}: {'ready' if well else 'down'}" for part, well in runtime.parts().items()]
-    return lines + [f"service {id}: {state.value}" for id, state in runtime.services().items()]
+    lines += [f"{part}: {'ready' if well else 'down'}" for part, well in views.parts().items()]
+    return lines + [f"service {id}: {state.value}" for id, state in views.services().items()]
 
 
 def ask(directory: Path, paths: Sequence[str], request: dict[str, Any]) -> int:

@@ -70,7 +70,10 @@ class Runtime(Protocol):
     gateway: Gateway
     hosts: dict[str, Host]
     application: Application
-    stopping: bool
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the runtime stops."""
 
     def perform(self, effects: list[Effect]) -> None: ...
 

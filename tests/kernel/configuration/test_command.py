@@ -38,9 +38,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Application, str]]:
         calls.append((application, log_level))
         return 7
 
-    supervisor = types.ModuleType("wsrelay.kernel.shell.supervisor")
-    supervisor.__dict__["serve"] = serve
-    monkeypatch.setitem(sys.modules, supervisor.__name__, supervisor)
+    boot = types.ModuleType("wsrelay.kernel.shell.boot")
+    boot.__dict__["serve"] = serve
+    monkeypatch.setitem(sys.modules, boot.__name__, boot)
     return calls
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from ..model import Mutation
 
 _SUPERVISOR = "kernel/shell/supervisor.py"
+_BURIALS = "kernel/shell/burials.py"
+_WORKER_CHANNELS = "kernel/shell/worker_channels.py"
 _FAILURES = "tests/system/test_failures.py"
 
 MUTATIONS = (
     Mutation(
         "swap-drain-and-notice",
         "S14",
-        _SUPERVISOR,
-        "            self._take_from_worker(handle, handle.channel.drain())\n",
-        "            self.perform(self.table.worker_exited(handle.number, status, self.loop.time()))\n"
-        "            self._take_from_worker(handle, handle.channel.drain())\n",
+        _BURIALS,
+        "        runtime.take_from_worker(handle, handle.channel.drain())\n",
+        "        runtime.perform(runtime.table.worker_exited(handle.number, status, runtime.loop.time()))\n"
+        "        runtime.take_from_worker(handle, handle.channel.drain())\n",
         ("tests/faults/test_failpoints.py::test_last_words_come_before_the_notice",),
     ),
     Mutation(
@@ -36,8 +38,8 @@ MUTATIONS = (
     Mutation(
         "a-fence-is-missing",
         "S13",
-        _SUPERVISOR,
-        "            self.perform(self.table.worker_lost(number, detail))\n",
+        _WORKER_CHANNELS,
+        "            self._runtime.perform(self._table.worker_lost(number, detail))\n",
         "            pass\n",
         (f"{_FAILURES}::test_a_worker_whose_channel_breaks_is_fenced",),
     ),
@@ -61,7 +63,7 @@ MUTATIONS = (
         "a-new-gateway-without-the-workers-channels",
         "S41",
         _SUPERVISOR,
-        "                self._open_data(handle, self.table.worker_pid(handle.number))\n",
+        "                self._births.open_data(handle, self.table.worker_pid(handle.number))\n",
         "                pass\n",
         (f"{_FAILURES}::test_workers_survive_the_gateway",),
     ),
@@ -108,7 +110,7 @@ MUTATIONS = (
     Mutation(
         "terminate-waits-for-the-fork",
         "S30",
-        _SUPERVISOR,
+        _WORKER_CHANNELS,
         "                host.give_up(effect.worker)\n",
         "                pass\n",
         ("tests/system/test_process_edges.py",),

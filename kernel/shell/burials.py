@@ -1,0 +1,123 @@
+"""The burial of workers: from the moment that the kernel says that one is dead until nothing of it is left.
+
+Owns the order of the steps, which is S2, S14 and S16, and who is dead and not yet reaped. What follows from a death is decided by
+the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from ..core.effects import Effect
+from ..core.endings import WaitStatus
+from ..core.table import ProcessTable
+from ..wire import messages as m
+from ..wire.configuration import Application
+from ..wire.failpoints import failpoint
+from .children import Child
+from .confinement import Confinement
+from .gateway import Gateway
+from .sweeping import Sweeper
+from .timers import Timers
+from .worker import WorkerHandle
+
+
+class Runtime(Protocol):
+    """What a burial needs of the supervisor."""
+
+    loop: asyncio.AbstractEventLoop
+    application: Application
+    table: ProcessTable
+    gateway: Gateway
+    workers: dict[int, WorkerHandle]
+    confinement: Confinement
+    sweeper: Sweeper
+    timers: Timers
+
+    def perform(self, effects: list[Effect]) -> None: ...
+
+    def end_turn(self) -> None: ...
+
+    def take_from_worker(self, handle: WorkerHandle, records: list[tuple[Any, ...]]) -> None:
+        """Tell the table what a worker wrote."""
+
+
+class Burials:
+    """All burials of this boot."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._dead: list[tuple[WorkerHandle, Child, WaitStatus]] = []
+        """Workers that are dead and not yet buried."""
+        self._unreaped: set[int] = set()
+        """The os_pids of those whose burial is under way."""
+
+    def unreaped(self) -> Iterable[int]:
+        """The os_pids of workers that are nobody's any more, and not yet anybody else's."""
+        return self._unreaped
+
+    def worker_died(self, handle: WorkerHandle) -> None:
+        """A worker's pidfd is readable. Those that die together are buried together."""
+        runtime, child = self._runtime, handle.child
+        if child is None or (status := child.status()) is None:
+            return
+        failpoint("death.noticed")
+        runtime.loop.remove_reader(child.pidfd)
+        runtime.timers.worker_ended(handle.number)
+        if runtime.application.gateway.is_observed and handle.successor is None:
+            runtime.gateway.send(m.DeathNoticed(handle.number, time.monotonic()))
+        if not self._dead:
+            runtime.loop.call_soon(self._bury_the_dead)
+        self._dead.append((handle, child, status))
+
+    def _bury_the_dead(self) -> None:
+        """What the dead have left behind is killed before anything is read or told. The sweep that is sure to find all of it reads
+        all of /proc; nobody waits for it."""
+        runtime = self._runtime
+        dead, self._dead = self._dead, []
+        self._unreaped.update(child.os_pid for _, child, _ in dead)
+        for handle, child, _ in dead:
+            runtime.confinement.kill(handle.number)
+            child.kill_group()
+        runtime.sweeper.sweep(quick=True)
+        upgraded = False
+        for handle, _, status in dead:
+            upgraded |= self._commit(handle, status)
+        if not upgraded:  # nobody waits for the sweep; but new code must not run beside what the old has left (S35)
+            runtime.end_turn()
+            failpoint("death.published")
+        runtime.sweeper.sweep()
+        for handle, child, _ in dead:
+            self._reap(handle, child)
+        runtime.end_turn()
+        if upgraded:
+            failpoint("death.published")
+
+    def _commit(self, handle: WorkerHandle, status: WaitStatus) -> bool:
+        """Take a dead worker's last words, and tell the table. Returns whether that was only the end of its old code."""
+        runtime = self._runtime
+        runtime.take_from_worker(handle, handle.channel.drain())
+        failpoint("death.drained")
+        status = status._replace(out_of_memory=runtime.confinement.out_of_memory(handle.number))
+        runtime.perform(runtime.table.worker_exited(handle.number, status, runtime.loop.time()))
+        failpoint("death.committed")
+        upgraded = runtime.workers[handle.number] is not handle
+        if not upgraded:
+            del runtime.workers[handle.number]
+            if handle.successor is not None:
+                handle.successor.close()
+        handle.close()
+        return upgraded
+
+    def _reap(self, handle: WorkerHandle, child: Child) -> None:
+        child.reap()
+        self._unreaped.discard(child.os_pid)
+        is_upgraded = handle.number in self._runtime.workers
+        if not is_upgraded:  # new code has what the old had
+            self._runtime.confinement.let_go(handle.number)
+        failpoint("death.reaped")
+        if is_upgraded:
+            failpoint("upgrade.reaped")
