@@ -180,7 +180,10 @@ class Supervisor:
     def _be_deaf(self) -> None:
         """Nothing that comes now holds the end up."""
         self.loop.remove_reader(self._guardian)
-        for number in (*STOP_SIGNALS, signal.SIGHUP, *INSPECTION_SIGNALS):
+        numbers = {*STOP_SIGNALS, signal.SIGHUP, *INSPECTION_SIGNALS}
+        # Where a handler of the loop is removed, Python's own is there for a moment: SIGINT would raise KeyboardInterrupt.
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        for number in numbers:
             self.loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
         self.usage.stop()
