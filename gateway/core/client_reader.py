@@ -40,6 +40,8 @@ _USUAL_CODES: Final = (1000, 1001)
 _MASKED: Final = 0x80
 _INVALID_DATA: Final = 1007
 _FOR_EVER: Final = 1 << 62
+_VIEWED: Final = 4 << 10
+"""Bytes of a payload from which on a copy of it takes longer than a view."""
 _WRONG: Final = -1
 
 
@@ -127,7 +129,8 @@ class ClientReader:
             stop = start + size
             if stop > end or size > limit or size < 0:
                 break
-            payload = unmask(data[start:stop], data[start - 4 : start])
+            masked = data[start:stop] if size < _VIEWED else memoryview(data)[start:stop]
+            payload = unmask(masked, data[start - 4 : start])
             if first & _COMPRESSED and deflate is not None:
                 inflated = deflate.inflate_message(payload)
                 if not isinstance(inflated, bytes):

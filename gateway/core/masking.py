@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import Final
 
 
-def unmask_in_python(data: bytes, mask: bytes) -> bytes:
+def unmask_in_python(data: bytes | memoryview, mask: bytes) -> bytes:
     """Return `data` with each byte xor'ed with the byte of the four-byte `mask` at its position modulo 4."""
     size = len(data)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(data, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")
 
 
-def _choose() -> Callable[[bytes, bytes], bytes]:
+def _choose() -> Callable[[bytes | memoryview, bytes], bytes]:
     try:
         from websockets.speedups import apply_mask
     except ImportError:

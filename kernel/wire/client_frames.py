@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import msgpack
@@ -27,19 +28,21 @@ that of no record is."""
 
 _SEND_HEAD: Final = bytes((0x93, next(tag for tag, record in WORKER_TO_GATEWAY.items() if record is ClientSend), 0x91))
 """An array of three: the tag, and an array of one serial."""
-_MESSAGE_TAG: Final = next(tag for tag, record in GATEWAY_TO_WORKER.items() if record is ClientMessage)
+_MESSAGE_HEAD: Final = bytes((0x93, next(tag for tag, record in GATEWAY_TO_WORKER.items() if record is ClientMessage)))
+"""An array of three: the tag, the serial."""
 
+_new = tuple.__new__  # a named tuple's own takes twice the time
 _INTEGER_SIZES: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
 _FIXSTR: Final = tuple(bytes((0xA0 | size,)) for size in range(32))
 
 
-# --- to a worker ------------------------------------------------------------------------------------------------------
+# --- writing ----------------------------------------------------------------------------------------------------------
 
 
 def message_prefix(serial: int) -> bytes:
     """What every ClientMessage of this connection begins with."""
     packed: bytes = msgpack.packb(serial)
-    return bytes((0x93, _MESSAGE_TAG)) + packed
+    return _MESSAGE_HEAD + packed
 
 
 def add_messages(pieces: list[bytes], prefix: bytes, messages: Sequence[tuple[int, bytes]]) -> int:
@@ -59,6 +62,21 @@ def add_messages(pieces: list[bytes], prefix: bytes, messages: Sequence[tuple[in
     return added
 
 
+@lru_cache(maxsize=16384)
+def _send_prefix(serial: int) -> bytes:
+    packed: bytes = msgpack.packb(serial)
+    return _SEND_HEAD + packed
+
+
+def encode_send(serial: int, data: str | bytes) -> bytes:
+    """Return the frame of a ClientSend to one connection. Raises UnicodeEncodeError for text that is no UTF-8."""
+    if isinstance(data, bytes):
+        return _send_prefix(serial) + _string_head(0xC4, len(data)) + data
+    payload = str.encode(data)  # not that of a class of the user's
+    size = len(payload)
+    return _send_prefix(serial) + (_FIXSTR[size] if size < 32 else _string_head(0xD9, size)) + payload
+
+
 def _string_head(first: int, size: int) -> bytes:
     """The head of a string that has lengths of one, two and four bytes from `first` on."""
     if size < 1 << 8:
@@ -68,19 +86,29 @@ def _string_head(first: int, size: int) -> bytes:
     return struct.pack(">BI", first + 2, size)
 
 
-# --- from a worker ----------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
-class SendDecoder(FrameDecoder):
-    """A FrameDecoder that yields a ClientSend to one connection as a PlainSend."""
+class ClientFrameDecoder(FrameDecoder):
+    """A FrameDecoder that reads the frames of one record, which start with `_HEAD` and a serial, by itself."""
+
+    _HEAD: bytes
+    _decodes: bool
+    """Whether they become ClientMessages. Otherwise they become PlainSends."""
 
     def __init__(self, accepts: Mapping[int, type], *, limit: int = MAX_FRAME, resumable: bool = False) -> None:
+        """See `FrameDecoder`."""
         super().__init__(accepts, limit=limit, resumable=resumable)
         self._string_limit = limit
         self._held: list[bytes] = []
         """The pieces of a frame of ours that is not all there."""
         self._wanted = 0
         """How many bytes of it are still to come."""
+
+    @property
+    def unfinished(self) -> bytes:
+        """See `FrameDecoder.unfinished`."""
+        return super().unfinished + b"".join(self._held)
 
     def decode(self, data: bytes | bytearray | memoryview) -> Iterable[tuple[Any, ...]]:
         """See `FrameDecoder.decode`."""
@@ -93,16 +121,16 @@ class SendDecoder(FrameDecoder):
             self._wanted -= len(data)
             return ()
         frame, self._held = b"".join(self._held), []
-        sends, read = self._scan(frame, 0)
+        records, read = self._scan(frame, 0)
         if not read:
             return self._decode_from(frame + data[wanted:], 0)
-        return itertools.chain(sends, self._decode_from(data, wanted))
+        return itertools.chain(records, self._decode_from(data, wanted))
 
     def _decode_from(self, data: bytes, position: int) -> Iterable[tuple[Any, ...]]:
         while position < len(data):
             if self._buffers is None:
-                sends, position = self._scan(data, position)
-                yield from sends
+                records, position = self._scan(data, position)
+                yield from records
                 if self._held or position == len(data):
                     return
             rest = data[position:]
@@ -110,18 +138,21 @@ class SendDecoder(FrameDecoder):
                 yield record
                 if self._read < len(rest):  # what follows may be of ours: the slow twin forgets it
                     position += self._read
+                    self._pieces.clear()
                     break
             else:
                 return
 
-    def _scan(self, data: bytes, position: int) -> tuple[list[PlainSend], int]:
+    def _scan(self, data: bytes, position: int) -> tuple[list[tuple[Any, ...]], int]:
         """Return the frames of ours that start at `position`, and where the first other thing starts."""
-        sends: list[PlainSend] = []
-        end, limit = len(data), self._string_limit
+        records: list[tuple[Any, ...]] = []
+        end, limit, decodes, head = len(data), self._string_limit, self._decodes, self._HEAD
+        before = len(head)
         while position < end:
-            if data[position : position + 3] != _SEND_HEAD:
+            start = position + before
+            if data[position:start] != head:
                 break
-            start = position + 4
+            start += 1
             if start >= end:
                 break
             serial = data[start - 1]
@@ -157,12 +188,32 @@ class SendDecoder(FrameDecoder):
                     self._held, self._wanted = [data[position:]], stop - end
                 break
             payload = data[start:stop]
-            if opcode == TEXT and not payload.isascii():
+            if decodes:
                 try:
-                    payload.decode()
+                    records.append(_new(ClientMessage, (serial, payload.decode() if opcode == TEXT else payload)))
                 except UnicodeDecodeError:
                     break
-            sends.append((serial, opcode, payload))
+            else:
+                if opcode == TEXT and not payload.isascii():
+                    try:
+                        payload.decode()
+                    except UnicodeDecodeError:
+                        break
+                records.append((serial, opcode, payload))
             position = stop
-        self.frames += len(sends)
-        return sends, position
+        self.frames += len(records)
+        return records, position
+
+
+class SendDecoder(ClientFrameDecoder):
+    """What a worker writes: a ClientSend to one connection is yielded as a PlainSend."""
+
+    _HEAD = _SEND_HEAD
+    _decodes = False
+
+
+class MessageDecoder(ClientFrameDecoder):
+    """What the gateway writes. A ClientMessage is yielded as one, as by the slow twin."""
+
+    _HEAD = _MESSAGE_HEAD
+    _decodes = True

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from benchmark import profiling
 from benchmark.cases.every import CASES
 from benchmark.cases.model import BEST_ISOLATED, Mark
 from benchmark.load import scripts
@@ -88,6 +89,18 @@ def test_compressed_messages_inflate_to_json() -> None:
 def test_the_page_has_the_committed_figures() -> None:
     """`tools/bench page` writes them."""
     assert page.PAGE.read_text() == page.rendered(page.PAGE.read_text())
+
+
+def test_a_profile_leaves_the_waits_out() -> None:
+    seen = [
+        "main (a);Runner.run (b) 90",
+        "main (a);Runner.run (b);read (c);scan (d) 3",
+        "main (a);Runner.run (b);read (c) 1",
+    ]
+    assert profiling.shares(seen) == [
+        {"function": "scan (d)", "own": 0.75, "all": 0.75},
+        {"function": "read (c)", "own": 0.25, "all": 1.0},
+    ]
 
 
 def test_a_ratio_that_grew_beyond_the_tolerance_is_worse() -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import floor, runner
+from . import floor, profiling, runner
 from .cases.every import CASES
 from .cases.model import Settings
 from .isolation import command as isolation
@@ -22,6 +22,7 @@ from .report import page, plots, regression, tables
 from .report.text import conditions
 
 GROUPS = {"all": tuple(CASES), "echo": tuple(name for name in CASES if name.partition("-")[0] == "echo")}
+ALONE = frozenset({"floor", "isolation", "page", "profile"})
 CHECK = Settings(rounds=5, seconds=1.0)
 
 
@@ -53,9 +54,10 @@ def perform(arguments: argparse.Namespace) -> int:
             plots.draw(json.loads(page.FIGURES.read_text()), arguments.plots)
         page.write()
         return 0
-    if arguments.what == ["floor"]:
-        document = floor.count()
-        print(floor.table(document))
+    if arguments.what in (["floor"], ["profile"]):
+        counts = arguments.what == ["floor"]
+        document = floor.count() if counts else profiling.profile()
+        print(floor.table(document) if counts else profiling.table(document))
         if arguments.json:
             write_json(arguments.json, document)
         return 0
@@ -136,10 +138,11 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="tools/bench",
         description="Measure this runtime beside its peers, in interleaved rounds.",
-        epilog="'floor' counts system calls with strace; 'page' writes docs/performance/figures.json into the page there; "
+        epilog="'floor' counts system calls with strace; 'profile' says with py-spy in which functions the time goes; 'page' writes "
+        "docs/performance/figures.json and theirs into the page there; "
         "'isolation' disturbs the runtime, and measures those who have nothing to do with it.",
     )
-    known = [*GROUPS, *CASES, "floor", "isolation", "page"]
+    known = [*GROUPS, *CASES, *sorted(ALONE)]
     parser.add_argument("what", nargs="*", default=["echo"], metavar="CASE", help=f"one or more of {', '.join(known)}")
     parser.add_argument("--list", action="store_true", help="say what each case is")
     parser.add_argument(
@@ -165,8 +168,8 @@ def parse_arguments() -> argparse.Namespace:
     for what in arguments.what:
         if what not in known:
             parser.error(f"expected one of {', '.join(known)}, got {what!r}")
-    if {"floor", "isolation", "page"} & set(arguments.what) and len(arguments.what) > 1:
-        parser.error("'floor', 'isolation' and 'page' stand alone")
+    if ALONE & set(arguments.what) and len(arguments.what) > 1:
+        parser.error("'floor', 'isolation', 'page' and 'profile' stand alone")
     return arguments
 
 

@@ -38,7 +38,7 @@ def count() -> dict[str, Any]:
         folder = Path(name)
         path = server.path("echo")
         # Without a warm-up, so that all that is spent is spent on messages that are counted.
-        watched = _on_the_way(
+        watched = on_the_way(
             server, lambda: load(server, "closed", path, limit=60, seconds=SECONDS, warm_up=0.0, **LOAD)
         )
         tracers: list[subprocess.Popen[bytes]] = []
@@ -64,7 +64,7 @@ def count() -> dict[str, Any]:
     }
 
 
-def _on_the_way(server: Server, make_load: Callable[[], dict[str, Any]]) -> dict[int, tuple[str, dict[str, float]]]:
+def on_the_way(server: Server, make_load: Callable[[], dict[str, Any]]) -> dict[int, tuple[str, dict[str, float]]]:
     """The processes that a message passes: what each is, and its `user` and `system` microseconds for a message.
 
     They are the gateway, and the other one that a load keeps busy.

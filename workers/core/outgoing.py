@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ...kernel.wire import messages as wire
+from ...kernel.wire.client_frames import encode_send
 from ...kernel.wire.codec import MAX_ITEMS, encode
 from ...kernel.wire.errors import Invalid, LimitExceeded, NotFound
 from ...kernel.wire.pid import Pid, check_name, looks_like_pid
@@ -20,6 +21,8 @@ from .packing import pack, to_json
 
 _MAX_CLOSE_REASON = 123
 """Bytes (RFC 6455, 5.5)."""
+_SMALL = 64 << 10
+"""Characters or bytes up to which a message to one connection is encoded without the general codec."""
 
 
 class Frames(NamedTuple):
@@ -142,6 +145,13 @@ def message_to_process(pid: Pid, topic: str, payload: Any) -> bytes:
 
 def message_to_connection(serial: int, topic: str, payload: Any) -> bytes:
     """Return the data frame of a message to one connection. Raises Invalid or LimitExceeded."""
+    if topic == "ws.send":
+        data = _client_data(payload)
+        if len(data) <= _SMALL:
+            try:
+                return encode_send(serial, data)
+            except UnicodeEncodeError:
+                pass  # to be refused as everything else that is
     return frame(_client_record((serial,), topic, payload))
 
 
@@ -217,7 +227,7 @@ def milliseconds(value: object, what: str) -> int:
 
 def _client_record(serials: tuple[int, ...], topic: str, payload: Any) -> tuple[Any, ...]:
     if topic == "ws.send":
-        return _client_send(serials, payload)
+        return wire.ClientSend(serials, _client_data(payload))
     if topic == "ws.close":
         return _client_close(serials, payload)
     if topic == "ws.control":
@@ -225,17 +235,18 @@ def _client_record(serials: tuple[int, ...], topic: str, payload: Any) -> tuple[
     return wire.ClientSend(serials, to_json({"topic": topic, "data": payload}, "the message"))
 
 
-def _client_send(serials: tuple[int, ...], payload: Any) -> wire.ClientSend:
+def _client_data(payload: Any) -> str | bytes:
+    """Return what a `ws.send` sends. Raises Invalid."""
     if not isinstance(payload, dict):
         raise Invalid(f"ws.send: expected a dict, got {type(payload).__name__}")
     kind, data = payload.get("type") or "text", payload.get("data")
     if kind == "text":
         if isinstance(data, str):
-            return wire.ClientSend(serials, data)
+            return data
         raise Invalid(f"ws.send of type text: expected data to be str, got {type(data).__name__}")
     if kind == "binary":
         if isinstance(data, (bytes, bytearray, memoryview)):
-            return wire.ClientSend(serials, bytes(data))
+            return bytes(data)
         raise Invalid(f"ws.send of type binary: expected data to be bytes, got {type(data).__name__}")
     raise Invalid(f"ws.send: expected type text or binary, got {kind!r:.80}")
 

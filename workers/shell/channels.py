@@ -10,6 +10,8 @@ import socket
 from collections.abc import Mapping
 
 from ...kernel.wire.channel import Channel
+from ...kernel.wire.client_frames import MessageDecoder
+from ...kernel.wire.codec import FrameDecoder
 from ...kernel.wire.messages import GATEWAY_TO_WORKER, SUPERVISOR_TO_WORKER
 from .writer import Writer
 
@@ -28,8 +30,9 @@ class Duplex:
         descriptors: bool = False,
         resumable: bool = False,
         gateway: int = 0,
+        decoder: type[FrameDecoder] = FrameDecoder,
     ) -> None:
-        self.reader = Channel(end, accepts, descriptors=descriptors, resumable=resumable)
+        self.reader = Channel(end, accepts, descriptors=descriptors, resumable=resumable, decoder=decoder)
         self.writer = Writer(end)
         self.gateway = gateway
         """The incarnation of the gateway that it leads to; 0 for the control channel."""
@@ -61,4 +64,4 @@ def control_channel(end: socket.socket) -> Duplex:
 
 def data_channel(end: socket.socket, gateway: int) -> Duplex:
     """The channel to this incarnation of the gateway. An upgrade hands it on, wherever the reading stands (S35)."""
-    return Duplex(end, GATEWAY_TO_WORKER, resumable=True, gateway=gateway)
+    return Duplex(end, GATEWAY_TO_WORKER, resumable=True, gateway=gateway, decoder=MessageDecoder)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import signal
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 _SIGSET_SIZE = 128
 _FAULTS = (
@@ -21,11 +21,12 @@ _FAULTS = (
 )  # fmt: skip
 """Raised by the code itself: never deferred."""
 
-_libc = ctypes.PyDLL(None)
-_sigmask = _libc.pthread_sigmask
-_sigmask.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-_sigmask.restype = ctypes.c_int
-_run_handlers = ctypes.pythonapi.PyErr_CheckSignals
+# Functions of their own, without declared argument types: those would be converted one by one, which takes longer than the
+# call. What is passed is plain: `int` and `byref`.
+_sigmask = ctypes.PyDLL(None)["pthread_sigmask"]
+_run_handlers = ctypes.PyDLL(None)["PyErr_CheckSignals"]
+_BLOCK: Final = int(signal.SIG_BLOCK)
+_SETMASK: Final = int(signal.SIG_SETMASK)
 
 
 def _all_but_faults() -> ctypes.Array[ctypes.c_char]:
@@ -37,7 +38,7 @@ def _all_but_faults() -> ctypes.Array[ctypes.c_char]:
 
 _Mask = ctypes.c_char * _SIGSET_SIZE
 _blocked = _all_but_faults()
-_blocked_address = ctypes.addressof(_blocked)
+_blocked_reference = ctypes.byref(_blocked)
 
 
 class Shield:
@@ -58,14 +59,14 @@ class Shield:
     def __enter__(self) -> None:
         saved = ctypes.byref(_Mask())
         try:
-            _sigmask(signal.SIG_BLOCK, _blocked_address, saved)
+            _sigmask(_BLOCK, _blocked_reference, saved)
             _run_handlers()
             self._saved.append(saved)
             self.active = True
         except BaseException:  # the handler of a signal that came just before
             if self._saved and self._saved[-1] is saved:
                 self._saved.pop()
-            _sigmask(signal.SIG_SETMASK, saved, None)
+            _sigmask(_SETMASK, saved, None)
             raise
 
     def __exit__(
@@ -75,6 +76,6 @@ class Shield:
             self.torn = True
         self.active = False
         try:
-            _sigmask(signal.SIG_SETMASK, self._saved[-1], None)  # from here on a handler may raise
+            _sigmask(_SETMASK, self._saved[-1], None)  # from here on a handler may raise
         finally:
             self._saved.pop()

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wsrelay.kernel.wire.client_frames import BINARY, TEXT, SendDecoder, add_messages, message_prefix
+from wsrelay.kernel.wire.client_frames import (
+    BINARY,
+    TEXT,
+    ClientFrameDecoder,
+    MessageDecoder,
+    SendDecoder,
+    add_messages,
+    encode_send,
+    message_prefix,
+)
 from wsrelay.kernel.wire.codec import MAX_INTEGER, FrameDecoder, encode
 from wsrelay.kernel.wire.errors import ProtocolViolation
 from wsrelay.kernel.wire.messages import (
@@ -19,6 +29,8 @@ from wsrelay.kernel.wire.messages import (
     ClientMessage,
     ClientSend,
     ClientTerminate,
+    Heartbeat,
+    Leave,
 )
 
 LIMIT = 400
@@ -30,6 +42,10 @@ others = st.builds(ClientClose, st.tuples(serials), serials, st.text(max_size=9)
     ClientTerminate, st.lists(serials, max_size=3).map(tuple)
 )
 records = sends | sends | sends | others
+from_gateway = st.builds(ClientMessage, serials, data) | st.builds(
+    Heartbeat, serials, st.floats(allow_nan=False), serials
+)
+messages = from_gateway | st.builds(Leave, serials, st.text(max_size=9), st.none() | st.integers(0, 300))
 cuts = st.lists(st.integers(0, 3000), max_size=8)
 
 
@@ -51,9 +67,15 @@ def read(decoder: FrameDecoder, stream: bytes) -> tuple[list[Any], str | None]:
     return got, None
 
 
-def compare(stream: bytes, cuts: list[int]) -> list[Any]:
+def compare(
+    stream: bytes,
+    cuts: list[int],
+    decoder: type[ClientFrameDecoder] = SendDecoder,
+    accepts: Mapping[int, type] = WORKER_TO_GATEWAY,
+) -> list[Any]:
     """What both decoders make of a stream."""
-    fast, slow = SendDecoder(WORKER_TO_GATEWAY, limit=LIMIT), FrameDecoder(WORKER_TO_GATEWAY, limit=LIMIT)
+    fast = decoder(accepts, limit=LIMIT, resumable=True)
+    slow = FrameDecoder(accepts, limit=LIMIT, resumable=True)
     edges = [0, *sorted({cut % (len(stream) + 1) for cut in cuts}), len(stream)]
     everything: list[Any] = []
     for start, end in itertools.pairwise(edges):
@@ -63,7 +85,15 @@ def compare(stream: bytes, cuts: list[int]) -> list[Any]:
         everything += got
         if violation is not None:
             break
+        assert fast.unfinished == slow.unfinished
     return everything
+
+
+def compare_messages(stream: bytes, cuts: list[int]) -> list[Any]:
+    """The same for what the gateway writes."""
+    got = compare(stream, cuts, MessageDecoder, GATEWAY_TO_WORKER)
+    assert all(type(record) is not tuple for record in got)
+    return got
 
 
 @given(st.lists(records, max_size=12), cuts)
@@ -85,6 +115,27 @@ def test_the_decoders_agree_on_damage(  # S11
 @given(st.lists(records, max_size=3), st.binary(max_size=30), cuts)
 def test_the_decoders_agree_on_garbage(sent: list[Any], garbage: bytes, cuts: list[int]) -> None:  # S11
     compare(b"".join(map(encode, sent)) + b"\x93\x50\x91" + garbage, cuts)
+
+
+@given(st.lists(messages, max_size=12), cuts)
+def test_the_decoders_agree_on_messages(wanted: list[Any], cuts: list[int]) -> None:  # S6
+    assert compare_messages(b"".join(map(encode, wanted)), cuts) == wanted
+
+
+@given(
+    st.lists(messages, max_size=4),
+    st.binary(max_size=30),
+    cuts,
+    st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=3),
+)
+def test_the_decoders_agree_on_damaged_messages(  # S11
+    sent: list[Any], garbage: bytes, cuts: list[int], damages: list[tuple[int, int]]
+) -> None:
+    stream = bytearray(b"".join(map(encode, sent)) + (b"\x93\x65" + garbage if garbage else b""))
+    for position, value in damages:
+        if stream:
+            stream[position % len(stream)] = value
+    compare_messages(bytes(stream), cuts)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +189,31 @@ def test_after_another_frame_the_fast_way_goes_on() -> None:
     stream = encode(ClientTerminate((7,))) + encode(ClientSend((1,), "a"))
     decoder = SendDecoder(WORKER_TO_GATEWAY)
     assert [*decoder.decode(stream[:3]), *decoder.decode(stream[3:])] == [ClientTerminate((7,)), (1, TEXT, b"a")]
+
+
+def test_any_head_of_a_message() -> None:
+    numbers = [b"\x05", b"\xcc\x05", b"\xcd\0\x05", b"\xce\0\0\0\x05", b"\xcf" + bytes(7) + b"\x05"]
+    strings = [b"\xa1x", b"\xd9\x01x", b"\xda\0\x01x", b"\xdb\0\0\0\x01x", b"\xc4\x01x", b"\xc5\0\x01x"]
+    stream = b"".join(b"\x93\x65" + number + string for number in numbers for string in strings)
+    wanted = [ClientMessage(5, one) for _ in numbers for one in ["x"] * 4 + [b"x"] * 2]
+    assert compare_messages(stream, []) == compare_messages(stream, list(range(len(stream)))) == wanted
+
+
+@given(st.lists(messages, max_size=6), st.integers(0, 3000))
+def test_reading_goes_on_in_another_decoder(sent: list[Any], cut: int) -> None:  # S35
+    stream = b"".join(map(encode, sent))
+    cut %= len(stream) + 1
+    first = MessageDecoder(GATEWAY_TO_WORKER, resumable=True)
+    got = list(first.decode(stream[:cut]))
+    for kind in (MessageDecoder, FrameDecoder):
+        second = kind(GATEWAY_TO_WORKER, resumable=True)
+        assert list(second.decode(first.unfinished)) == []
+        assert got + list(second.decode(stream[cut:])) == sent
+
+
+@given(serials, data | st.integers(60_000, 70_000).map(lambda size: "x" * size))
+def test_a_send_is_encoded_as_by_the_codec(serial: int, one: str | bytes) -> None:
+    assert encode_send(serial, one) == encode(ClientSend((serial,), one))
 
 
 @given(serials, st.lists(data | st.integers(60_000, 70_000).map(lambda size: b"x" * size), max_size=5))

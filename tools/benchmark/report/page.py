@@ -16,6 +16,7 @@ FOLDER = Path(__file__).resolve().parents[3] / "docs" / "performance"
 PAGE = FOLDER / "README.md"
 FIGURES = FOLDER / "figures.json"
 FLOOR = FOLDER / "floor.json"
+PROFILE = FOLDER / "profile.json"
 _PART = re.compile(r"(<!-- figures: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -29,17 +30,20 @@ def rendered(page: str) -> str:
     parts = make_parts(json.loads(FIGURES.read_text()))
     if FLOOR.exists():
         parts["floor"] = _floor(json.loads(FLOOR.read_text()))
+    if PROFILE.exists():
+        parts["profile"] = _profile(json.loads(PROFILE.read_text()))
     return _PART.sub(lambda match: f"{match[1]}{parts[match['name']]}\n{match[3]}", page)
 
 
 def make_parts(document: Mapping[str, Any]) -> dict[str, str]:
-    """The parts by name: `conditions`, `marks`, `cases`, `floor`."""
+    """The parts by name: `conditions`, `marks`, `cases`, `floor`, `profile`."""
     results = document["cases"]
     return {
         "conditions": _conditions(document),
         "marks": _marks(results),
         "cases": "\n".join(_case(name, results[name]) for name in CASES if name in results),
         "floor": "Not counted in this version: `tools/bench floor` does so.",
+        "profile": "Not sampled in this version: `tools/bench profile` does so.",
     }
 
 
@@ -85,3 +89,13 @@ def _floor(document: Mapping[str, Any]) -> str:
     times = tables.markdown(["process", "µs in the program, for a message", "µs in the kernel, for a message"], spent)
     said = f"{document['title']}, {document['messages']:,} messages, commit {document['commit']}:"
     return f"{said}\n\n{times}\n\n{tables.markdown(head, body)}"
+
+
+def _profile(document: Mapping[str, Any]) -> str:
+    body = [
+        [process, f"`{found['function']}`", f"{found['own']:.1%}", f"{found['all']:.1%}"]
+        for process, functions in document["processes"].items()
+        for found in functions
+    ]
+    said = f"{document['title']}, {document['messages']:,} messages, commit {document['commit']}:"
+    return f"{said}\n\n{tables.markdown(['process', 'function', 'own', 'with what it calls'], body)}"
