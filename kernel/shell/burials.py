@@ -25,6 +25,11 @@ from .timers import Timers
 from .worker import WorkerHandle
 
 
+SWEEP_DELAY = 0.02
+"""Seconds from a death that has been told to the sweep that is sure to find all that was left behind. That reads all of /proc, 1 ms
+for a hundred processes, and whatever the death makes others do, as starting the next process, need not wait for it."""
+
+
 class Runtime(Protocol):
     """What a burial needs of the supervisor."""
 
@@ -52,8 +57,11 @@ class Burials:
         self._runtime = runtime
         self._dead: list[tuple[WorkerHandle, Child, WaitStatus]] = []
         """Workers that are dead and not yet buried."""
+        self._told: list[tuple[WorkerHandle, Child]] = []
+        """Those whose death has been told, and that are not yet reaped."""
         self._unreaped: set[int] = set()
         """The os_pids of those whose burial is under way."""
+        self._scheduled = False
 
     def unreaped(self) -> Iterable[int]:
         """The os_pids of workers that are nobody's any more, and not yet anybody else's."""
@@ -74,8 +82,7 @@ class Burials:
         self._dead.append((handle, child, status))
 
     def _bury_the_dead(self) -> None:
-        """What the dead have left behind is killed before anything is read or told. The sweep that is sure to find all of it reads
-        all of /proc; nobody waits for it."""
+        """What the dead have left behind is killed before anything is read or told, as far as a quick sweep finds it."""
         runtime = self._runtime
         dead, self._dead = self._dead, []
         self._unreaped.update(child.os_pid for _, child, _ in dead)
@@ -86,15 +93,28 @@ class Burials:
         upgraded = False
         for handle, _, status in dead:
             upgraded |= self._commit(handle, status)
-        if not upgraded:  # nobody waits for the sweep; but new code must not run beside what the old has left (S35)
-            runtime.end_turn()
+        self._told += ((handle, child) for handle, child, _ in dead)
+        if upgraded:  # new code must not run beside what the old has left (S35)
+            self._finish()
             failpoint("death.published")
-        runtime.sweeper.sweep()
-        for handle, child, _ in dead:
-            self._reap(handle, child)
+            return
         runtime.end_turn()
-        if upgraded:
-            failpoint("death.published")
+        failpoint("death.published")
+        if not self._scheduled:
+            self._scheduled = True
+            runtime.loop.call_later(SWEEP_DELAY, self._finish_later)
+
+    def _finish_later(self) -> None:
+        self._scheduled = False
+        self._finish()
+
+    def _finish(self) -> None:
+        """Kill the rest of what was left behind, and then let the numbers of the dead go."""
+        told, self._told = self._told, []
+        self._runtime.sweeper.sweep()
+        for handle, child in told:
+            self._reap(handle, child)
+        self._runtime.end_turn()
 
     def _commit(self, handle: WorkerHandle, status: WaitStatus) -> bool:
         """Take a dead worker's last words, and tell the table. Returns whether that was only the end of its old code."""
