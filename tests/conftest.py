@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -19,6 +20,18 @@ settings.load_profile(os.environ.get("WSRELAY_HYPOTHESIS", "ci" if os.environ.ge
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"Hypothesis seed: {config.getoption('--hypothesis-seed', default=None)} (repeat with --hypothesis-seed=N)"
+
+
+FIRST = ("system", "faults", "tools", "gateway")
+"""The folders of the longest tests: what begins last should be short, so that all processors are busy until the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        return FIRST.index(folder) if folder in FIRST else len(FIRST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)
