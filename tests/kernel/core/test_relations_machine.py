@@ -61,6 +61,16 @@ class RelationsModel(Model):
                 yield from self.doom(child, bare("killed"))
         yield from super().die(pid, reason, marks, gateway)
 
+    def end_worker(self, number: int, exit_code: int | None, signal: str | None, gateway: int) -> Iterator[Any]:
+        worker = self.workers[number]
+        is_upgraded = worker.handed_over and exit_code == 0 and worker.doom is None
+        yield from super().end_worker(number, exit_code, signal, gateway)
+        if is_upgraded:  # the code that waited is replaced: nobody is answered (S35)
+            mine = [execution for execution in self.executions if execution[0] == worker.pid]
+            self.executions = [execution for execution in self.executions if execution not in mine]
+            for _, _, child in mine:
+                yield from self.doom(child, bare("killed"))
+
 
 class RelationsMachine(TableMachine):
     """More rules; those of the table's machine are inherited."""
@@ -114,8 +124,9 @@ class RelationsMachine(TableMachine):
     @precondition(lambda self: self.programs() and self.requests)
     @rule(data=st.data())
     def give_up(self, data: st.DataObject) -> None:
-        known = [execution[:2] for execution in self.model.executions]
-        caller, request = data.draw(st.sampled_from([*known, (self.programs()[0], self.requests)]), "execution")
+        writers = self.programs()
+        known = [execution[:2] for execution in self.model.executions if execution[0] in writers]
+        caller, request = data.draw(st.sampled_from([*known, (writers[0], self.requests)]), "execution")
         expected = self.model.withdraw(caller, request) if (caller, request) in known else ()
         self.ask(caller, m.GiveUp(request), expected)
 
@@ -202,10 +213,13 @@ class RelationsMachine(TableMachine):
         if watch:
             self.model.watches.append((caller, request, group))
 
-    @precondition(lambda self: self.model.watches)
+    def watches_of_writers(self) -> list[tuple[str, int, str]]:
+        return [watch for watch in self.model.watches if watch[0] in self.programs()]
+
+    @precondition(lambda self: self.watches_of_writers())
     @rule(data=st.data())
     def unwatch_group(self, data: st.DataObject) -> None:
-        watch = data.draw(st.sampled_from(self.model.watches))
+        watch = data.draw(st.sampled_from(self.watches_of_writers()))
         caller, request = watch[0], self.number()
         self.model.watches.remove(watch)
         for _ in range(2):
