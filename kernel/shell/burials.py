@@ -24,7 +24,6 @@ from .sweeping import Sweeper
 from .timers import Timers
 from .worker import WorkerHandle
 
-
 SWEEP_DELAY = 0.02
 """Seconds from a death that has been told to the sweep that is sure to find all that was left behind. That reads all of /proc, 1 ms
 for a hundred processes, and whatever the death makes others do, as starting the next process, need not wait for it."""

@@ -42,7 +42,9 @@ class GivingUp:
         self._outcome.faults.append(Fault("GiveUp", time.monotonic() - begun))
 
         def is_told() -> bool:
-            return any(SERVICE in line and "given up" in line for line in self._session.runtime.log_since(size).splitlines())
+            return any(
+                SERVICE in line and "given up" in line for line in self._session.runtime.log_since(size).splitlines()
+            )
 
         if before != FAILED:  # the journal is ahead of the log
             await until(is_told, lambda: f"the log to say that {SERVICE} is given up")
