@@ -191,6 +191,15 @@ def say(path: Path, name: str) -> socket.socket:
     return channel
 
 
+def test_one_that_says_nothing_holds_nobody_up(tmp_path: Path) -> None:
+    path = tmp_path / "points"
+    with Controller(path), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stopped:
+        stopped.connect(str(path))
+        with say(path, "death.reaped") as other:
+            other.settimeout(3)
+            assert other.recv(64) == b"go"
+
+
 def test_hits_are_counted_and_held(tmp_path: Path) -> None:
     path = tmp_path / "points"
     with Controller(path, [Step("death.reaped", 2), Step("death.reaped", 3, "SIGTERM")]) as controller:

@@ -16,6 +16,7 @@ everybody goes on.
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 import socket
 import threading
@@ -167,17 +168,32 @@ class Controller:
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        while True:
-            try:
-                channel, _ = self._listener.accept()
-            except OSError:
-                return
-            channel.settimeout(5.0)  # who connects says at once why
-            try:
-                name, role, os_pid = channel.recv(_MAX_MESSAGE).decode().split("\0")
-                self._take(channel, name, role, int(os_pid))
-            except (OSError, ValueError):
-                channel.close()
+        """Nobody waits for anybody else: a process may be stopped between its connection and what it says there."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    channel = key.fileobj
+                    if not isinstance(channel, socket.socket):
+                        raise TypeError("only sockets are registered")
+                    if channel is not self._listener:
+                        selector.unregister(channel)
+                        self._hear(channel)
+                        continue
+                    try:
+                        selector.register(self._listener.accept()[0], selectors.EVENT_READ)
+                    except OSError:  # `close` has ended it
+                        for waiting in list(selector.get_map().values()):
+                            if isinstance(waiting.fileobj, socket.socket) and waiting.fileobj is not self._listener:
+                                waiting.fileobj.close()
+                        return
+
+    def _hear(self, channel: socket.socket) -> None:
+        try:
+            name, role, os_pid = channel.recv(_MAX_MESSAGE).decode().split("\0")
+            self._take(channel, name, role, int(os_pid))
+        except (OSError, ValueError):
+            channel.close()
 
     def _take(self, channel: socket.socket, name: str, role: str, os_pid: int) -> None:
         with self._changed:
