@@ -30,6 +30,8 @@ AGAIN_AFTER: Final = 200
 """Looks after which an order to terminate counts as lost."""
 POINT_TIMEOUT: Final = 1.0
 """Seconds that a failpoint is armed."""
+HOSTS: Final = 2
+"""Hosts of the application."""
 HELD: Final = 0.02
 """Seconds that a process is held at a failpoint."""
 _DIES: Final = "dies at "
@@ -210,7 +212,7 @@ class Injector:
             await until(lambda: self._serves_after(gateway), lambda: "a gateway to serve again")
         elif isinstance(fault, kinds.KillHost):
             hosts = session.picture.hosts()
-            if not hosts:
+            if len(hosts) != HOSTS:  # one is being started, or the journal has just told of a child and not yet what it is
                 return
             session.book.fault(repr(fault), hosts[0])
             session.signal(hosts[0])
@@ -230,7 +232,7 @@ class Injector:
 
     def _host_after(self, hosts: list[int]) -> bool:
         self.session.look()
-        return hosts[0] not in self.session.picture.children and len(self.session.picture.hosts()) >= len(hosts)
+        return hosts[0] not in self.session.picture.children and len(self.session.picture.hosts()) >= HOSTS
 
     async def _between(self, point: str, pid: str) -> None:
         """Kill a process while another one stands at a failpoint."""
