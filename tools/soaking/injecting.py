@@ -212,7 +212,9 @@ class Injector:
             await until(lambda: self._serves_after(gateway), lambda: "a gateway to serve again")
         elif isinstance(fault, kinds.KillHost):
             hosts = session.picture.hosts()
-            if len(hosts) != HOSTS:  # one is being started, or the journal has just told of a child and not yet what it is
+            if (
+                len(hosts) != HOSTS
+            ):  # one is being started, or the journal has just told of a child and not yet what it is
                 return
             session.book.fault(repr(fault), hosts[0])
             session.signal(hosts[0])
