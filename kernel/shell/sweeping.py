@@ -1,17 +1,24 @@
 """Sweeping: what dead workers have left behind is killed, watched while it dies, and reaped (S16).
 
 Owns the orphans. Which processes are orphans is `children.Orphans`' to say; when to look is said by whoever has seen a death.
+
+The children of an orphan are ours when it dies, so each wave of deaths is followed by a sweep. A worker that forked without end
+leaves hundreds, which die one after the other: the sweeps that follow take no more than `SHARE` of the supervisor's time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 
 from .children import Child, Orphans
 
 logger = logging.getLogger("wsrelay")
+
+SHARE = 0.2
+"""Of the supervisor's time that sweeps after the deaths of orphans may take."""
 
 
 class Sweeper:
@@ -29,6 +36,8 @@ class Sweeper:
         self._end_turn = end_turn
         self._orphans = Orphans(known, is_newborn_group)
         self._sweeping = False
+        self._rested = float("-inf")
+        """When the next sweep may follow the death of an orphan."""
 
     @property
     def dying(self) -> Mapping[int, Child]:
@@ -63,9 +72,12 @@ class Sweeper:
         """Sweep once, however many orphans have died just now: theirs are ours from then on."""
         if not self._sweeping:
             self._sweeping = True
-            self._loop.call_soon(self._sweep_again)
+            self._loop.call_at(self._rested, self._sweep_again)
 
     def _sweep_again(self) -> None:
+        """The sweep that is sure to find all follows when those are dead that are known."""
         self._sweeping = False
-        self.sweep()
+        before = time.thread_time()
+        self.sweep(quick=bool(self.dying))
+        self._rested = self._loop.time() + (time.thread_time() - before) * (1 / SHARE - 1)
         self._end_turn()

@@ -5,9 +5,9 @@ loop, because only a process's parent is known and not its children. What is ove
 nothing but when to look.
 
 How often follows from what it costs: a round each `INTERVAL` seconds, or less often when there is so much to look at that it
-would take more than `SHARE` of the supervisor's time. Where processes are limited, and many have come since the last
-round, the next one is made without a pause: a worker that forks without end would outgrow a slow look. That may take
-`ALARM_SHARE` of the time: the count is of the whole machine, and others start processes too.
+would take more than `SHARE` of the supervisor's time. When `alarms` ring, the next round is made without a pause: a worker that
+forks or writes without end would outgrow a slow look, and what it has made by then costs others their time when it is taken
+down. That may take `ALARM_SHARE` of the time: the signs are of the whole machine, and others start processes and write files too.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from typing import NamedTuple
 
 from ..core.enforcement import Enforcement
 from ..wire.configuration import HostConfiguration
+from .alarms import Alarms
 from .cgroups import Cgroups
 from .descendants import stop_descendants
 from .disk import Disk
 from .memory import memory_of
-from .proc import Stat, read_stat, tasks_of_machine
+from .proc import Stat, read_stat
 from .temporary import TemporaryFolders
 from .worker import WorkerHandle
 
 INTERVAL = 0.25
 """Seconds between the starts of two rounds."""
-ALARM_INTERVAL = 0.05
-"""Seconds between two looks at how many tasks the machine has, where processes are limited."""
+ALARM_INTERVAL = 0.02
+"""Seconds between two looks at the alarms, where anything is limited that has one."""
 SHARE = 0.02
 """Of the supervisor's time, at most."""
 ALARM_SHARE = 0.2
-"""Of the supervisor's time, at most, while many processes come."""
+"""Of the supervisor's time, at most, while alarms ring."""
 SLICE = 32
 """Processes looked at in one turn: half a millisecond."""
 
@@ -86,21 +87,23 @@ class UsageWatch:
         self._round: Iterator[None] | None = None
         self._started = float("-inf")
         self._pause = 0.0
+        self._hurry = False
+        """Whether an alarm has rung, and the round that it asks for is not over."""
         self._hurried = 0.0
-        """Seconds of work in this round without a pause after it."""
+        """Seconds of work in that round."""
         self._calm_until = float("-inf")
         """When the next round may be hurried."""
-        self._tasks = 0
-        """Of the machine, when the last round began."""
-        self._alarm = 0
-        """The least `limits.processes` that is looked at; 0 for none."""
+        self._alarms = Alarms(folders.base)
         self._found: dict[int, Stat] = {}
 
     def start(self, hosts: Iterable[Watched]) -> None:
         """Look from now on, if any of these hosts limits what is measured here. Called again after a reload: workers that live
         keep the limits they have."""
         every = [each for each in (*hosts, *self._watched.values()) if any(each)]
-        self._alarm = min((each.processes for each in every if each.processes is not None), default=0)
+        self._alarms.set(
+            min((each.processes for each in every if each.processes is not None), default=None),
+            min((each.disk for each in every if each.disk is not None), default=None),
+        )
         if every and self._timer is None:
             self._timer = self._loop.call_later(INTERVAL, self._look)
 
@@ -113,30 +116,28 @@ class UsageWatch:
         """One turn: begin a round, or go on with it."""
         before = time.thread_time()
         now = self._loop.time()
-        hurry = now >= self._calm_until and self._multiplied()
-        if self._round is None and (hurry or now >= self._started + INTERVAL + self._pause):
+        if now >= self._calm_until and self._alarms.ring():
+            self._hurry = True
+        if self._round is None and (self._hurry or now >= self._started + INTERVAL + self._pause):
             self._started, self._pause = now, 0.0
-            self._tasks = tasks_of_machine()
+            self._alarms.note()
             self._round = self._look_at_all()
         if self._round is not None and next(self._round, self) is self:
             self._round = None
         cost = time.thread_time() - before
         rest = cost * (1 / SHARE - 1)
+        if self._hurry:
+            self._hurried += cost
         if self._round is not None:
-            delay = 0.0 if hurry else rest
-            self._hurried += cost if hurry else 0.0
+            delay = 0.0 if self._hurry else rest
         else:
-            if self._hurried:
+            if self._hurry:
                 self._calm_until = self._loop.time() + self._hurried * (1 / ALARM_SHARE - 1)
-                self._hurried = 0.0
+                self._hurry, self._hurried = False, 0.0
             self._pause = rest
             due = max(0.0, self._started + INTERVAL + self._pause - self._loop.time())
-            delay = min(due, ALARM_INTERVAL) if self._alarm else due
+            delay = min(due, ALARM_INTERVAL) if self._alarms.are_set else due
         self._timer = self._loop.call_later(delay, self._look)
-
-    def _multiplied(self) -> bool:
-        """Whether so many processes and threads have come since the last round that one worker may have too many."""
-        return bool(self._alarm) and tasks_of_machine() - self._tasks >= self._alarm
 
     def _look_at_all(self) -> Iterator[None]:
         """One round; each step is a turn."""

@@ -324,6 +324,27 @@ def test_a_worker_that_leaves_many_children(runtime: Runtime) -> None:
         wait_until(lambda: len(runtime.processes()) == before - 1)
 
 
+def test_a_worker_that_leaves_generations_of_children(runtime: Runtime) -> None:
+    # S16: whose parents are alive when the worker dies, each in a session of its own
+    with Puppet(runtime) as watcher, Puppet(runtime) as one:
+        before = len(runtime.processes())
+        watcher.do("process.monitor(other)", other=one.pid)
+        one.order(
+            "me = os.getpid()\n"
+            "ready, told = os.pipe()\n"
+            "for _ in range(20):\n"
+            "    if os.fork() != 0:\n"
+            "        if os.getpid() != me: signal.pause()\n"
+            "        os.read(ready, 1)\n"
+            "        os._exit(2)\n"
+            "    os.setsid()\n"
+            "os.write(told, b'x')\n"
+            "signal.pause()"
+        )
+        assert watcher.event()["kind"] == "exit:2"
+        wait_until(lambda: len(runtime.processes()) == before - 1)
+
+
 def test_arguments_and_notices_are_no_mail(tmp_path: Path) -> None:
     # S10: what is exempt does not make what counts overflow
     limited = [
