@@ -11,7 +11,12 @@ ROOM = "benchmark.room"
 
 
 def connect_shared() -> None:
-    """All connections to one echo process."""
+    """All connections to one echo process, which the runtime has started."""
+    http.response().relay_to(SHARED, metadata={"user_id": "42"})
+
+
+def connect_looked_up() -> None:
+    """The same, and start it if there is none."""
     relay_to_named(SHARED, "app:echo")
 
 

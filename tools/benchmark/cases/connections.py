@@ -63,12 +63,13 @@ CASES = (
     Case(
         "connect",
         "connect and relay to a running target",
-        ("wsrelay", WSPROTO, UVLOOP),
+        ("wsrelay", "wsrelay-lookup", WSPROTO, UVLOOP),
         connects(echo=False),
         (NAME, CPU, P50),
         (Mark("rate", 0.6, peer=WSPROTO),),
         explanation=f"{LANES} connections at a time are opened, upgraded and closed. Here the handler that decides runs in a "
-        "process of its own, and the upgrade is answered when the target is monitored.",
+        "process of its own, and the upgrade is answered when the target is monitored. It names a service that runs; looked up first "
+        "means that it asks whether one has that name, and would start it.",
     ),
     Case(
         "connect-own",

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from .process import PORT_ALONE, Server, running, running_wsrelay
 APPLICATION = Path(__file__).parents[1] / "application"
 PATHS = {"echo": "/ws/shared", "broadcast": "/ws/broadcast", "lab": "/ws/lab", "victim": "/ws/victim"}
 OWN = {"echo": "/ws/own"}
+LOOKED_UP = {"echo": "/ws/looked-up"}
 COALESCED = "{name: processes, kind: process.host, coalesce_sends: true}"
 
 
@@ -36,11 +37,16 @@ class Peer:
 
 @contextlib.contextmanager
 def _wsrelay(
-    name: str, own: bool = False, deflate: bool = False, coalesced: bool = False, plain: bool = False
+    name: str,
+    paths: Mapping[str, str] | None = None,
+    deflate: bool = False,
+    coalesced: bool = False,
+    plain: bool = False,
 ) -> Iterator[Server]:
+    """`paths` are those that are others than in `PATHS`."""
     with application(deflate, coalesced) as folder:
         python = installation.plain_python() if plain else sys.executable
-        with running_wsrelay(folder, PATHS | (OWN if own else {}), name, python) as server:
+        with running_wsrelay(folder, {**PATHS, **(paths or {})}, name, python) as server:
             yield server
 
 
@@ -90,7 +96,8 @@ def _nginx(name: str) -> AbstractContextManager[Server]:
 
 PEERS: dict[str, Peer] = {
     "wsrelay": Peer("wsrelay, one worker", True, _wsrelay),
-    "wsrelay-own": Peer("wsrelay, a worker for each connection", True, partial(_wsrelay, own=True)),
+    "wsrelay-own": Peer("wsrelay, a worker for each connection", True, partial(_wsrelay, paths=OWN)),
+    "wsrelay-lookup": Peer("wsrelay, one worker, looked up first", True, partial(_wsrelay, paths=LOOKED_UP)),
     "wsrelay-coalesced": Peer(
         "wsrelay, one worker, sends coalesced", True, partial(_wsrelay, coalesced=True), coalescing_missing
     ),
