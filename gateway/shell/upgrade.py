@@ -173,6 +173,8 @@ class Upgrade(asyncio.Protocol):
             elif not self._open(session(target=Target(reply.pid, reply.worker)), answer):
                 self._abandon(reply.pid, invocation, pid)  # the name may be another's by now
                 self._relay.kernel.send(ConnectionEnded(pid, make_reason("ws_closed:1006"), ()))
+            elif not reply.joined:
+                self._relay.kernel.send(Joined(pid))
 
         self._relay.kernel.request(lambda number: Admit(number, pid, relay.target, invocation), answered)
 
@@ -204,7 +206,6 @@ class Upgrade(asyncio.Protocol):
         connection.account = Account(service, session, self._head)
         self._relay.add(connection)
         connection.open(response, bytes(self._early))
-        self._relay.kernel.send(Joined(session.pid))
         self._early.clear()
         return True
 

@@ -135,4 +135,4 @@ class Connections:
 
 
 def _admitted(request: m.Admit | m.Retarget, target: Process) -> SendToGateway:
-    return SendToGateway(m.Admitted(request.request, target.pid, target.worker, target.entry))
+    return SendToGateway(m.Admitted(request.request, target.pid, target.worker, target.entry, target.joined))

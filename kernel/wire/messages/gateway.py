@@ -111,7 +111,8 @@ class AwaitService(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """The join of an admitted connection has been queued for its target: the handshake is complete (S44)."""
+    """The join of an admitted connection has been queued for its target: the handshake is complete (S44). Sent where Admitted said that
+    the target has not been joined."""
 
     connection: str
 
@@ -175,12 +176,14 @@ class InvocationFinished(NamedTuple):
 
 
 class Admitted(NamedTuple):
-    """The target lives, and its death will be told after this. `pid` is what a name resolved to, `entry` the id of what it runs."""
+    """The target lives, and its death will be told after this. `pid` is what a name resolved to, `entry` the id of what it runs, `joined`
+    whether somebody has joined it."""
 
     request: int
     pid: str
     worker: int
     entry: str = ""
+    joined: bool = False
 
 
 class Granted(NamedTuple):

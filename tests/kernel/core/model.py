@@ -53,6 +53,9 @@ class Being:
     deadline: float | None = None
     told_to_end: bool = False
     ever_admitted: list[str] = field(default_factory=list)
+    joined: bool = False
+    target: str = ""
+    """A connection's."""
     """The connections that were let in, or transferred, to it."""
     request: int | None = None
 

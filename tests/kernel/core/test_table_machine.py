@@ -386,7 +386,7 @@ class TableMachine(Comparison):
         if being is None or being.kind == "connection":
             return SendToGateway(m.Refused(request, "Invalid" if being else "NotFound", ""))
         being.ever_admitted.append(connection)
-        return SendToGateway(m.Admitted(request, being.pid, being.worker, being.entry))
+        return SendToGateway(m.Admitted(request, being.pid, being.worker, being.entry, being.joined))
 
     @precondition(lambda self: self.model.beings)
     @rule(data=st.data())
@@ -400,7 +400,7 @@ class TableMachine(Comparison):
         expected = self.admission(request, pid, target)
         if isinstance(expected.record, m.Admitted):
             self.new_pid(pid)
-            self.model.beings[pid] = Being(pid, "connection", "t:http", parent=invocation)
+            self.model.beings[pid] = Being(pid, "connection", "t:http", parent=invocation, target=expected.record.pid)
         self.gateway(m.Admit(request, pid, target, invocation), [expected])
 
     @precondition(lambda self: self.open_connections())
@@ -408,7 +408,19 @@ class TableMachine(Comparison):
     def retarget(self, data: st.DataObject) -> None:
         connection = data.draw(st.sampled_from(self.open_connections()))
         target, request = self.target(data), self.number()
+        if (being := self.model.resolve(target)) is not None and being.kind != "connection":
+            being.joined = True
+            self.model.beings[connection].target = being.pid
         self.gateway(m.Retarget(request, connection, target), [self.admission(request, connection, target)])
+
+    @precondition(lambda self: self.open_connections())
+    @rule(data=st.data())
+    def joins(self, data: st.DataObject) -> None:
+        """S44: a handshake is complete, of a connection whose target may be dead by now."""
+        connection = data.draw(st.sampled_from(self.open_connections()))
+        if (target := self.model.beings.get(self.model.beings[connection].target)) is not None:
+            target.joined = True
+        self.gateway(m.Joined(connection), [])
 
     @precondition(lambda self: self.programs())
     @rule(data=st.data(), admitted=st.booleans())
