@@ -54,7 +54,10 @@ def compare(
     everything: list[Any] = []
     for start, end in itertools.pairwise(edges):
         got, violation = read(fast, stream[start:end], general)
-        assert (got, violation) == read(slow, stream[start:end], lambda record: [record])
+        wanted = read(slow, stream[start:end], lambda record: [record])
+        assert repr((got, violation)) == repr(
+            wanted
+        )  # a damaged number may be NaN, and records of two kinds may be equal
         assert fast.frames == slow.frames
         everything += got
         if violation is not None:
