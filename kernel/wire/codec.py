@@ -29,6 +29,8 @@ MAX_INTEGER = (1 << 63) - 1
 _FEED_SIZE = 256 << 10
 _BUFFER_SIZE = 16 << 10
 """Bytes that a buffer has at first; msgpack's default is 1 MiB."""
+_FIRST_FEED = 1 << 10
+"""Bytes that the slow twin is given where it takes over: most of its frames are short, and what follows them it is given in vain."""
 _KEEP_SIZE = 1 << 20
 """Bytes. msgpack's buffers never shrink: after a larger frame they are made anew."""
 
@@ -371,7 +373,7 @@ class ScanningDecoder(FrameDecoder):
                 yield from found
                 if position == len(data):
                     return
-            rest = data[position:]
+            rest = data[position : position + _FIRST_FEED] if self._buffers is None else data[position:]
             for record in super().decode(rest):
                 yield record
                 if self._read < len(rest):  # what follows may be of ours: the slow twin forgets it
@@ -379,7 +381,7 @@ class ScanningDecoder(FrameDecoder):
                     self._pieces.clear()
                     break
             else:
-                return
+                position += len(rest)
 
     def _scan(self, data: bytes, position: int) -> tuple[Sequence[tuple[Any, ...]], int]:
         """Return what the frames of ours give that start at `position`, all of them in one loop, and where the first other thing

@@ -152,6 +152,14 @@ def test_after_another_frame_the_fast_way_goes_on() -> None:
     assert [*decoder.decode(stream[:3]), *decoder.decode(stream[3:])] == [ClientTerminate((7,)), (1, TEXT, b"a")]
 
 
+@pytest.mark.parametrize("size", [1000, *range(1010, 1025), 5000])
+def test_the_decoders_agree_on_a_long_frame_between_others(size: int) -> None:  # S6
+    short, long = ClientSend((1,), "a"), ClientTerminate((7,) * size)
+    sent = [short, ClientTerminate((7,)), long, short, long, long, short]
+    stream = b"".join(map(encode, sent))
+    assert compare(stream, []) == compare(stream, list(range(0, len(stream), 97))) == sent
+
+
 def test_any_head_of_a_message() -> None:
     numbers = [b"\x05", b"\xcc\x05", b"\xcd\0\x05", b"\xce\0\0\0\x05", b"\xcf" + bytes(7) + b"\x05"]
     strings = [b"\xa1x", b"\xd9\x01x", b"\xda\0\x01x", b"\xdb\0\0\0\x01x", b"\xc4\x01x", b"\xc5\0\x01x"]

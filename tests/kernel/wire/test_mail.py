@@ -62,6 +62,14 @@ def test_the_decoders_agree_on_garbage(sent: list[Any], garbage: bytes, cuts: li
     compare(b"".join(map(encode, sent)) + b"\x94\x02\x91\xd9" + garbage, cuts)
 
 
+@pytest.mark.parametrize("size", [1000, *range(1005, 1030), 5000])
+def test_the_decoders_agree_on_a_long_frame_between_others(size: int) -> None:  # S6
+    mail = Send((Pid("{node@app:host|0123456789abcdef.s.2}"),), "count", b"payload")
+    sent = [mail, Monitor(1, Pid("{}")), Send(("",) * size, "count", b""), mail, Send(("",) * size, "count", b""), mail]
+    stream = b"".join(map(encode, sent))
+    assert compare(stream, []) == compare(stream, list(range(0, len(stream), 97))) == sent
+
+
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 65535, 65536, 1 << 20])
 def test_what_is_delivered_is_what_was_sent(size: int) -> None:  # S6
     sent = [
