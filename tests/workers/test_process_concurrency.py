@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 
 import msgpack
+import psutil
+from support.waiting import wait_until
 from support.worker_lab import PEER, Ended, Lab, connection, packed
 from wsrelay.kernel.wire import messages as wire
 from wsrelay.kernel.wire.reason import WireReason
@@ -172,6 +174,8 @@ def main():
 """
     with lab.actor(body) as worker:
         worker.expect(wire.Send)
+        # One that came just before its poll(2) would be handled by Python only after it.
+        wait_until(lambda: psutil.Process(worker.os_pid).status() == psutil.STATUS_SLEEPING)
         signal.pidfd_send_signal(worker.pidfd, signal.SIGUSR1)
         request = worker.expect(wire.Lookup)
         # What the outer receive waits for is read by the inner one.
