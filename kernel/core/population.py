@@ -1,7 +1,7 @@
 """The population: every live process and worker, their relations, and what a death does to them.
 
 Owns the records and keeps both sides of each relation in step: monitors, links and names. What a process may ask for is the
-table's business; here is what follows. Effects are collected in `effects`, in order.
+business of the table's rooms; here is what follows. Effects are collected in `effects`, in order.
 """
 
 from __future__ import annotations

@@ -11,23 +11,22 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from ..wire.configuration import Service
+from ..wire import messages as m
+from ..wire.configuration import RELOAD_TOPIC, Service
 from ..wire.errors import Invalid, NotFound, ProcessError
 from ..wire.reason import KILLED, WireReason, make_reason
-from .effects import RestartDue, ServiceChanged, SetTimer, StartOverdue
+from .cancellation import Cancellation
+from .effects import RestartDue, SendToWorker, ServiceChanged, SetTimer, StartOverdue
 from .population import Population, require
 from .processes import Process
 from .restarts import NO_PAST, Comeback, Past, plan_restart, wants_restart
 from .service_states import ALIVE, BEING_STOPPED, COMING, TRANSITIONS, Input, State
 from .spawning import Spawning
 
-
-class Cancel(Protocol):
-    """How CANCEL is sent: at most one waits, and `grace` milliseconds later SIGKILL follows (S29)."""
-
-    def __call__(self, process: Process, sender: str, grace: int | None, now: float) -> None: ...
+_NONE = b"\xc0"
+"""None, packed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,14 +69,14 @@ class Services:
         self,
         population: Population,
         spawning: Spawning,
+        cancellation: Cancellation,
         services: dict[str, Service],
-        cancel: Cancel,
         random: Callable[[], float],
     ) -> None:
         """`random() -> [0, 1)` is for the jitter. Raises graphlib.CycleError if `services` require each other in a circle."""
         self._population = population
         self._spawning = spawning
-        self._cancel = cancel
+        self._cancellation = cancellation
         self._random = random
         self.on_changed: Callable[[str, State], None] = lambda service, state: None
         """Told of a service that is in another state."""
@@ -136,10 +135,17 @@ class Services:
         if self._closed or not self._move(id, Input.REPLACE, "told to restart"):
             return False
         record.past = NO_PAST
-        self._cancel(
+        self._cancellation.signal(
             self._population.processes[record.pid], "", round(record.service.lifecycle.stop_timeout * 1000), now
         )
         return True
+
+    def notify(self, id: str) -> None:
+        """Tell the process of a service, if there is one, that there is new code."""
+        record = self._records.get(id)
+        if record is not None and record.pid:
+            process = self._population.processes[record.pid]
+            self._population.effects.append(SendToWorker(process.worker, m.Deliver("", RELOAD_TOPIC, _NONE)))
 
     # --- told to start or stop (S39) ----------------------------------------------------------------------------------
 
@@ -232,7 +238,7 @@ class Services:
             if record.state is State.RETIRING and not any(self._records[each].pid for each in self._dependents[id]):
                 self._move(id, Input.DEPENDENTS_GONE, "")
                 grace = round(record.service.lifecycle.stop_timeout * 1000)
-                self._cancel(self._population.processes[record.pid], "", grace, now)
+                self._cancellation.signal(self._population.processes[record.pid], "", grace, now)
 
     # --- a process is made, born, overdue -----------------------------------------------------------------------------
 

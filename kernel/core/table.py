@@ -2,8 +2,9 @@
 
 Owns every PID of the node. Knows no socket, OS process or clock: it is told what happened (`from_worker`, `from_gateway`,
 `worker_exited`, …, with the time) and answers with effects, to be performed in order. Every rule of SEMANTICS sections 1 to 7
-that concerns more than one process is decided here, or in one of its rooms: spawning, names, groups, executions,
-invocations, connections and services, which all work on the same population.
+that concerns more than one process is decided by one of its rooms, which all work on the same population. What is decided here
+is whose business something is, what it means that a worker has written what is not its to write, and in which order the rooms
+hear of a death.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ..wire import messages as m
-from ..wire.configuration import RELOAD_TOPIC, Application
-from ..wire.errors import NoProc, ProcessError, ProtocolViolation
-from ..wire.pid import Pid
-from ..wire.reason import KILLED, NOCONNECTION, PROTOCOL, WireReason, make_reason, noproc
+from ..wire.configuration import Application
+from ..wire.errors import ProcessError, ProtocolViolation
+from ..wire.reason import KILLED, NOCONNECTION, PROTOCOL, WireReason, make_reason
+from . import census
+from .cancellation import Cancellation
 from .connections import Connections
 from .effects import (
     Effect,
@@ -26,7 +28,6 @@ from .effects import (
     RestartDue,
     SendToGateway,
     SendToWorker,
-    SetTimer,
     StartOverdue,
     Timer,
 )
@@ -38,16 +39,13 @@ from .invocations import Invocations
 from .limits import Limits
 from .names import Names
 from .population import Population
-from .processes import Kind, Process, Worker
+from .processes import Process, Worker
+from .relations import Relations
+from .routes import Routes
 from .service_states import State
 from .services import Services
 from .spawning import Spawning
 from .upgrades import Upgrades, has_handed_over
-
-_CONNECTION = Kind.CONNECTION  # an enumeration's members are slow to look up
-
-NOTHING = b"\xc0"
-"""None, packed."""
 
 
 class ProcessTable:
@@ -68,25 +66,30 @@ class ProcessTable:
         )
         self._groups = Groups(self._population)
         self._executions = Executions(self._population, self._spawning)
-        self._services = Services(self._population, self._spawning, application.services, self._signal_cancel, random)
+        relations = Relations(self._population)
+        routes = Routes(self._population)
+        self._cancellation = cancellation = Cancellation(self._population)
+        self._services = Services(self._population, self._spawning, cancellation, application.services, random)
         self._holds = Holds(self._population, self._names, self._services)
         self._limits = Limits(self._population)
         self._upgrades = Upgrades(self._population, application, self._executions, self._limits)
-        self._cancels_waiting: dict[int, set[str]] = {}
-        """Worker to the senders of CANCELs that may be unread (S10). Dropped when the queue is written (`mail_written`)."""
         self._connections = connections = Connections(self._population, epoch)
+        self.mail_route = routes.route
+        """The supervisor's fast path. It and `mail_written` are the rooms' own: there is no time for another call."""
+        self.mail_written = cancellation.mail_written
+        """To be told that all that was queued for a worker has been written."""
         self._on_worker: dict[type, Callable[[Process, Any], None]] = {
-            m.Send: self._send,
+            m.Send: routes.send,
             m.Spawn: self._spawning.spawn,
             m.SpawnNamed: self._spawning.spawn,
             m.GiveUp: self._executions.give_up,
-            m.Monitor: self._monitor,
-            m.Unmonitor: self._unmonitor,
-            m.UnmonitorAll: self._unmonitor_all,
-            m.Link: self._link,
-            m.Unlink: self._unlink,
-            m.Terminate: self._terminate,
-            m.SetOptions: self._set_options,
+            m.Monitor: relations.monitor,
+            m.Unmonitor: relations.unmonitor,
+            m.UnmonitorAll: relations.unmonitor_all,
+            m.Link: relations.link,
+            m.Unlink: relations.unlink,
+            m.Terminate: cancellation.terminate,
+            m.SetOptions: relations.set_options,
             m.Register: self._names.register,
             m.Unregister: self._names.unregister,
             m.Lookup: self._names.lookup,
@@ -99,7 +102,7 @@ class ProcessTable:
             m.InvocationEnded: self._invocation_ended,
         }
         self._on_worker_in_time: dict[type, Callable[[Process, Any, float], None]] = {
-            m.Cancel: self._cancel,
+            m.Cancel: cancellation.cancel,
             m.Execute: self._executions.execute,
         }
         self._on_gateway: dict[type, Callable[[Any], None]] = {
@@ -115,7 +118,7 @@ class ProcessTable:
             m.ReportViolation: self._report_violation,
         }
         self._on_timer: dict[type, Callable[[Any, float], None]] = {
-            GraceExpired: self._grace_expired,
+            GraceExpired: cancellation.grace_expired,
             PoolRefill: lambda event, now: self._invocations.refill_pool(event.host),
             StartOverdue: lambda event, now: self._services.start_overdue(event),
             RestartDue: self._services.restart_due,
@@ -252,11 +255,6 @@ class ProcessTable:
         self._on_timer[type(event)](event, now)
         return self._population.take_effects()
 
-    def _grace_expired(self, event: GraceExpired, now: float) -> None:
-        process = self._processes.get(event.pid)
-        if process is not None and process.deadline is not None and process.deadline <= now:
-            self._population.kill(process, make_reason(KILLED, "its grace after CANCEL ran out"))
-
     def start_service(self, service: str, now: float) -> list[Effect]:
         """Start a service by its id, and what it requires (S37, S39). Raises NotFound, or Invalid while it is being stopped."""
         self._services.start(service, now)
@@ -275,10 +273,7 @@ class ProcessTable:
 
     def notify_service(self, service: str) -> list[Effect]:
         """Tell the process of a service, if it has one, that there is new code."""
-        state = self._services.states().get(service)
-        if state is not None and (process := self._processes.get(state[1])) is not None:
-            told = m.Deliver("", RELOAD_TOPIC, NOTHING)
-            self._population.effects.append(SendToWorker(process.worker, told))
+        self._services.notify(service)
         return self._population.take_effects()
 
     def reconfigure(self, application: Application, now: float) -> list[Effect]:
@@ -305,9 +300,7 @@ class ProcessTable:
         """The runtime shuts down: stop the services in reverse order, each within its `stop_timeout` (S39), and ask every
         other actor to end within `grace` seconds."""
         self._services.stop_all(now)
-        for process in list(self._processes.values()):
-            if process.kind is Kind.ACTOR and not process.service:
-                self._signal_cancel(process, "", round(grace * 1000), now)
+        self._cancellation.signal_actors(round(grace * 1000), now)
         return self._population.take_effects()
 
     def kill_all(self) -> list[Effect]:
@@ -317,11 +310,6 @@ class ProcessTable:
         for worker in self._workers.values():
             self._population.kill_worker(worker, make_reason(KILLED, "the runtime shuts down"))
         return self._population.take_effects()
-
-    def mail_written(self, number: int) -> None:
-        """All that was queued for a worker has been written: none of its CANCELs waits here any more (S10)."""
-        if self._cancels_waiting:
-            self._cancels_waiting.pop(number, None)
 
     # --- views --------------------------------------------------------------------------------------------------------
 
@@ -341,17 +329,7 @@ class ProcessTable:
 
     def worker_facts(self, number: int) -> dict[str, str | int]:
         """What a worker runs: PID, entry and the sizes of its tables; an idle function worker has empty ones."""
-        process = self._processes.get(self.worker_pid(number))
-        if process is None:
-            return {"pid": "", "entry": ""}
-        return {
-            "pid": process.pid,
-            "entry": process.entry,
-            "monitors": len(process.monitoring),
-            "links": len(process.links),
-            "names": len(process.names),
-            "groups": len(process.groups),
-        }
+        return census.worker_facts(self._population, self.worker_pid(number))
 
     def actors(self) -> int:
         """How many actors live."""
@@ -359,8 +337,7 @@ class ProcessTable:
 
     def census(self) -> tuple[int, int]:
         """How many connections, and how many other processes live."""
-        connections = sum(process.kind is Kind.CONNECTION for process in self._processes.values())
-        return connections, len(self._processes) - connections
+        return census.census(self._population)
 
     def services(self) -> dict[str, tuple[State, str]]:
         """Every service's state, and the PID of its process or an empty string."""
@@ -372,130 +349,24 @@ class ProcessTable:
 
     def statistics(self) -> dict[str, int]:
         """Sizes of the tables."""
-        processes = self._processes.values()
-        return {
-            "processes": len(self._processes),
-            "workers": len(self._workers),
-            "names": len(self._population.names),
-            "monitors": sum(len(process.monitoring) for process in processes),
-            "links": sum(len(process.links) for process in processes) // 2,
-            "memberships": sum(len(process.groups) for process in processes),
-            "watches": sum(len(process.watching) for process in processes),
-            "executions": sum(len(process.executing) for process in processes),
-        }
+        return census.statistics(self._population)
 
-    # --- sending (S6, S8, S9) -----------------------------------------------------------------------------------------
-
-    def _send(self, sender: Process, message: m.Send) -> None:
-        destinations, topic, payload = message
-        if m.topic_is_reserved(topic) or len(topic) > m.MAX_TOPIC:
-            raise ProtocolViolation("a message on a topic that is reserved or too long")
-        deliver = m.Deliver(sender.pid, topic, payload)
-        processes, effects = self._processes, self._population.effects
-        for pid in destinations:
-            process = processes.get(pid)
-            if process is None:
-                continue
-            if process.kind is _CONNECTION:
-                raise ProtocolViolation("a message to a connection on the control channel")
-            effects.append(SendToWorker(process.worker, deliver))
-
-    def mail_route(self, number: int, destination: str) -> tuple[str, int] | None:
-        """Who a worker's messages to `destination` are from, and the number of the worker that gets them: the fast path of the
-        supervisor. None unless that is all that `from_worker` would say of each."""
-        worker = self._workers.get(number)
-        if worker is None or worker.pid is None or worker.upgrade is not None:
-            return None
-        sender, receiver = self._processes.get(worker.pid), self._processes.get(destination)
-        if sender is None or receiver is None or receiver.kind is _CONNECTION:
-            return None
-        return sender.pid, receiver.worker
-
-    # --- monitors (S19 to S22) ----------------------------------------------------------------------------------------
-
-    def _monitor(self, watcher: Process, request: m.Monitor) -> None:
-        pid = Pid.parse(request.pid)
-        self._population.check_room(watcher.monitoring, "monitors")
-        self._population.check_new_ref(watcher.monitoring, request.request)
-        target = self._processes.get(pid)
-        if target is not None:
-            self._population.add_monitor(watcher, request.request, target)
-        self._population.reply(watcher, request.request)
-        if target is None:
-            self._population.effects.append(SendToWorker(watcher.worker, m.Exit(request.request, pid, noproc(), None)))
-
-    def _unmonitor(self, watcher: Process, request: m.Unmonitor) -> None:
-        self._population.remove_monitor(watcher, request.ref)
-        self._population.reply(watcher, request.request)
-
-    def _unmonitor_all(self, watcher: Process, request: m.UnmonitorAll) -> None:
-        for ref in [ref for ref, pid in watcher.monitoring.items() if pid == request.pid]:
-            self._population.remove_monitor(watcher, ref)
-        self._population.reply(watcher, request.request)
-
-    # --- links (S23 to S28) -------------------------------------------------------------------------------------------
-
-    def _link(self, caller: Process, request: m.Link) -> None:
-        pid = Pid.parse(request.pid)
-        self._population.check_room(caller.links, "links")
-        peer = self._processes.get(pid)
-        if peer is not None:
-            self._population.add_link(caller, peer)
-        elif not caller.trap_links:
-            raise NoProc(f"{pid} has ended or never was: nothing to link to (set trap_links to get LINK_DOWN instead)")
-        self._population.reply(caller, request.request)
-        if peer is None:
-            self._population.effects.append(SendToWorker(caller.worker, m.LinkDown(pid, noproc(), None)))
-
-    def _unlink(self, caller: Process, request: m.Unlink) -> None:
-        self._population.remove_link(caller, request.pid)
-        self._population.reply(caller, request.request)
-
-    def _set_options(self, process: Process, request: m.SetOptions) -> None:
-        process.trap_links = request.trap_links
-        self._population.reply(process, request.request)
+    # --- what concerns several rooms ----------------------------------------------------------------------------------
 
     def _upgrade(self, process: Process, request: m.Upgrade) -> None:
         if self._upgrades.grant(process, request):
-            self._cancels_waiting.pop(process.worker, None)  # they are ahead of the grant, and so will be read
-
-    # --- cancel, terminate (S29 to S31) -------------------------------------------------------------------------------
-
-    def _cancel(self, sender: Process, request: m.Cancel, now: float) -> None:
-        process = self._processes.get(request.pid)
-        if process is None:
-            return
-        if process.kind is Kind.CONNECTION:
-            raise ProtocolViolation("CANCEL of a connection on the control channel")
-        self._signal_cancel(process, sender.pid, request.grace, now)
-
-    def _signal_cancel(self, process: Process, sender: str, grace: int | None, now: float) -> None:
-        waiting = self._cancels_waiting.setdefault(process.worker, set())
-        if sender not in waiting:
-            waiting.add(sender)
-            self._population.effects.append(SendToWorker(process.worker, m.CancelSignal(sender, grace)))
-        if grace is not None:
-            deadline = now + grace / 1000
-            if process.deadline is None or deadline < process.deadline:
-                process.deadline = deadline
-                self._population.effects.append(SetTimer(deadline, GraceExpired(process.pid)))
-
-    def _terminate(self, sender: Process, request: m.Terminate) -> None:
-        if process := self._processes.get(request.pid):
-            self._population.kill(process, make_reason(KILLED, f"terminated by {sender.pid}"))
-
-    # --- the ends of workers ------------------------------------------------------------------------------------------
+            self._cancellation.forget(process.worker)  # they are ahead of the grant, and so will be read
 
     def _invocation_ended(self, process: Process, notice: m.InvocationEnded) -> None:
         self._invocations.end(process, notice)
         self._connections.promise(process, notice.target)
         if process.pid not in self._processes:
-            self._cancels_waiting.pop(process.worker, None)  # they were for this process, not for the worker's next
+            self._cancellation.forget(process.worker)  # they were for this process, not for the worker's next
 
     def _remove_worker(self, worker: Worker, reason: WireReason, now: float) -> None:
         del self._workers[worker.number]
         self._limits.removed(worker)
-        self._cancels_waiting.pop(worker.number, None)
+        self._cancellation.forget(worker.number)
         process = self._processes.get(worker.pid) if worker.pid is not None else None
         verdict = self._services.judge(process, reason, now) if process is not None else None
         restarting = verdict is not None and verdict.returns
@@ -521,6 +392,6 @@ class ProcessTable:
         """Raise AssertionError if the tables disagree with each other."""
         for room in (
             self._population, self._names, self._spawning, self._groups, self._executions, self._invocations, self._services,
-            self._limits, self._connections, self._holds, self._upgrades,
+            self._limits, self._connections, self._holds, self._upgrades, self._cancellation,
         ):  # fmt: skip
             room.check_invariants()

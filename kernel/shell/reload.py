@@ -1,8 +1,8 @@
 """A reload: another configuration and new code for a runtime that goes on.
 
 Owns the order of the steps. First everything that can fail, which changes nothing: the check, the new listening sockets, a fresh fork
-server beside each host. Then the gateway is asked; with its consent everything changes in one turn. Then services are restarted,
-one after the other. What is different is decided in `core.reconfiguration`; what becomes of processes by the table.
+server beside each host. Then the gateway is asked; with its consent everything changes in one turn. Then services are restarted
+(`rolling_restart`). What is different is decided in `core.reconfiguration`; what becomes of processes by the table.
 
 Reloads are serialised. A stop ends one that is under way.
 """
@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..core.effects import Effect
-from ..core.reconfiguration import Plan, needs_restart, plan, refusals, start_order
-from ..core.service_states import State
+from ..core.reconfiguration import Plan, needs_restart, plan, refusals
 from ..core.table import ProcessTable
 from ..wire.configuration import Application
-from ..wire.errors import ProcessError
 from ..wire.failpoints import failpoint
 from .checking import Check
 from .configuration_files import ConfigurationError
@@ -30,6 +28,7 @@ from .errors import StartError
 from .gateway import Gateway
 from .host import Host
 from .listeners import listen
+from .rolling_restart import NOT_BACK, RollingRestart
 
 logger = logging.getLogger("wsrelay")
 
@@ -39,11 +38,6 @@ GATEWAY_PATIENCE = 60.0
 """Seconds for a gateway that serves, and for its answer."""
 ATTEMPTS = 3
 """Gateways that may die over the question before it is given up."""
-SETTLE = 0.3
-"""Seconds that a new process of a service is looked at before the next service is restarted."""
-MARGIN = 10.0
-"""Seconds beyond the time limits of a service."""
-_AT_REST = frozenset({State.STOPPED, State.FINISHED, State.FAILED})
 
 
 class Refused(Exception):
@@ -104,6 +98,7 @@ class Reloader:
         """`paths` is what `wsrelay run` was given."""
         self._runtime = runtime
         self._paths = tuple(paths)
+        self._services = RollingRestart(runtime)
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[Outcome] | None = None
         self._running: set[asyncio.Task[object]] = set()
@@ -148,6 +143,18 @@ class Reloader:
                 self._runtime.reloaded()
                 self._runtime.end_turn()
             return outcome
+
+    async def restart_service(self, id: str) -> Outcome:
+        """Restart one service because somebody asks for it, after a reload that is under way. Raises ProcessError."""
+        async with self._turn():
+            if id not in self._runtime.table.services():
+                return Outcome(False, (f"there is no process.service {id}",))
+            how = await self._services.restart(id)
+            if not how:
+                return Outcome(
+                    False, (f"{id} is {self._services.state(id).value}: it does not run, so it is not restarted",)
+                )
+            return Outcome(not how.startswith(NOT_BACK), (f"{id}: {how}",))
 
     def stop(self) -> None:
         """The runtime stops: no reload goes on, nor begins."""
@@ -224,7 +231,7 @@ class Reloader:
         if changed_code:
             lines.append(f"new code: {', '.join(sorted(changed_code))}")
         failpoint("reload.committed")
-        good = await self._turn_services_over(planned, new, changed_code, restart=restart, lines=lines)
+        good = await self._services.turn_over(planned, new, changed_code, restart=restart, lines=lines)
         for line in lines:
             logger.log(logging.INFO if good else logging.ERROR, "reload: %s", line)
         logger.info("reloaded in %.1f s", runtime.loop.time() - began)
@@ -323,78 +330,3 @@ class Reloader:
         for host in replaced:
             host.retire()
         runtime.sockets_exchanged([*planned.servers_removed, *planned.servers_moved], sockets)
-
-    # --- services -----------------------------------------------------------------------------------------------------
-
-    async def _turn_services_over(
-        self, planned: Plan, new: Application, changed_code: set[str], *, restart: bool, lines: list[str]
-    ) -> bool:
-        """Stop what is configured no more; then start what is new and restart what must be, each when those that it requires run
-        again. Returns False if one does not come back: those after it stay as they are."""
-        table = self._runtime.table
-        gone = planned.services_removed
-        patience = table.stop_time() + MARGIN
-        if gone and not await self._runtime.wait_for(lambda: not any(id in table.services() for id in gone), patience):
-            lines.append(f"did not stop in time: {', '.join(id for id in gone if id in table.services())}")
-        for id in start_order(new):
-            on_reload = new.services[id].lifecycle.on_reload
-            concerned = restart or new.services[id].host in changed_code
-            if id in planned.services_started:
-                lines.append(f"{id}: {await self._start(id)}")
-            elif id in planned.services_replaced or (concerned and on_reload == "restart"):
-                how = await self._replace(id)
-                if how:
-                    lines.append(f"{id}: {how}")
-                if how.startswith("not back"):
-                    lines.append("the services after it in the order of their start are not restarted")
-                    return False
-            elif concerned and on_reload == "notify":
-                self._runtime.perform(table.notify_service(id))
-                self._runtime.end_turn()
-                lines.append(f"{id}: notified")
-        return True
-
-    async def _start(self, id: str) -> str:
-        table = self._runtime.table
-        patience = self._runtime.application.services[id].lifecycle.start_timeout + MARGIN
-        try:
-            self._runtime.perform(table.start_service(id, self._runtime.loop.time()))
-        except ProcessError as problem:
-            return f"not started: {problem}"
-        self._runtime.end_turn()
-        await self._runtime.wait_for(lambda: self._state(id) not in (State.WAITING, State.STARTING), patience)
-        return self._state(id).value
-
-    async def _replace(self, id: str) -> str:
-        """Restart one that runs. Returns what came of it, or nothing if there is nothing to restart."""
-        runtime, lifecycle = self._runtime, self._runtime.application.services[id].lifecycle
-        await runtime.wait_for(lambda: self._state(id) is not State.STARTING, lifecycle.start_timeout + MARGIN)
-        if self._state(id) is not State.RUNNING:
-            return ""
-        before = runtime.table.services()[id][1]
-        runtime.perform(runtime.table.replace_service(id, runtime.loop.time()))
-        runtime.end_turn()
-
-        def settled() -> bool:
-            state, pid = runtime.table.services().get(id, (State.STOPPED, ""))
-            return pid != before and state is not State.STARTING
-
-        await runtime.wait_for(settled, lifecycle.stop_timeout + lifecycle.start_timeout + MARGIN)
-        await runtime.wait_for(lambda: self._state(id) is not State.RUNNING, SETTLE)
-        state = self._state(id)
-        if state is State.RUNNING or state in _AT_REST - {State.FAILED}:
-            return f"restarted, {state.value}"
-        return f"not back: {state.value}"
-
-    def _state(self, id: str) -> State:
-        return self._runtime.table.services().get(id, (State.STOPPED, ""))[0]
-
-    async def restart_service(self, id: str) -> Outcome:
-        """Restart one service because somebody asks for it. Raises ProcessError."""
-        async with self._turn():
-            if id not in self._runtime.table.services():
-                return Outcome(False, (f"there is no process.service {id}",))
-            how = await self._replace(id)
-            if not how:
-                return Outcome(False, (f"{id} is {self._state(id).value}: it does not run, so it is not restarted",))
-            return Outcome(not how.startswith("not back"), (f"{id}: {how}",))

@@ -1,21 +1,19 @@
 """The two records that are nearly all traffic of a data channel, without the general codec: ClientMessage and ClientSend.
 
 Owns their bytes, which are those of `codec`, and nothing else: text stays the UTF-8 that it is on both lines, so it is checked
-once and neither decoded nor encoded. Whatever is not exactly such a frame goes to the `FrameDecoder`, the slow twin: no byte
-stream, however split, gives other records or another violation.
+once and neither decoded nor encoded. Whatever is not exactly such a frame goes to the slow twin.
 """
 
 from __future__ import annotations
 
-import itertools
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import msgpack
 
-from .codec import FrameDecoder
+from .codec import ScanningDecoder
 from .messages import GATEWAY_TO_WORKER, MAX_FRAME, WORKER_TO_GATEWAY, ClientMessage, ClientSend
 
 TEXT: Final = 0x1
@@ -89,7 +87,7 @@ def _string_head(first: int, size: int) -> bytes:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-class ClientFrameDecoder(FrameDecoder):
+class ClientFrameDecoder(ScanningDecoder):
     """A FrameDecoder that reads the frames of one record, which start with `_HEAD` and a serial, by itself."""
 
     _HEAD: bytes
@@ -99,54 +97,24 @@ class ClientFrameDecoder(FrameDecoder):
     def __init__(self, accepts: Mapping[int, type], *, limit: int = MAX_FRAME, resumable: bool = False) -> None:
         """See `FrameDecoder`."""
         super().__init__(accepts, limit=limit, resumable=resumable)
-        self._string_limit = limit
-        self._held: list[bytes] = []
-        """The pieces of a frame of ours that is not all there."""
         self._wanted = 0
-        """How many bytes of it are still to come."""
+        """How many bytes of what is held are still to come."""
 
-    @property
-    def unfinished(self) -> bytes:
-        """See `FrameDecoder.unfinished`."""
-        return super().unfinished + b"".join(self._held)
-
-    def decode(self, data: bytes | bytearray | memoryview) -> Iterable[tuple[Any, ...]]:
-        """See `FrameDecoder.decode`."""
-        data = bytes(data)
-        if not self._held:
-            return self._decode_from(data, 0)
+    def _complete(self, data: bytes) -> tuple[list[tuple[Any, ...]], bytes]:
+        """See `ScanningDecoder`. A frame of many pieces is put together once."""
         wanted = self._wanted
         self._held.append(data[:wanted])
         if len(data) < wanted:
             self._wanted -= len(data)
-            return ()
+            return [], b""
         frame, self._held = b"".join(self._held), []
         records, read = self._scan(frame, 0)
-        if not read:
-            return self._decode_from(frame + data[wanted:], 0)
-        return itertools.chain(records, self._decode_from(data, wanted))
-
-    def _decode_from(self, data: bytes, position: int) -> Iterable[tuple[Any, ...]]:
-        while position < len(data):
-            if self._buffers is None:
-                records, position = self._scan(data, position)
-                yield from records
-                if self._held or position == len(data):
-                    return
-            rest = data[position:]
-            for record in super().decode(rest):
-                yield record
-                if self._read < len(rest):  # what follows may be of ours: the slow twin forgets it
-                    position += self._read
-                    self._pieces.clear()
-                    break
-            else:
-                return
+        return records, data[wanted:] if read else frame + data[wanted:]
 
     def _scan(self, data: bytes, position: int) -> tuple[list[tuple[Any, ...]], int]:
-        """Return the frames of ours that start at `position`, and where the first other thing starts."""
+        """See `ScanningDecoder`."""
         records: list[tuple[Any, ...]] = []
-        end, limit, decodes, head = len(data), self._string_limit, self._decodes, self._HEAD
+        end, limit, decodes, head = len(data), self._limit, self._decodes, self._HEAD
         before = len(head)
         while position < end:
             start = position + before
@@ -185,7 +153,7 @@ class ClientFrameDecoder(FrameDecoder):
             stop = start + size
             if stop > end or size > limit:
                 if start <= end and size <= limit:
-                    self._held, self._wanted = [data[position:]], stop - end
+                    self._held, self._wanted, position = [data[position:]], stop - end, end
                 break
             payload = data[start:stop]
             if decodes:

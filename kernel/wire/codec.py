@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgpack
@@ -29,6 +29,8 @@ MAX_INTEGER = (1 << 63) - 1
 _FEED_SIZE = 256 << 10
 _BUFFER_SIZE = 16 << 10
 """Bytes that a buffer has at first; msgpack's default is 1 MiB."""
+_FIRST_FEED = 1 << 10
+"""Bytes that the slow twin is given where it takes over: most of its frames are short, and what follows them it is given in vain."""
 _KEEP_SIZE = 1 << 20
 """Bytes. msgpack's buffers never shrink: after a larger frame they are made anew."""
 
@@ -339,3 +341,54 @@ class FrameDecoder:
             raise ProtocolViolation(f"{record.__name__}: {problem}") from None
         self.frames += 1
         return decoded
+
+
+class ScanningDecoder(FrameDecoder):
+    """A FrameDecoder that reads by itself the frames that are nearly all traffic of its channel, and leaves whatever is not exactly
+    such a frame to the general one, its slow twin. No byte stream, however split, gives other records or another violation.
+
+    A subclass says which frames those are.
+    """
+
+    def __init__(self, accepts: Mapping[int, type], *, limit: int = MAX_FRAME, resumable: bool = False) -> None:
+        """See `FrameDecoder`."""
+        super().__init__(accepts, limit=limit, resumable=resumable)
+        self._held: list[bytes] = []
+        """The pieces of what may be a frame of ours, and is not all there. Then `_buffers` is None."""
+
+    @property
+    def unfinished(self) -> bytes:
+        """See `FrameDecoder.unfinished`."""
+        return super().unfinished + b"".join(self._held)
+
+    def decode(self, data: bytes | bytearray | memoryview) -> Iterable[tuple[Any, ...]]:
+        """See `FrameDecoder.decode`."""
+        data, position = bytes(data), 0
+        if self._held:
+            found, data = self._complete(data)
+            yield from found
+        while position < len(data):
+            if self._buffers is None:
+                found, position = self._scan(data, position)
+                yield from found
+                if position == len(data):
+                    return
+            rest = data[position : position + _FIRST_FEED] if self._buffers is None else data[position:]
+            for record in super().decode(rest):
+                yield record
+                if self._read < len(rest):  # what follows may be of ours: the slow twin forgets it
+                    position += self._read
+                    self._pieces.clear()
+                    break
+            else:
+                position += len(rest)
+
+    def _scan(self, data: bytes, position: int) -> tuple[Sequence[tuple[Any, ...]], int]:
+        """Return what the frames of ours give that start at `position`, all of them in one loop, and where the first other thing
+        starts. If that may be the beginning of a frame of ours it is held, and what is returned is the end of `data`."""
+        raise NotImplementedError
+
+    def _complete(self, data: bytes) -> tuple[Sequence[tuple[Any, ...]], bytes]:
+        """Put what is held before `data`. Return what that gives already, and what is still to be read."""
+        held, self._held = b"".join(self._held), []
+        return (), held + data

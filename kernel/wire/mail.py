@@ -1,18 +1,17 @@
 """Messages from worker to worker on their way through the supervisor, without the general codec: Send becomes Deliver.
 
 Owns the bytes of both, which are those of `codec`, and nothing else. A Deliver ends with the topic and the payload of the Send, as
-they were packed: so these are passed on as they came. Whatever is not exactly such a frame goes to the `FrameDecoder`, the slow
-twin: no byte stream, however split, gives other messages or another violation.
+they were packed: so these are passed on as they came. Whatever is not exactly such a frame goes to the slow twin.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
 
 import msgpack
 
-from .codec import FrameDecoder
+from .codec import ScanningDecoder
 from .messages import (
     MAX_FRAME,
     SUPERVISOR_TO_WORKER,
@@ -54,47 +53,22 @@ class Mail(NamedTuple):
             yield Send((self.destination,), unpacker.unpack(), unpacker.unpack())
 
 
-class MailDecoder(FrameDecoder):
-    """A FrameDecoder that yields Mail for each Send to one process with a short topic and less than 64 KiB of payload.
+class MailDecoder(ScanningDecoder):
+    """A FrameDecoder that yields Mail for Sends to one process with a short topic and less than 64 KiB of payload.
 
-    Its `limit` is at least 255, and it is not resumable.
+    Its `limit` is at least 255.
     """
 
     def __init__(self, accepts: Mapping[int, type], *, limit: int = MAX_FRAME, resumable: bool = False) -> None:
-        if resumable:
-            raise ValueError("a MailDecoder is not resumable")
-        super().__init__(accepts, limit=limit)
-        self._payload_limit = limit
-        self._held = b""
-        """A frame that may be one of ours, and is not all there."""
+        """See `FrameDecoder`."""
+        super().__init__(accepts, limit=limit, resumable=resumable)
         self._heads: dict[bytes, str] = {}
         """What frames of ours begin with, up to the payload, and the destination."""
 
-    def decode(self, data: bytes | bytearray | memoryview) -> Iterable[tuple[Any, ...]]:
-        """See `FrameDecoder.decode`."""
-        data = self._held + data if self._held else bytes(data)
-        self._held = b""
-        position = 0
-        while position < len(data):
-            if self._buffers is None:
-                found, position = self._scan(data, position)
-                yield from found
-                if position == len(data) or self._is_unfinished(data, position):
-                    self._held = data[position:]
-                    return
-            rest = data[position:]
-            for record in super().decode(rest):
-                yield record
-                if self._read < len(rest):  # what follows may be of ours: the slow twin forgets it
-                    position += self._read
-                    break
-            else:
-                return
-
     def _scan(self, data: bytes, position: int) -> tuple[list[Mail], int]:
-        """Return the mail that starts at `position`, and where the first other thing starts."""
+        """See `ScanningDecoder`."""
         found: list[Mail] = []
-        end, limit = len(data), self._payload_limit
+        end, limit = len(data), self._limit
         while data.startswith(_HEAD, position) and position + 5 < end:
             topic = position + 5 + data[position + 4]
             start = topic + 1 + (data[topic] & 0x1F) if topic < end else end
@@ -125,6 +99,8 @@ class MailDecoder(FrameDecoder):
                 break
             self.frames += len(rests)
             found.append(Mail(destination, rests))
+        if position < end and self._is_unfinished(data, position):
+            self._held, position = [data[position:]], end
         return found, position
 
     def _learn(self, head: bytes, topic: int) -> str:
@@ -159,4 +135,4 @@ class MailDecoder(FrameDecoder):
         if start == kind or start > len(rest):
             return start > kind
         size = int.from_bytes(rest[kind + 1 : start], "big")
-        return size <= self._payload_limit and position + start + size > len(data)
+        return size <= self._limit and position + start + size > len(data)

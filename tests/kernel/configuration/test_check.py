@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-
-import msgpack
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from wsrelay.kernel.core.configuration import File, Problem, check_configuration
 from wsrelay.kernel.wire.configuration import (
     Application,
     Drain,
@@ -16,14 +10,11 @@ from wsrelay.kernel.wire.configuration import (
     GatewayConfiguration,
     HostConfiguration,
     HostLimits,
-    Lifecycle,
     Limits,
     Ping,
     Proxy,
-    Restart,
     Route,
     Server,
-    Service,
     Static,
     Timeouts,
     Tls,
@@ -31,71 +22,9 @@ from wsrelay.kernel.wire.configuration import (
     unpack,
 )
 
-EXAMPLE = """\
-version: "1.0"
-namespace: app
-entries:
-  - {name: gateway,   kind: http.service, addr: "127.0.0.1:8080"}
-  - {name: processes, kind: process.host}
-  - name: ws_router
-    kind: http.router
-    meta: {server: gateway}
-    prefix: /ws
-    post_middleware: [websocket_relay]
-    post_options:
-      wsrelay.allowed.origins: "https://app.example.com"
-  - {name: connect, kind: function.python, source: "file://chat.py", method: connect}
-  - name: connect.endpoint
-    kind: http.endpoint
-    meta: {router: ws_router}
-    method: GET
-    path: /chat
-    func: connect
-  - {name: room, kind: process.python, source: "file://chat.py", method: room}
-"""
+from .checking import EXAMPLE, HOST, SERVICE, check, entries
 
 CHAT = Entry("app:connect", "file:///srv/app/chat.py", "connect")
-
-
-class Disk:
-    """A file system made of a mapping; None for a directory."""
-
-    def __init__(self, files: dict[str, bytes | None]) -> None:
-        self.files = files
-
-    def read_source(self, path: str) -> bytes | None:
-        return self.files.get(path)
-
-    def is_file(self, path: str) -> bool:
-        return self.files.get(path) is not None
-
-    def is_directory(self, path: str) -> bool:
-        return path in self.files and self.files[path] is None
-
-
-DISK = Disk({
-    "/srv/app/chat.py": b"def connect(): ...\nasync def room(): ...\n",
-    "/srv/app/open.py": b"from handlers import *\n",
-    "/srv/app/broken.py": b"x = 1\ndef f(:\n",
-    "/srv/app/cert.pem": b"",
-    "/srv/app/key.pem": b"",
-    "/srv/app/page": None,
-})  # fmt: skip
-
-
-def check(*texts: str | bytes) -> Application | list[str]:
-    names = ["a.yaml", "b.yaml", "c.yaml"]
-    files = [
-        File(name, text if isinstance(text, bytes) else text.encode(), "/srv/app")
-        for name, text in zip(names, texts, strict=False)
-    ]
-    result = check_configuration(files, DISK)
-    return result if isinstance(result, Application) else [str(problem) for problem in result]
-
-
-def entries(text: str) -> str:
-    """A file whose first entry is on line 4."""
-    return "version: '1.0'\nnamespace: app\nentries:\n" + textwrap.dedent(text)
 
 
 def test_the_example_of_the_design() -> None:
@@ -176,53 +105,10 @@ def test_every_field() -> None:
     assert unpack(Application, pack(application)) == application
 
 
-def test_services() -> None:
-    application = check(
-        entries(
-            """\
-            - {name: host, kind: process.host}
-            - {name: room, kind: process.python, source: "file://chat.py", method: room}
-            - {name: plain, kind: process.service, process: room, host: host}
-            - name: full
-              kind: process.service
-              process: app:room
-              host: app:host
-              args: [text, 1, -2.5, true, null, [a, {b: [c]}], 2020-01-01, 0x10, ""]
-              register: room/1
-              lifecycle:
-                auto_start: no
-                requires: [plain, "other:far"]
-                start_timeout: 1s
-                stop_timeout: 2s
-                stable_threshold: 0
-                restart: {type: permanent, initial_delay: 0, max_delay: 3s, backoff_factor: 1.5, jitter: 0, intensity: 0, period: 1m}
-            """
-        ),
-        "version: 1.0\nnamespace: other\nentries: [{name: far, kind: process.service, process: 'app:room', host: 'app:host'}]",
-    )
-    assert isinstance(application, Application)
-    arguments = ["text", 1, -2.5, True, None, ["a", {"b": ["c"]}], "2020-01-01", "0x10", ""]
-    restart = Restart("permanent", 0.0, 3.0, 1.5, 0.0, 0, 60.0)
-    lifecycle = Lifecycle(False, ("app:plain", "other:far"), 1.0, 2.0, 0.0, restart)
-    assert application.services == {
-        "app:plain": Service("app:plain", "app:room", "app:host"),
-        "app:full": Service("app:full", "app:room", "app:host", msgpack.packb(arguments), "room/1", lifecycle),
-        "other:far": Service("other:far", "app:room", "app:host", msgpack.packb([])),
-    }
-    assert unpack(Application, pack(application)) == application
-
-
-def test_the_defaults_of_a_service() -> None:
-    """As DESIGN.md has them."""
-    assert Lifecycle() == Lifecycle(True, (), 10, 10, 5, Restart("transient", 1, 90, 2.0, 0.1, 10, 60))
-
-
 def test_nothing_to_serve_is_fine() -> None:
     assert check("version: '1.0'\nnamespace: app\nentries: []") == Application()
 
 
-SERVICE = "- {name: web, kind: http.service, addr: ':80'}\n"
-HOST = "- {name: host, kind: process.host}\n"
 ROUTER = SERVICE + HOST + "- {name: router, kind: http.router, meta: {server: web}}\n"
 FUNCTION = '- {name: f, kind: function.python, source: "file://chat.py", method: connect}\n'
 
@@ -481,32 +367,6 @@ def test_duplicates_across_files() -> None:
     assert check(entries(HOST), other) == ["b.yaml:4:10: duplicate id app:host, first defined at a.yaml:4:10"]
 
 
-def test_an_alias_bomb_is_cut_short() -> None:
-    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
-    lines += [
-        f"{name}: &{name} [{', '.join(['*' + below] * 10)}]" for below, name in zip("abcdefgh", "bcdefghi", strict=True)
-    ]
-    result = check("\n".join(lines))
-    assert isinstance(result, list)
-    assert any("expected at most 50000 values" in problem for problem in result)
-    assert len(result) < 20
-
-
-def test_an_alias_that_contains_itself() -> None:
-    result = check(entries("- &a {name: x, kind: process.host, meta: {again: *a}}"))
-    assert result == ["a.yaml:4:3: an alias that contains itself, expected a value"]
-
-
-def test_aliases_share_values() -> None:
-    result = check(
-        entries(
-            "- {name: a, kind: process.host, limits: &l {mailbox: 1MiB}}\n- {name: b, kind: process.host, limits: *l}"
-        )
-    )
-    assert isinstance(result, Application)
-    assert result.hosts["app:b"].limits == HostLimits(1 << 20)
-
-
 def test_the_limits_of_a_host() -> None:
     result = check(
         entries(
@@ -536,119 +396,3 @@ def test_addresses_used_twice(first: str, second: str, free: bool) -> None:
     text = "".join(f"- {{name: s{i}, kind: http.service, addr: '{addr}'}}\n" for i, addr in enumerate((first, second)))
     assert isinstance(check(entries(text)), Application) is free
     assert isinstance(check(entries("".join(reversed(text.splitlines(keepends=True))))), Application) is free
-
-
-SPLICES = st.sampled_from([
-    "", "\n", ":", "- ", "{", "}", "[", "]", '"', "'", "*a", "&a ", "!!set", "<<", "\t", "\x00", "é", "no", "0x1", "~", "|", "\\",
-    "%", "#", "1e9", "name", "kind", "http.static", "process.host", "*", "\ufeff", "\x85", "\u2028", "? ", "file://", "python://",
-])  # fmt: skip
-
-
-@settings(max_examples=300)
-@given(st.lists(st.tuples(st.integers(0, len(EXAMPLE)), st.integers(0, 12), SPLICES | st.text(max_size=4)), max_size=5))
-def test_any_change_gives_an_application_or_problems_with_places(changes: list[tuple[int, int, str]]) -> None:
-    text = EXAMPLE
-    for start, length, splice in changes:
-        text = text[:start] + splice + text[start + length :]
-    content = text.encode("utf-8", "replace")
-    result = check_configuration([File("a.yaml", content, "/srv/app")], DISK)
-    if isinstance(result, Application):
-        assert unpack(Application, pack(result)) == result
-        return
-    assert result
-    assert list(result) == sorted(result)
-    for problem in result:
-        assert_place_exists(problem, content.decode())
-
-
-@settings(max_examples=150)
-@given(st.binary(max_size=60))
-def test_any_bytes_give_problems(content: bytes) -> None:
-    result = check_configuration([File("a.yaml", content, "/srv/app")], DISK)
-    assert not isinstance(result, Application)
-    for problem in result:
-        assert_place_exists(problem, content.decode("utf-8-sig", "replace"))
-
-
-def assert_place_exists(problem: Problem, text: str) -> None:
-    place = problem.place
-    assert 1 <= place.line <= text.count("\n") + 1, problem
-    assert 1 <= place.column <= len(text.split("\n")[place.line - 1]) + 1, problem
-    assert "\n" not in str(problem)
-
-
-ROOM = HOST + '- {name: room, kind: process.python, source: "file://chat.py", method: room}\n'
-
-
-def service(name: str, more: str = "") -> str:
-    return f"- {{name: {name}, kind: process.service, process: room, host: host{more and ', '}{more}}}\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("- {name: a, kind: process.service, host: host}", "6:3: missing field process of process.service"),
-        ("- {name: a, kind: process.service, process: rom, host: host}",
-         "6:45: process: there is no process.python app:rom; did you mean app:room?"),
-        ("- {name: a, kind: process.service, process: room, host: room}",
-         "6:57: host: app:room is of kind process.python, expected process.host"),
-        (service("a", "args: 3"), "6:69: args: expected a list, got 3"),
-        (service("a", "args: {b: 3}"), "6:69: args: expected a list, got a mapping"),
-        (service("a", "args: [!!python/name:os.system x]"),
-         "6:70: unknown tag '!!python/name:os.system', expected a plain value"),
-        (service("a", 'args: ["\\ud800"]'), "6:69: args: expected text in whole characters, got '\\ud800'"),
-        (service("a", "args: [{\"\\ud800\": 1}]"), "6:69: args: expected text in whole characters, got '\\ud800'"),
-        (service("a", f"args: [&big {'x' * 100_000}{', *big' * 11}]"),
-         "6:69: args: expected at most 1048576 characters in all"),
-        (service("a", "register: '{a}'"),
-         "6:73: register: expected a name of letters, digits and _.:/@+- that starts with a letter, digit or _, got '{a}'"),
-        (service("a", "register: x") + service("b", "register: x"),
-         "7:73: register: the name x is that of app:a at a.yaml:6:73"),
-        (service("a", "lifecycle: 3"), "6:74: lifecycle: expected a mapping, got 3"),
-        (service("a", "lifecycle: {restart: always}"), "6:84: lifecycle.restart: expected a mapping, got 'always'"),
-        (service("a", "lifecycle: {restrt: {}}"),
-         "6:75: unknown field 'lifecycle.restrt' of process.service; did you mean restart?"),
-        (service("a", "lifecycle: {restart: {typ: permanent}}"),
-         "6:85: unknown field 'lifecycle.restart.typ' of process.service; did you mean type?"),
-        (service("a", "lifecycle: {restart: {type: always}}"),
-         "6:91: lifecycle.restart.type: expected permanent, transient or temporary, got 'always'"),
-        (service("a", "lifecycle: {stop_timeout: 0}"),
-         "6:89: lifecycle.stop_timeout: expected a duration longer than 0, got 0"),
-        (service("a", "lifecycle: {restart: {jitter: 2}}"),
-         "6:93: lifecycle.restart.jitter: expected a number from 0 to 1, got 2"),
-        (service("a", "lifecycle: {restart: {jitter: true}}"),
-         "6:93: lifecycle.restart.jitter: expected a number from 0 to 1, got true"),
-        (service("a", "lifecycle: {restart: {backoff_factor: 0.5}}"),
-         "6:101: lifecycle.restart.backoff_factor: expected a number from 1 to 100, got 0.5"),
-        (service("a", "lifecycle: {restart: {intensity: -1}}"),
-         "6:96: lifecycle.restart.intensity: expected a whole number from 0 to 1000000, got -1"),
-        (service("a", "lifecycle: {restart: {initial_delay: 2m}}"),
-         "6:100: lifecycle.restart.initial_delay: expected at most max_delay, 90s, got 120s"),
-        (service("a", "lifecycle: {requires: b}"), "6:85: lifecycle.requires: expected a list, got 'b'"),
-        (service("a", "lifecycle: {requires: [missing]}"), "6:86: lifecycle.requires: there is no process.service app:missing"),
-        (service("a", "lifecycle: {requires: [room]}"),
-         "6:86: lifecycle.requires: app:room is of kind process.python, expected process.service"),
-        (service("a") + service("b", "lifecycle: {requires: [a, a]}"),
-         "7:89: lifecycle.requires: expected each item once, got 'a' twice"),
-        (service("a", "lifecycle: {requires: [a]}"),
-         "6:86: lifecycle.requires: a circle, in which nothing can start first: app:a requires app:a"),
-        (service("a", "lifecycle: {requires: [b]}") + service("b", "lifecycle: {requires: [c]}")
-         + service("c", "lifecycle: {requires: [d, a]}") + service("d"),
-         "6:86: lifecycle.requires: a circle, in which nothing can start first:"
-         " app:a requires app:b requires app:c requires app:a"),
-    ],
-    ids=lambda value: value[-60:],
-)  # fmt: skip
-def test_bad_services(text: str, expected: str) -> None:  # S36 to S39
-    assert check(entries(ROOM + text)) == [f"a.yaml:{expected}"]
-
-
-def test_every_circle_is_named() -> None:
-    text = ROOM + service("a", "lifecycle: {requires: [b, c]}") + service("b", "lifecycle: {requires: [a]}")
-    text += service("c", "lifecycle: {requires: [a]}") + service("d", "lifecycle: {requires: [d]}")
-    problems = check(entries(text))
-    assert [problem.rpartition(": ")[2] for problem in problems] == [
-        "app:a requires app:b requires app:a",
-        "app:a requires app:c requires app:a",
-        "app:d requires app:d",
-    ]

@@ -138,6 +138,18 @@ def test_monitors_stack_and_each_fires_once(node: Node, root: str) -> None:  # S
     assert [record[0] for record in node.to(root)] == [refs[0], refs[2]]
 
 
+def test_all_monitors_of_one_process_can_be_ended(node: Node, root: str) -> None:  # S19, S21
+    child, other = node.spawn(root), node.spawn(root)
+    for _ in range(3):
+        node.monitor(root, child)
+    ref = node.monitor(root, other)
+    node.says(root, m.UnmonitorAll(node.number(), child))
+    node.dies(child)
+    assert node.to(root) == []
+    node.dies(other)
+    assert [record[0] for record in node.to(root)] == [ref]
+
+
 def test_a_late_monitor_is_answered_first(node: Node, root: str) -> None:  # S20
     for pid in (STRANGER, "{n@t:host|ffffffffffffffff.s.1}"):  # S1
         reply, notice = node.says(root, m.Monitor(node.number(), pid))

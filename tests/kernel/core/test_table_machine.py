@@ -500,7 +500,6 @@ class TableMachine(Comparison):
             self.gateway(m.ConnectionEnded(pid, reason, ()), self.model.die(pid, reason, {}, self.incarnation))
         self.table.check_invariants()
         assert set(self.table.statistics().values()) == {0}
-        assert not self.table._cancels_waiting
         assert self.pids == set(self.reasons), "every process that was has ended, once"
 
 

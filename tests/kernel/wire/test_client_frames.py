@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgpack
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from wsrelay.kernel.wire.client_frames import (
     BINARY,
     TEXT,
-    ClientFrameDecoder,
     MessageDecoder,
     SendDecoder,
     add_messages,
@@ -21,7 +19,6 @@ from wsrelay.kernel.wire.client_frames import (
     message_prefix,
 )
 from wsrelay.kernel.wire.codec import MAX_INTEGER, FrameDecoder, encode
-from wsrelay.kernel.wire.errors import ProtocolViolation
 from wsrelay.kernel.wire.messages import (
     GATEWAY_TO_WORKER,
     WORKER_TO_GATEWAY,
@@ -33,7 +30,8 @@ from wsrelay.kernel.wire.messages import (
     Leave,
 )
 
-LIMIT = 400
+from . import twins
+from .twins import LIMIT, cuts, damaged, damages, read
 
 serials = st.integers(0, 300) | st.integers(0, MAX_INTEGER)
 data = st.text(max_size=60) | st.binary(max_size=60) | st.integers(200, LIMIT).map(lambda size: "x" * size)
@@ -46,54 +44,29 @@ from_gateway = st.builds(ClientMessage, serials, data) | st.builds(
     Heartbeat, serials, st.floats(allow_nan=False), serials
 )
 messages = from_gateway | st.builds(Leave, serials, st.text(max_size=9), st.none() | st.integers(0, 300))
-cuts = st.lists(st.integers(0, 3000), max_size=8)
 
 
-def general(record: Any) -> Any:
+def general(record: Any) -> Iterable[Any]:
     """The record that a PlainSend stands for."""
     if type(record) is not tuple:
-        return record
+        return [record]
     serial, opcode, payload = record
-    return ClientSend((serial,), payload.decode() if opcode == TEXT else payload)
+    return [ClientSend((serial,), payload.decode() if opcode == TEXT else payload)]
 
 
-def read(decoder: FrameDecoder, stream: bytes) -> tuple[list[Any], str | None]:
-    got = []
-    try:
-        for record in decoder.decode(stream):
-            got.append(general(record))
-    except ProtocolViolation as violation:
-        return got, str(violation)
-    return got, None
-
-
-def compare(
-    stream: bytes,
-    cuts: list[int],
-    decoder: type[ClientFrameDecoder] = SendDecoder,
-    accepts: Mapping[int, type] = WORKER_TO_GATEWAY,
-) -> list[Any]:
-    """What both decoders make of a stream."""
-    fast = decoder(accepts, limit=LIMIT, resumable=True)
-    slow = FrameDecoder(accepts, limit=LIMIT, resumable=True)
-    edges = [0, *sorted({cut % (len(stream) + 1) for cut in cuts}), len(stream)]
-    everything: list[Any] = []
-    for start, end in itertools.pairwise(edges):
-        got, violation = read(fast, stream[start:end])
-        assert (got, violation) == read(slow, stream[start:end])
-        assert fast.frames == slow.frames
-        everything += got
-        if violation is not None:
-            break
-        assert fast.unfinished == slow.unfinished
-    return everything
+def compare(stream: bytes, cuts: list[int]) -> list[Any]:
+    """What both decoders make of what a worker writes."""
+    return twins.compare(SendDecoder, WORKER_TO_GATEWAY, general, stream, cuts)
 
 
 def compare_messages(stream: bytes, cuts: list[int]) -> list[Any]:
     """The same for what the gateway writes."""
-    got = compare(stream, cuts, MessageDecoder, GATEWAY_TO_WORKER)
-    assert all(type(record) is not tuple for record in got)
-    return got
+
+    def as_it_came(record: Any) -> Iterable[Any]:
+        assert type(record) is not tuple
+        return [record]
+
+    return twins.compare(MessageDecoder, GATEWAY_TO_WORKER, as_it_came, stream, cuts)
 
 
 @given(st.lists(records, max_size=12), cuts)
@@ -101,15 +74,11 @@ def test_the_decoders_agree_on_records(wanted: list[Any], cuts: list[int]) -> No
     assert compare(b"".join(map(encode, wanted)), cuts) == wanted
 
 
-@given(st.lists(records, max_size=4), cuts, st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=3))
+@given(st.lists(records, max_size=4), cuts, damages)
 def test_the_decoders_agree_on_damage(  # S11
     sent: list[Any], cuts: list[int], damages: list[tuple[int, int]]
 ) -> None:
-    stream = bytearray(b"".join(map(encode, sent)))
-    for position, value in damages:
-        if stream:
-            stream[position % len(stream)] = value
-    compare(bytes(stream), cuts)
+    compare(damaged(b"".join(map(encode, sent)), damages), cuts)
 
 
 @given(st.lists(records, max_size=3), st.binary(max_size=30), cuts)
@@ -122,20 +91,12 @@ def test_the_decoders_agree_on_messages(wanted: list[Any], cuts: list[int]) -> N
     assert compare_messages(b"".join(map(encode, wanted)), cuts) == wanted
 
 
-@given(
-    st.lists(messages, max_size=4),
-    st.binary(max_size=30),
-    cuts,
-    st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=3),
-)
+@given(st.lists(messages, max_size=4), st.binary(max_size=30), cuts, damages)
 def test_the_decoders_agree_on_damaged_messages(  # S11
     sent: list[Any], garbage: bytes, cuts: list[int], damages: list[tuple[int, int]]
 ) -> None:
-    stream = bytearray(b"".join(map(encode, sent)) + (b"\x93\x65" + garbage if garbage else b""))
-    for position, value in damages:
-        if stream:
-            stream[position % len(stream)] = value
-    compare_messages(bytes(stream), cuts)
+    stream = b"".join(map(encode, sent)) + (b"\x93\x65" + garbage if garbage else b"")
+    compare_messages(damaged(stream, damages), cuts)
 
 
 @pytest.mark.parametrize(
@@ -156,14 +117,14 @@ def test_the_decoders_agree_on_damaged_messages(  # S11
 def test_what_is_wrong_is_a_violation(frame: Any) -> None:  # S11
     good = encode(ClientSend((1,), "a"))
     stream = good + msgpack.packb(frame) + good
-    for cuts in ([], list(range(len(stream)))):
-        assert compare(stream, cuts) == [ClientSend((1,), "a")]
+    for split in ([], list(range(len(stream)))):
+        assert compare(stream, split) == [ClientSend((1,), "a")]
 
 
 def test_text_must_be_utf8() -> None:  # S11
     stream = b"\x93\x50\x91\x01\xa2\xc3\x28"
     assert compare(stream, []) == []
-    assert read(SendDecoder(WORKER_TO_GATEWAY), stream)[1] is not None
+    assert read(SendDecoder(WORKER_TO_GATEWAY), stream, general)[1] is not None
 
 
 def test_any_head_of_a_number_and_a_string() -> None:
@@ -189,6 +150,14 @@ def test_after_another_frame_the_fast_way_goes_on() -> None:
     stream = encode(ClientTerminate((7,))) + encode(ClientSend((1,), "a"))
     decoder = SendDecoder(WORKER_TO_GATEWAY)
     assert [*decoder.decode(stream[:3]), *decoder.decode(stream[3:])] == [ClientTerminate((7,)), (1, TEXT, b"a")]
+
+
+@pytest.mark.parametrize("size", [1000, *range(1010, 1025), 5000])
+def test_the_decoders_agree_on_a_long_frame_between_others(size: int) -> None:  # S6
+    short, long = ClientSend((1,), "a"), ClientTerminate((7,) * size)
+    sent = [short, ClientTerminate((7,)), long, short, long, long, short]
+    stream = b"".join(map(encode, sent))
+    assert compare(stream, []) == compare(stream, list(range(0, len(stream), 97))) == sent
 
 
 def test_any_head_of_a_message() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wsrelay.kernel.wire.codec import FrameDecoder, encode
-from wsrelay.kernel.wire.errors import ProtocolViolation
 from wsrelay.kernel.wire.mail import Mail, MailDecoder
 from wsrelay.kernel.wire.messages import (
     SUPERVISOR_TO_WORKER,
@@ -20,7 +19,8 @@ from wsrelay.kernel.wire.messages import (
 )
 from wsrelay.kernel.wire.pid import Pid
 
-LIMIT = 400
+from . import twins
+from .twins import LIMIT, cuts, damaged, damages
 
 pids = st.builds(
     Pid.make, st.just("node"), st.sampled_from(["a:b", "app:host"]), st.just("0" * 16), st.just("s"), st.integers(1, 3)
@@ -33,32 +33,16 @@ payloads = st.binary(max_size=60) | st.integers(200, LIMIT).map(bytes)
 sends = st.builds(Send, st.tuples(destinations) | st.lists(destinations, max_size=3).map(tuple), topics, payloads)
 plain = st.builds(Send, st.tuples(pids), st.just("count"), payloads)
 records = plain | plain | sends | st.builds(Monitor, st.integers(0, 9), pids)
-cuts = st.lists(st.integers(0, 3000), max_size=8)
 
 
-def read(decoder: FrameDecoder, stream: bytes) -> tuple[list[Any], str | None]:
-    got: list[Any] = []
-    try:
-        for record in decoder.decode(stream):
-            got += record.sends() if isinstance(record, Mail) else [record]
-    except ProtocolViolation as violation:
-        return got, str(violation)
-    return got, None
+def general(record: Any) -> Iterable[Any]:
+    """The records that a Mail stands for."""
+    return record.sends() if isinstance(record, Mail) else [record]
 
 
 def compare(stream: bytes, cuts: list[int]) -> list[Any]:
     """What both decoders make of a stream."""
-    fast, slow = MailDecoder(WORKER_TO_SUPERVISOR, limit=LIMIT), FrameDecoder(WORKER_TO_SUPERVISOR, limit=LIMIT)
-    edges = [0, *sorted({cut % (len(stream) + 1) for cut in cuts}), len(stream)]
-    everything: list[Any] = []
-    for start, end in itertools.pairwise(edges):
-        got, violation = read(fast, stream[start:end])
-        assert (got, violation) == read(slow, stream[start:end])
-        assert fast.frames == slow.frames
-        everything += got
-        if violation is not None:
-            break
-    return everything
+    return twins.compare(MailDecoder, WORKER_TO_SUPERVISOR, general, stream, cuts)
 
 
 @given(st.lists(records, max_size=12), cuts)
@@ -66,20 +50,24 @@ def test_the_decoders_agree_on_records(wanted: list[Any], cuts: list[int]) -> No
     assert compare(b"".join(map(encode, wanted)), cuts) == wanted
 
 
-@given(st.lists(records, max_size=4), cuts, st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=3))
+@given(st.lists(records, max_size=4), cuts, damages)
 def test_the_decoders_agree_on_damage(  # S11
     sent: list[Any], cuts: list[int], damages: list[tuple[int, int]]
 ) -> None:
-    stream = bytearray(b"".join(map(encode, sent)))
-    for position, value in damages:
-        if stream:
-            stream[position % len(stream)] = value
-    compare(bytes(stream), cuts)
+    compare(damaged(b"".join(map(encode, sent)), damages), cuts)
 
 
 @given(st.lists(records, max_size=3), st.binary(max_size=30), cuts)
 def test_the_decoders_agree_on_garbage(sent: list[Any], garbage: bytes, cuts: list[int]) -> None:  # S11
     compare(b"".join(map(encode, sent)) + b"\x94\x02\x91\xd9" + garbage, cuts)
+
+
+@pytest.mark.parametrize("size", [1000, *range(1005, 1030), 5000])
+def test_the_decoders_agree_on_a_long_frame_between_others(size: int) -> None:  # S6
+    mail = Send((Pid("{node@app:host|0123456789abcdef.s.2}"),), "count", b"payload")
+    sent = [mail, Monitor(1, Pid("{}")), Send(("",) * size, "count", b""), mail, Send(("",) * size, "count", b""), mail]
+    stream = b"".join(map(encode, sent))
+    assert compare(stream, []) == compare(stream, list(range(0, len(stream), 97))) == sent
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 65535, 65536, 1 << 20])

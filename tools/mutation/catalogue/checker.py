@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..model import Mutation
 
 _FOLDER = "tools/faults/checker/"
-_TESTS = ("tests/faults/test_checker.py",)
+_TESTS = ("tests/faults/test_checker.py", "tests/faults/test_checker_rejects.py")
 
 
 def _blind(number: int, file: str, old: str, new: str, to: str = "") -> Mutation:

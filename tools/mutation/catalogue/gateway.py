@@ -6,7 +6,11 @@ from ..model import Mutation
 
 _SESSION = "gateway/core/session.py"
 _ENDINGS = "gateway/core/endings.py"
-_SESSION_TESTS = ("tests/gateway/test_session.py",)
+_SESSION_TESTS = (
+    "tests/gateway/test_session.py",
+    "tests/gateway/test_session_holding.py",
+    "tests/gateway/test_session_machine.py",
+)
 _CHANNELS = "gateway/shell/data_channels.py"
 
 MUTATIONS = (

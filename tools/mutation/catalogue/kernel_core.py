@@ -45,7 +45,7 @@ MUTATIONS = (
     Mutation(
         "reserved-topic-in-raw-bytes-is-let-through",
         "S9",
-        _PROCESS_TABLE,
+        "kernel/core/routes.py",
         "if m.topic_is_reserved(",
         "if False and m.topic_is_reserved(",
         _TABLE,
@@ -61,7 +61,7 @@ MUTATIONS = (
     Mutation(
         "cancel-is-queued-twice",
         "S10",
-        _PROCESS_TABLE,
+        "kernel/core/cancellation.py",
         "            waiting.add(sender)\n",
         "            pass\n",
         _TABLE,
@@ -107,7 +107,7 @@ MUTATIONS = (
     Mutation(
         "drop-one-unmonitor",
         "S19",
-        _PROCESS_TABLE,
+        "kernel/core/relations.py",
         "        self._population.remove_monitor(watcher, request.ref)\n",
         "",
         _TABLE,
@@ -115,7 +115,7 @@ MUTATIONS = (
     Mutation(
         "unmonitor-of-a-pid-leaves-one",
         "S19",
-        _PROCESS_TABLE,
+        "kernel/core/relations.py",
         "if pid == request.pid]:",
         "if pid == request.pid][1:]:",
         _TABLE,
@@ -164,7 +164,7 @@ MUTATIONS = (
     Mutation(
         "a-shorter-grace-changes-nothing",
         "S29",
-        _PROCESS_TABLE,
+        "kernel/core/cancellation.py",
         "if process.deadline is None or deadline < process.deadline:",
         "if process.deadline is None:",
         _CORE,

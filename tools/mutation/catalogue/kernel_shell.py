@@ -134,7 +134,7 @@ MUTATIONS = (
     Mutation(
         "mail-is-handed-on-after-the-hand-over",
         "S35",
-        "kernel/core/table.py",
+        "kernel/core/routes.py",
         "        if worker is None or worker.pid is None or worker.upgrade is not None:\n",
         "        if worker is None or worker.pid is None:\n",
         ("tests/kernel/core/test_table.py",),

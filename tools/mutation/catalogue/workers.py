@@ -141,7 +141,7 @@ MUTATIONS = (
         "workers/shell/channels.py",
         "        self.writer.forget_in_fork()\n        self.reader.close()\n",
         "        pass\n",
-        ("tests/workers/test_process.py::test_a_forked_child_has_no_channel",),
+        ("tests/workers/test_process_concurrency.py::test_a_forked_child_has_no_channel",),
     ),
     Mutation(
         "frames-after-the-last-word",
