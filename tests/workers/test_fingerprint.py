@@ -45,3 +45,15 @@ def test_a_source_that_is_not_imported_counts_by_its_file(folder: Path) -> None:
     assert fingerprint(sources, before) == first
     (folder / "digested.py").write_text("")
     assert fingerprint(sources, before) != first
+
+
+def test_what_of_the_standard_library_is_new_depends_on_others(folder: Path) -> None:
+    # A library that was imported before may have imported it: tracing that is turned on is no new code.
+    (folder / "digested.py").write_text("import this_is_mine\nimport colorsys\n")
+    (folder / "this_is_mine.py").write_text("")
+    sources = (f"file://{folder}/digested.py",)
+    before = set(sys.modules) - {"colorsys"}
+    load_module(sources[0])
+    assert "colorsys" in sys.modules
+    assert fingerprint(sources, before) == fingerprint(sources, before | {"colorsys"})
+    assert fingerprint(sources, before) != fingerprint(sources, before | {"this_is_mine"})
