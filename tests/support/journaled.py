@@ -136,7 +136,7 @@ ENTRIES = application(
         "process": "app:held",
         "host": "app:processes",
         "register": "held",
-        "lifecycle": {"restart": RESTART},
+        "lifecycle": {"stop_timeout": "100ms", "restart": RESTART},
     },
     {
         "name": "flaky_service",
