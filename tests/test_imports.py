@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,3 +193,13 @@ def test_names_only_modules_are_watched() -> None:
     assert list(uses_beyond_names("import signal\nsignal.signal(2, f)")) == ["signal.signal"]
     assert list(uses_beyond_names("def f(signal):\n    signal.sender")) == []
     assert list(uses_beyond_names("from signal import SIGKILL, pause")) == ["signal.pause"]
+
+
+@pytest.mark.parametrize("module", ["kernel.shell.boot", "gateway.shell.gateway", "workers.shell.host"])
+def test_a_start_imports_nothing_that_is_rarely_needed(module: str) -> None:
+    """Only what is asked for an `http.admin`, for `--version` and for spans imports what they need."""
+    script = f"import sys, wsrelay.kernel.shell.command, wsrelay.{module}; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert f"wsrelay.{module}" in found
+    assert {"psutil", "opentelemetry"}.isdisjoint(found)
+    assert "gateway" in module or "importlib.metadata" not in found  # `websockets` reads its own version there

@@ -21,7 +21,6 @@ from ..core.answers import Answer, framing_headers, plain_answer
 from ..core.exposition import CONTENT_TYPE
 from ..core.metrics import GatewayLook, OpenTotals, collect
 from .connection import RelayConnection
-from .measuring import Measuring
 from .relay import Relay
 from .service import Service
 
@@ -102,6 +101,8 @@ class AdminApplication:
     """The HTTP side of an `http.admin`."""
 
     def __init__(self, relay: Relay, watcher: Watcher) -> None:
+        from .measuring import Measuring  # and psutil: most gateways serve no `http.admin`
+
         self._relay = relay
         self._watcher = watcher
         self._measuring = Measuring()

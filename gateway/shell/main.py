@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -20,7 +21,6 @@ from ...kernel.wire import logs
 from ...kernel.wire.journal import set_role
 from ...kernel.wire.pid import remember
 from ...kernel.wire.privileges import drop_capabilities
-from .gateway import Gateway, leave
 
 PIDS = 1024
 """PIDs whose parts are remembered: a connection's are looked at a few times in its life, its target's when it begins and ends."""
@@ -36,6 +36,11 @@ _MALLOC: Final = {_M_TRIM_THRESHOLD: 4 << 20, _M_TOP_PAD: 256 << 10, _M_MMAP_THR
 def main(arguments: Sequence[str]) -> None:
     """Run until the supervisor ends this process or its own end of the channel."""
     control, parent = map(int, arguments)
+    gc.disable()
+    from .gateway import Gateway, leave
+
+    gc.freeze()  # the collector never goes through what has been imported
+    gc.enable()
     set_role("gateway")
     drop_capabilities()
     remember(PIDS)
@@ -49,11 +54,11 @@ def main(arguments: Sequence[str]) -> None:
     end = socket.socket(fileno=control)
     end.set_inheritable(False)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_run(end))
+        runner.run(_run(lambda loop: Gateway(loop, end, leave)))
 
 
-async def _run(end: socket.socket) -> None:
-    gateway = Gateway(asyncio.get_running_loop(), end, leave)
+async def _run(make_gateway: Callable[[asyncio.AbstractEventLoop], object]) -> None:
+    gateway = make_gateway(asyncio.get_running_loop())
     await asyncio.get_running_loop().create_future()
     del gateway
 

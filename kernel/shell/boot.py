@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import logging
 import os
 import sys
@@ -62,6 +63,7 @@ def serve(
         return 1
     directory = control.run_directory(run_directory, os.environ)
     place = control.place(directory, paths, os.getpid())
+    gc.freeze()  # the two share what is there: the collector, and at the end the exit, would go through it and copy it
     guarded = stand_guard(relay)
     if isinstance(guarded, int):
         remove_base(temporary)  # whatever became of the supervisor

@@ -7,10 +7,11 @@ Owns the arguments, the exit codes and what is printed. Knows nothing of how a c
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
+import gc
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from ..wire import logs
 from ..wire.configuration import Application
@@ -47,8 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments.command == "install-unit":
         return _install_unit(application, arguments)
+    gc.disable()  # all that is made here stays
     from .boot import serve  # a check needs none of it
 
+    gc.enable()
     return serve(
         application,
         arguments.paths,
@@ -56,6 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         log_format=arguments.log_format,
         run_directory=arguments.run_directory,
     )
+
+
+class _ShowVersion(argparse.Action):
+    """Looks the version up only where it is asked for: what does that takes longer to import than the command line."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"wsrelay {version('wsrelay')}")  # noqa: T201
+        parser.exit()
 
 
 def _ask(arguments: argparse.Namespace) -> int:
@@ -100,7 +113,7 @@ def summary(application: Application) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="wsrelay", description="Crash-isolated WebSocket backends for Python.")
-    parser.add_argument("--version", action="version", version=f"wsrelay {importlib.metadata.version('wsrelay')}")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="check the configuration and serve it, until interrupted")
     check = commands.add_parser("check", help="check the configuration and print every mistake")

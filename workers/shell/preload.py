@@ -14,8 +14,6 @@ import signal
 import sys
 from typing import Any
 
-import psutil
-
 from . import system
 from .loader import load_module
 
@@ -79,17 +77,13 @@ def _sweep(os_pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(os_pid, signal.SIGKILL)
     while True:
-        for child in _children():
+        for child in system.children():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:
             return
-
-
-def _children() -> list[int]:
-    return [child.pid for child in psutil.Process().children()]
 
 
 def _be_the_trial(source: str, writer: int, parent: int) -> None:

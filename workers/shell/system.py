@@ -5,6 +5,7 @@ Linux on x86-64 and aarch64 with the C library's own `syscall`.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -45,6 +46,17 @@ def die_with_parent(expected_parent: int) -> None:
 def adopt_orphans() -> None:
     """Become the parent of descendants whose parents end, so that they can be found (S16)."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def children() -> list[int]:
+    """The os_pids of this process's children, the dead ones too. Reads /proc: `/proc/…/children` is not there in every kernel."""
+    me, found = os.getpid(), []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:  # it may be gone
+            stat = file.read()
+            if int(stat[stat.rindex(b")") + 2 :].split(maxsplit=2)[1]) == me:
+                found.append(int(name))
+    return found
 
 
 def renounce_privileges() -> None:
