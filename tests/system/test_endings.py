@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -158,41 +159,47 @@ def end_target(runtime: Runtime, journal: Path, how: str) -> tuple[int, str, str
     return received.code, received.reason, str(last_words)
 
 
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    with running_runtime(tmp_path_factory.mktemp("endings"), ENTRIES, {"app.py": APP}) as running:
+        yield running
+
+
 @pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: ending.how)
-def test_the_client_the_watcher_and_the_linked_learn_one_truth(tmp_path: Path, ending: Ending) -> None:
+def test_the_client_the_watcher_and_the_linked_learn_one_truth(
+    runtime: Runtime, tmp_path: Path, ending: Ending
+) -> None:
     # S12, S14, S18, S25, S49
     journal = tmp_path / "journal"
     clean = ending.kind == "normal"
-    with running_runtime(tmp_path, ENTRIES, {"app.py": APP}) as runtime:
-        code, text, last_words = end_target(runtime, journal, ending.how)
-        assert last_words == "last words"
-        assert (code, text) == (ending.code, ending.kind)
-        expected = {"target"} if clean else {"target", "link", "linked"}
-        wait_until(lambda: {line["event"] for line in read(journal)} >= expected, message=lambda: str(read(journal)))
-        events = {line["event"]: line for line in read(journal) if line["event"] != "child"}
-        assert set(events) == expected
-        assert {line["kind"] for line in events.values()} == {ending.kind}
-        assert events["target"]["text"].startswith(ending.text or ending.kind)
-        assert events["target"]["clean"] is clean
-        assert (events["target"]["error"] is None) is clean  # S18
-        assert events["target"]["origin"] is None
-        if not clean:
-            assert events["linked"]["origin"] == events["target"]["sender"]  # S25
-            assert events["link"]["text"] == events["target"]["text"]
-        if ending.how == "return":
-            assert events["target"]["value"] == {"answer": 42}
-        for line in read(journal):
-            if line["event"] == "child":  # S16: wherever it moved
-                gone = Path(f"/proc/{line['os_pid']}")
-                wait_until(lambda gone=gone: not gone.exists(), message=f"{gone} to be swept")  # type: ignore[misc]
+    code, text, last_words = end_target(runtime, journal, ending.how)
+    assert last_words == "last words"
+    assert (code, text) == (ending.code, ending.kind)
+    expected = {"target"} if clean else {"target", "link", "linked"}
+    wait_until(lambda: {line["event"] for line in read(journal)} >= expected, message=lambda: str(read(journal)))
+    events = {line["event"]: line for line in read(journal) if line["event"] != "child"}
+    assert set(events) == expected
+    assert {line["kind"] for line in events.values()} == {ending.kind}
+    assert events["target"]["text"].startswith(ending.text or ending.kind)
+    assert events["target"]["clean"] is clean
+    assert (events["target"]["error"] is None) is clean  # S18
+    assert events["target"]["origin"] is None
+    if not clean:
+        assert events["linked"]["origin"] == events["target"]["sender"]  # S25
+        assert events["link"]["text"] == events["target"]["text"]
+    if ending.how == "return":
+        assert events["target"]["value"] == {"answer": 42}
+    for line in read(journal):
+        if line["event"] == "child":  # S16: wherever it moved
+            gone = Path(f"/proc/{line['os_pid']}")
+            wait_until(lambda gone=gone: not gone.exists(), message=f"{gone} to be swept")  # type: ignore[misc]
 
 
-def test_a_stack_that_overflows_ends_one_process(tmp_path: Path) -> None:
+def test_a_stack_that_overflows_ends_one_process(runtime: Runtime, tmp_path: Path) -> None:
     # S18: by SIGSEGV on Python 3.11, by SIGABRT where the interpreter catches it
     journal = tmp_path / "journal"
-    with running_runtime(tmp_path, ENTRIES, {"app.py": APP}) as runtime:
-        code, text, _ = end_target(runtime, journal, "stack overflow")
-        assert code == 1011
-        assert text in {"signal:SIGSEGV", "signal:SIGABRT"}
-        code, text, _ = end_target(runtime, tmp_path / "other", "return")
-        assert (code, text) == (1000, "normal")
+    code, text, _ = end_target(runtime, journal, "stack overflow")
+    assert code == 1011
+    assert text in {"signal:SIGSEGV", "signal:SIGABRT"}
+    code, text, _ = end_target(runtime, tmp_path / "other", "return")
+    assert (code, text) == (1000, "normal")

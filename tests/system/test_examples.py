@@ -27,9 +27,9 @@ ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
 
 
-@pytest.fixture
-def runtime(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Runtime]:
-    with running_example(tmp_path, EXAMPLES / request.param) as running:
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Runtime]:
+    with running_example(tmp_path_factory.mktemp(request.param), EXAMPLES / request.param) as running:
         yield running
 
 

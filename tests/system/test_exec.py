@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from support.puppet import PUPPET_ENTRIES, PUPPET_SOURCES, Puppet, PuppetError
@@ -67,9 +66,9 @@ ENTRIES = [*PUPPET_ENTRIES, *(actor(name, source="file://execution.py") for name
 SOURCES = {**PUPPET_SOURCES, "execution.py": SOURCE}
 
 
-@pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Runtime]:
-    with running_runtime(tmp_path, ENTRIES, SOURCES) as running:
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    with running_runtime(tmp_path_factory.mktemp("exec"), ENTRIES, SOURCES) as running:
         yield running
 
 

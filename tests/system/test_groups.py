@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from support.puppet import PUPPET_ENTRIES, PUPPET_SOURCES, Puppet, PuppetError
@@ -46,9 +45,9 @@ ENTRIES = [*PUPPET_ENTRIES, *(actor(name, source="file://groups.py") for name in
 SOURCES = {**PUPPET_SOURCES, "groups.py": SOURCE}
 
 
-@pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Runtime]:
-    with running_runtime(tmp_path, ENTRIES, SOURCES) as running:
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    with running_runtime(tmp_path_factory.mktemp("groups"), ENTRIES, SOURCES) as running:
         yield running
 
 

@@ -15,9 +15,9 @@ from support.waiting import wait_until
 DEAD_PID = "{node@app:processes|0123456789abcdef.s.1}"
 
 
-@pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Runtime]:
-    with running_runtime(tmp_path, PUPPET_ENTRIES, PUPPET_SOURCES) as running:
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    with running_runtime(tmp_path_factory.mktemp("processes"), PUPPET_ENTRIES, PUPPET_SOURCES) as running:
         yield running
 
 

@@ -73,11 +73,11 @@ CLOSE_TIMEOUT = 0.3
 """Seconds that the gateway waits for a client's Close: there are clients here that never send one."""
 
 
-@pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Runtime]:
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     service = {**GATEWAY, "timeouts": {"close": f"{CLOSE_TIMEOUT}s"}, "limits": {"inbound": "64KiB"}}
     entries = [service, *(entry for entry in ENTRIES if entry is not GATEWAY)]
-    with running_runtime(tmp_path, entries, {**PUPPET_SOURCES, "app.py": APP}) as running:
+    with running_runtime(tmp_path_factory.mktemp("edges"), entries, {**PUPPET_SOURCES, "app.py": APP}) as running:
         yield running
 
 
@@ -235,6 +235,7 @@ def test_a_stream_that_goes_back_and_forth(runtime: Runtime, tmp_path: Path) -> 
 
 
 def test_connections_leave_nothing_in_the_gateway(runtime: Runtime) -> None:  # invariant 15
+    runtime.quiesce()
     with Puppet(runtime) as target:
         before = gateway_descriptors(runtime)
         for _ in range(40):

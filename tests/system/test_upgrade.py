@@ -6,7 +6,6 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
@@ -129,9 +128,9 @@ ENTRIES = [
 SOURCES = {**PUPPET_SOURCES, "renewed.py": RENEWED}
 
 
-@pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Runtime]:
-    with running_runtime(tmp_path, ENTRIES, SOURCES) as running:
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    with running_runtime(tmp_path_factory.mktemp("upgrade"), ENTRIES, SOURCES) as running:
         yield running
 
 
@@ -304,7 +303,7 @@ def test_a_failed_upgrade_is_one_death(runtime: Runtime) -> None:
             with Puppet(runtime) as one:
                 ref = watcher.do("process.monitor(one)", one=one.pid)
                 watcher.do("process.link(one)")
-                one.do("process.registry.register('the.name')")
+                one.do("process.registry.register('its.name')")
                 one.order(order)
                 event = watcher.event()
                 assert event["text"].startswith(text)
@@ -314,7 +313,7 @@ def test_a_failed_upgrade_is_one_death(runtime: Runtime) -> None:
                     assert down["text"] == event["text"]
                 assert one.end()[0] == code
                 assert watcher.events_now() == []
-                assert watcher.do("process.registry.lookup('the.name')") is None
+                assert watcher.do("process.registry.lookup('its.name')") is None
 
 
 def test_a_caller_of_exec_waits_for_the_new_code(runtime: Runtime) -> None:

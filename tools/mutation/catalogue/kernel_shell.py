@@ -7,7 +7,8 @@ from ..model import Mutation
 _SUPERVISOR = "kernel/shell/supervisor.py"
 _BURIALS = "kernel/shell/burials.py"
 _WORKER_CHANNELS = "kernel/shell/worker_channels.py"
-_FAILURES = "tests/system/test_failures.py"
+_GATEWAY_DEATH = "tests/system/test_gateway_death.py"
+_SUPERVISOR_DEATH = "tests/system/test_supervisor_death.py"
 
 MUTATIONS = (
     Mutation(
@@ -41,7 +42,7 @@ MUTATIONS = (
         _WORKER_CHANNELS,
         "            self._runtime.perform(self._table.worker_lost(number, detail))\n",
         "            pass\n",
-        (f"{_FAILURES}::test_a_worker_whose_channel_breaks_is_fenced",),
+        ("tests/system/test_broken_channels.py::test_a_worker_whose_channel_breaks_is_fenced",),
     ),
     Mutation(
         "mailbox-bound-off-in-the-supervisor",
@@ -65,7 +66,7 @@ MUTATIONS = (
         _SUPERVISOR,
         "                self._births.open_data(handle, self.table.worker_pid(handle.number))\n",
         "                pass\n",
-        (f"{_FAILURES}::test_workers_survive_the_gateway",),
+        (f"{_GATEWAY_DEATH}::test_workers_survive_the_gateway",),
     ),
     Mutation(
         "a-gateway-that-hangs-is-left-alone",
@@ -73,7 +74,7 @@ MUTATIONS = (
         "kernel/shell/gateway.py",
         '        self._kill(f"the gateway has not answered for {limit:g} s")\n',
         "        pass\n",
-        (f"{_FAILURES}::test_a_gateway_that_hangs_is_restarted",),
+        (f"{_GATEWAY_DEATH}::test_a_gateway_that_hangs_is_restarted",),
     ),
     Mutation(
         "the-guardian-leaves-descendants",
@@ -81,7 +82,7 @@ MUTATIONS = (
         "kernel/shell/guardian.py",
         "    left = _kill_descendants(strangers)\n",
         "    left = 0\n",
-        (f"{_FAILURES}::test_nothing_outlives_the_supervisor",),
+        (f"{_SUPERVISOR_DEATH}::test_nothing_outlives_the_supervisor",),
     ),
     Mutation(
         "a-hung-supervisor-is-not-continued",
@@ -89,7 +90,7 @@ MUTATIONS = (
         "kernel/shell/guardian.py",
         "libc.prctl(_PR_SET_PDEATHSIG, signal.SIGCONT,",
         "libc.prctl(_PR_SET_PDEATHSIG, 0,",
-        (f"{_FAILURES}::test_a_stopped_supervisor_is_woken_by_the_guardian_s_death",),
+        (f"{_SUPERVISOR_DEATH}::test_a_stopped_supervisor_is_woken_by_the_guardian_s_death",),
     ),
     Mutation(
         "the-tail-of-a-torn-frame-is-dropped",
