@@ -21,7 +21,7 @@ from support.waiting import wait_until
 
 BURN = "while True: pass"
 FUNCTIONS = """
-    import math, os, resource, time
+    import math, os, resource, signal, time
     from wsrelay.workers import http, process
 
     def used_time():
@@ -37,6 +37,12 @@ FUNCTIONS = """
     def burn():
         while True:
             pass
+
+    def who():
+        http.response().write_json(os.getpid())
+
+    def hang():
+        signal.pause()
 """
 
 
@@ -60,18 +66,24 @@ HOG = "hoard = []\nwhile sum(map(len, hoard)) < 160 << 20: hoard.append(b'x' * (
 MEMORY = "96MiB"
 
 
-def test_memory(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    with limited(tmp_path_factory.mktemp("memory"), memory=MEMORY) as running:
+        yield running
+
+
+def test_memory(narrow: Runtime) -> None:
     # S18: limit:oom
-    with limited(tmp_path, memory=MEMORY) as runtime, scene(runtime) as on:
+    with scene(narrow) as on:
         on.culprit.order(HOG + "while True: signal.pause()")
         on.check_only_the_culprit_ends("limit:oom")
-        assert "limits.memory is 96 MiB" in runtime.log()
+        assert "limits.memory is 96 MiB" in narrow.log()
         assert on.watcher.do(HOG + "len(hoard)") is None  # there is no limit on its host
 
 
-def test_memory_of_descendants_counts(tmp_path: Path) -> None:
+def test_memory_of_descendants_counts(narrow: Runtime) -> None:
     # S16, S18: wherever they moved
-    with limited(tmp_path, memory=MEMORY) as runtime, scene(runtime) as on:
+    with scene(narrow) as on:
         on.culprit.do(
             "gate, opened = os.pipe()\n"
             "child = os.fork()\n"
@@ -87,8 +99,8 @@ def test_memory_of_descendants_counts(tmp_path: Path) -> None:
         wait_until(lambda: not Path(f"/proc/{child}").exists())
 
 
-def test_memory_that_is_shared_counts_once(tmp_path: Path) -> None:
-    with limited(tmp_path, memory=MEMORY) as runtime, scene(runtime) as on:
+def test_memory_that_is_shared_counts_once(narrow: Runtime) -> None:
+    with scene(narrow) as on:
         on.bystander.do(HOG.replace("160", "40"))
         children = "for _ in range(4):\n    if os.fork() == 0:\n        while True: signal.pause()"
         on.bystander.do(children)
@@ -119,7 +131,7 @@ def test_cpu_time(tmp_path: Path) -> None:
 
 def test_cpu_time_of_invocations(tmp_path: Path) -> None:
     # S57: each has the whole time, though the OS process is the same
-    with limited(tmp_path, {"/allowance": "allowance", "/burn": "burn"}, cpu="1s") as runtime:
+    with limited(tmp_path, {"/allowance": "allowance", "/burn": "burn", "/who": "who"}, cpu="1s") as runtime:
         answers = [get(runtime.url("/allowance")) for _ in range(4)]
         assert len({answer["os_pid"] for answer in answers}) == 1
         assert answers[-1]["used"] > 1.0
@@ -129,42 +141,48 @@ def test_cpu_time_of_invocations(tmp_path: Path) -> None:
         with pytest.raises(urllib.error.HTTPError, match="502"):
             get(runtime.url("/burn"))
         assert "limit:cpu" in runtime.log()
-        assert get(runtime.url("/allowance"))["os_pid"] != answers[0]["os_pid"]
+        assert get(runtime.url("/who")) != answers[0]["os_pid"]
 
 
 # --- liveness ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    functions = {"/who": "who", "/hang": "hang"}
+    with limited(tmp_path_factory.mktemp("liveness"), functions, liveness="2s") as running:
+        yield running
+
+
 @pytest.mark.parametrize("how", [BURN, "signal.pause()", "os.kill(os.getpid(), signal.SIGSTOP)"])
-def test_liveness(tmp_path: Path, how: str) -> None:
+def test_liveness(watched: Runtime, how: str) -> None:
     # S17: a hang is a death where the host says so; who waits for mail is alive
-    with limited(tmp_path, liveness="2s") as runtime, scene(runtime) as on:
+    with scene(watched) as on:
         on.culprit.order(how)
         on.check_only_the_culprit_ends("limit:liveness")
 
 
-def test_liveness_of_function_workers(tmp_path: Path) -> None:
+def test_liveness_of_function_workers(watched: Runtime) -> None:
     # S17: between invocations and within them
-    functions = {"/allowance": "allowance", "/burn": "burn"}
-    with limited(tmp_path, functions, liveness="2s") as runtime:
-        first = get(runtime.url("/allowance"))["os_pid"]
-        with pytest.raises(urllib.error.HTTPError, match="502"):
-            get(runtime.url("/burn"))
-        second = get(runtime.url("/allowance"))["os_pid"]
-        assert first != second
-        os.kill(second, signal.SIGSTOP)
-        wait_until(lambda: not Path(f"/proc/{second}").exists())
-        assert get(runtime.url("/allowance"))["os_pid"] != second
-        assert "limit:liveness" in runtime.log()
+    log = watched.log_size()
+    first = get(watched.url("/who"))
+    with pytest.raises(urllib.error.HTTPError, match="502"):
+        get(watched.url("/hang"))
+    second = get(watched.url("/who"))
+    assert first != second
+    os.kill(second, signal.SIGSTOP)
+    wait_until(lambda: not Path(f"/proc/{second}").exists())
+    assert get(watched.url("/who")) != second
+    assert "limit:liveness" in watched.log_since(log)
 
 
-def test_a_hang_elsewhere_is_no_death(tmp_path: Path) -> None:
+def test_a_hang_elsewhere_is_no_death(watched: Runtime) -> None:
     # S17: never without opt-in
-    with limited(tmp_path, liveness="2s") as runtime, scene(runtime) as on, Puppet(runtime) as hung:
+    with scene(watched) as on, Puppet(watched) as hung:
         os.kill(hung.os_pid, signal.SIGSTOP)
         for _ in range(2):
-            with Puppet(runtime, LIMITED) as culprit:
-                culprit.order(BURN)
+            with Puppet(watched, LIMITED) as culprit:
+                culprit.order("signal.pause()")
                 assert culprit.end() == (1011, "limit:liveness")
         os.kill(hung.os_pid, signal.SIGCONT)
         assert hung.do("'fine'") == "fine"
@@ -177,19 +195,16 @@ def test_a_hang_elsewhere_is_no_death(tmp_path: Path) -> None:
     [(20_000, 200, 0.01), (40, 500_000, 0.2)],
     ids=["there is always mail to be had without waiting", "the question waits behind more than the channel holds"],
 )
-def test_a_slow_reader_of_much_mail_is_alive(tmp_path: Path, count: int, size: int, seconds: float) -> None:
+def test_a_slow_reader_of_much_mail_is_alive(watched: Runtime, count: int, size: int, seconds: float) -> None:
     # S17
-    with limited(tmp_path, liveness="2s") as runtime, Puppet(runtime) as sender, Puppet(runtime, LIMITED) as slow:
+    with Puppet(watched) as sender, Puppet(watched, LIMITED) as slow:
         slow.order(
             "import time\n"
-            "def work(seconds):\n"
-            "    until = time.monotonic() + seconds\n"
-            "    while time.monotonic() < until: pass\n"
             "taken, started = 0, time.monotonic()\n"
             "while time.monotonic() < started + 3:\n"
             "    process.receive(timeout=10)\n"
             "    taken += 1\n"
-            f"    work({seconds})\n"
+            f"    time.sleep({seconds})\n"
         )
         sender.do(f"for n in range({count}): process.send(other, 'topic', b'x' * {size})", other=slow.pid)
         slow.answer()

@@ -84,6 +84,13 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """For those who do nothing to it."""
+    with running_runtime(tmp_path_factory.mktemp("edges"), ENTRIES, SOURCES) as running:
+        yield running
+
+
 def status(os_pid: int) -> list[str]:
     """The fields of proc(5) after the name: the state, the parent, …; a dead process has the state X."""
     try:
@@ -252,25 +259,25 @@ def test_without_descriptors_spawns_fail_and_nothing_else(runtime: Runtime) -> N
 # --- in a worker ------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_worker_is_born_with(runtime: Runtime) -> None:
-    with Puppet(runtime) as watcher, Puppet(runtime) as one:
+def test_what_a_worker_is_born_with(shared: Runtime) -> None:
+    with Puppet(shared) as watcher, Puppet(shared) as one:
         watcher.do("process.monitor(other)", other=one.pid)
-        assert one.do("os.getcwd()") == os.readlink(f"/proc/{runtime.process.pid}/cwd")
+        assert one.do("os.getcwd()") == os.readlink(f"/proc/{shared.process.pid}/cwd")
         assert one.do("sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))") == []
         one.order("os.kill(os.getpid(), signal.SIGINT)")  # the runtime ignores it in the host only
         assert watcher.event()["text"] == "exception: KeyboardInterrupt"
 
 
-def test_long_timeouts(runtime: Runtime) -> None:
-    with Puppet(runtime) as one:
+def test_long_timeouts(shared: Runtime) -> None:
+    with Puppet(shared) as one:
         one.do("import threading")
         one.do("threading.Timer(0.05, process.send, (process.pid(), 'topic', 'came')).start()")
         assert one.do("process.receive(timeout='720h').payload") == "came"
 
 
-def test_a_signal_handler_asks_in_the_midst_of_asking(runtime: Runtime) -> None:
+def test_a_signal_handler_asks_in_the_midst_of_asking(shared: Runtime) -> None:
     # S19; and no signal stays blocked by it
-    with Puppet(runtime) as one:
+    with Puppet(shared) as one:
         one.do("pid = process.spawn('app:idle', HOST)\nasked = []\nrefs = []")
         one.do(
             "def ask(*_):\n"
@@ -286,17 +293,17 @@ def test_a_signal_handler_asks_in_the_midst_of_asking(runtime: Runtime) -> None:
         assert one.events_now() == []
 
 
-def test_a_value_that_fails_while_it_is_packed(runtime: Runtime) -> None:
+def test_a_value_that_fails_while_it_is_packed(shared: Runtime) -> None:
     # S18
-    with Puppet(runtime) as one:
+    with Puppet(shared) as one:
         one.do("pid, ref = process.spawn_monitored('app:untrue', HOST)")
         assert (event := one.event())["kind"] == "exception"
         assert "RuntimeError" in event["text"]
 
 
-def test_an_exit_comes_behind_every_message(runtime: Runtime) -> None:
+def test_an_exit_comes_behind_every_message(shared: Runtime) -> None:
     # S6, S11, S14: three threads and a signal handler send; whatever the end, all of it is there before the EXIT
-    with Puppet(runtime) as one:
+    with Puppet(shared) as one:
         one.do("sys.path.insert(0, os.path.dirname(__file__))\nimport edges")
         kinds = {
             "return": "normal",
@@ -312,16 +319,17 @@ def test_an_exit_comes_behind_every_message(runtime: Runtime) -> None:
                 assert one.do(f"edges.listen({count}, {ending!r})") == kind
 
 
-def test_a_worker_that_leaves_many_children(runtime: Runtime) -> None:
+def test_a_worker_that_leaves_many_children(shared: Runtime) -> None:
     # S16: more of them than are watched at a time
-    with Puppet(runtime) as watcher, Puppet(runtime) as one:
-        before = len(runtime.processes())
+    shared.quiesce()
+    with Puppet(shared) as watcher, Puppet(shared) as one:
+        before = len(shared.processes())
         watcher.do("process.monitor(other)", other=one.pid)
         one.order(
             "for _ in range(300):\n    if os.fork() == 0:\n        os.setsid()\n        signal.pause()\nos._exit(2)"
         )
         assert watcher.event()["kind"] == "exit:2"
-        wait_until(lambda: len(runtime.processes()) == before - 1)
+        wait_until(lambda: len(shared.processes()) == before - 1)
 
 
 def test_a_worker_that_leaves_generations_of_children(runtime: Runtime) -> None:
