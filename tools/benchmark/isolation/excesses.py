@@ -29,7 +29,7 @@ class Excess:
         return f"processes in one host that {self.deed}, one after the other; echo clients of a process in another"
 
     def measure(self, server: Server, profile: Profile) -> dict[str, Any]:
-        """Calm and disturbed phases in turns, calm ones first and last."""
+        """Calm and disturbed phases in turns, calm ones first, and last where latencies are judged."""
         calm: list[dict[str, Any]] = []
         disturbed: list[dict[str, Any]] = []
         ends: list[dict[str, Any]] = []
@@ -42,7 +42,8 @@ class Excess:
             progress(f"{self.what}, round {number + 1}/{profile.rounds}")
             calm.append(phase(server, profile))
             disturbed.append(phase(server, profile, exceed))
-        calm.append(phase(server, profile))
+        if profile.timing:
+            calm.append(phase(server, profile))
         found = {"ends": ends, "expected reason": self.reason, "calm": calm, "disturbed": disturbed}
         return latencies(calm, disturbed) | found
 

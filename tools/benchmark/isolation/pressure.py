@@ -24,7 +24,8 @@ TITLE = "a stopped process with flooding clients, a client that never reads, and
 
 
 def measure(server: Server, profile: Profile) -> dict[str, Any]:
-    """Calm and disturbed phases in turns, calm ones first and last. Memory grows from the largest of the first one."""
+    """Calm and disturbed phases in turns, calm ones first, and last where latencies are judged. Memory grows from the largest of
+    the first one."""
     calm: list[dict[str, Any]] = []
     disturbed: list[dict[str, Any]] = []
     floods: list[int] = []
@@ -42,7 +43,8 @@ def measure(server: Server, profile: Profile) -> dict[str, Any]:
         floods.append(flooded)
         deaf.append(silenced)
         after = {part: max(after[part], watch.largest[part]) for part in PARTS}
-    calm.append(_echo(server, profile))
+    if profile.timing:
+        calm.append(_echo(server, profile))
     bounds = {
         "gateway": gateway_bound(
             inbound=MIB, outbound=MIB, message=64 * KIB, stopped_workers=1, their_clients=profile.flooding_clients + 1,
