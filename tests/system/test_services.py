@@ -24,6 +24,8 @@ SOURCE = """
         process.groups.broadcast("observers", "born", [process.pid(), process.registry.lookup(name)])
         for message in process.inbox():
             match message.payload:
+                case "answer":
+                    process.send(message.sender, "here")
                 case "return":
                     return
                 case "raise":
@@ -146,9 +148,13 @@ def workers(tmp_path: Path) -> Iterator[Runtime]:
 
 def test_restarts_by_type(workers: Runtime) -> None:
     start, again = ["waiting", "starting", "running"], ["backing off", "starting", "running"]
-    for name in ("permanent", "transient", "temporary"):
+    names = ("permanent", "transient", "temporary")
+    for name in names:
         wait_for(workers, name, *start)
     with Puppet(workers) as observer:
+        for name in names:  # one that has been started may not have said yet who it is
+            observer.do("process.send(name, 'do', 'answer')", name=name)
+        observer.do("take(3)")
         observer.do("process.groups.join('observers')")
 
         def end(name: str, how: str) -> str:
