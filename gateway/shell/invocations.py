@@ -44,7 +44,15 @@ Outcome: TypeAlias = Completed | Answer
 class Invocation:
     """One request. `outcome` is resolved exactly once."""
 
-    def __init__(self, owner: Invocations, service: Service, function: str, build: Callable[[str], Request]) -> None:
+    def __init__(
+        self,
+        owner: Invocations,
+        service: Service,
+        function: str,
+        build: Callable[[str], Request],
+        *,
+        handshake: bool,
+    ) -> None:
         self.outcome: asyncio.Future[Outcome] = owner.loop.create_future()
         self._owner = owner
         self._service = service
@@ -52,7 +60,9 @@ class Invocation:
         self._build = build
         self._pid: str | None = None
         service.waiting += 1
-        self._request = owner.kernel.request(lambda number: RequestInvocation(number, function), self._answered)
+        self._request = owner.kernel.request(
+            lambda number: RequestInvocation(number, function, handshake), self._answered
+        )
         self._timer = owner.loop.call_later(service.timeouts.request, self._no_worker)
 
     def client_gone(self) -> None:
@@ -119,11 +129,14 @@ class Invocations:
         self.running: dict[str, Invocation] = {}
         """By PID, those whose response is awaited."""
 
-    def invoke(self, service: Service, function: str, build: Callable[[str], Request]) -> Invocation | Answer:
-        """Start an invocation; `build` makes its Request from its PID. 503 if too many requests wait (S58)."""
+    def invoke(
+        self, service: Service, function: str, build: Callable[[str], Request], *, handshake: bool = False
+    ) -> Invocation | Answer:
+        """Start an invocation; `build` makes its Request from its PID, `handshake` says that it is to answer a WebSocket
+        handshake (S44). 503 if too many requests wait (S58)."""
         if service.waiting >= service.limits.queue:
             return overloaded("Too many requests are waiting")
-        return Invocation(self, service, function, build)
+        return Invocation(self, service, function, build, handshake=handshake)
 
     def handle_response(self, link: WorkerLink, response: Response) -> bool:
         """A worker answers. Only for the process that it is. Returns False if nobody waits for the answer any more."""

@@ -67,7 +67,7 @@ class Upgrade(asyncio.Protocol):
             self.reject(plain_answer(403, "Origin not allowed"))
             return
         started = self._relay.invocations.invoke(
-            self._service, route.function, lambda pid: head.to_record(pid, parameters, b"")
+            self._service, route.function, lambda pid: head.to_record(pid, parameters, b""), handshake=True
         )
         if isinstance(started, Answer):
             self.reject(started)

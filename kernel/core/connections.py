@@ -1,9 +1,12 @@
-"""WebSocket connections as processes: the promise of a target, admission, transfer, and their end (S44, S47, S51).
+"""WebSocket connections as processes: the promise of a target, admission, transfer, and their end (S44, S47, S51); and what a
+handshake leaves behind that never became one.
 
 The gateway makes their PIDs and decides how they live; here they become processes that others can watch, link and address.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from ..wire import messages as m
 from ..wire.errors import Invalid, NotFound, ProcessError
@@ -26,8 +29,33 @@ class Connections:
         """Targets that an invocation spawned and answered with, and that nobody has joined yet (S44)."""
         population.on_ended.append(self._ended)
 
-    def _ended(self, process: Process, _: WireReason) -> None:
+    def _ended(self, process: Process, reason: WireReason) -> None:
         self._promised.pop(process.pid, None)
+        parent = self._population.processes.get(process.parent)
+        if parent is not None and parent.spawned is not None:
+            parent.spawned.pop(process.pid, None)
+        if not reason.clean:
+            self._clean_up(process)
+
+    def _clean_up(self, invocation: Process) -> None:
+        """An invocation has failed: its handshake leaves no process behind (S44). Nobody is admitted to the target that it has
+        said it named. If it has said nothing, it is not known which of its children was meant for the client: those that nothing else
+        holds. What a link with the invocation is about to kill ends for that reason (S25)."""
+        targets = self._unclaimed(invocation.spawned) if invocation.spawned is not None else []
+        if named := self._own_target(invocation, invocation.named):
+            targets.insert(0, named)
+        for target in targets:
+            if not target.admissions and (target.trap_links or target.pid not in invocation.links):
+                self._terminate(target)
+
+    def _unclaimed(self, pids: Iterable[str]) -> list[Process]:
+        """Those that have no name, are in no group, and are linked to nobody but to what they have spawned themselves."""
+        processes = self._population.processes
+        return [
+            one
+            for one in map(processes.__getitem__, pids)
+            if not (one.names or one.groups or any(processes[peer].parent != one.pid for peer in one.links))
+        ]
 
     def _resolve_target(self, target: str) -> Process:
         holder = self._population.names.get(target)
@@ -38,15 +66,29 @@ class Connections:
             raise Invalid("the target is a WebSocket connection: expected a process that handles messages")
         return process
 
-    def promise(self, invocation: Process, target: str | None) -> None:
-        """An invocation has answered, with this target. If its gateway is dead, nobody will join one that it spawned (S44)."""
+    def _own_target(self, invocation: Process, target: str | None) -> Process | None:
+        """The process that `target` names, if this very invocation spawned it (S44)."""
         if target is None or invocation.kind is not Kind.INVOCATION:
-            return
+            return None
         try:
             process = self._resolve_target(target)
         except ProcessError:
-            return
-        if process.kind is Kind.ACTOR and process.parent == invocation.pid and not process.joined:
+            return None
+        return process if process.kind is Kind.ACTOR and process.parent == invocation.pid else None
+
+    def reported(self, invocation: Process, reason: WireReason, target: str | None) -> None:
+        """A worker says that its handler has ended. If it failed, nobody will join the target that it had named."""
+        if reason.clean:
+            self.promise(invocation, target)
+        else:
+            invocation.named = target
+
+    def promise(self, invocation: Process, target: str | None) -> None:
+        """An invocation has answered, with this target. If its gateway is dead, nobody will join one that it spawned (S44).
+        Whatever else it spawned is its own affair from now on."""
+        invocation.spawned = None
+        process = self._own_target(invocation, target)
+        if process is not None and not process.joined:
             if invocation.request is None:
                 self._terminate(process)
             else:
@@ -128,10 +170,14 @@ class Connections:
         self._last_serial = 0
 
     def check_invariants(self) -> None:
-        """Raise AssertionError if a target is promised that is dead, or joined."""
+        """Raise AssertionError if a target is promised that is dead, or joined, or a handshake's children are not its own."""
         for pid in self._promised:
             process = self._population.processes.get(pid)
             require(process is not None and not process.joined, "a promised target lives, and waits for its first join")
+        for process in self._population.processes.values():
+            for child in process.spawned or ():
+                spawned = self._population.processes.get(child)
+                require(spawned is not None and spawned.parent == process.pid, "a handshake knows its live children")
 
 
 def _admitted(request: m.Admit | m.Retarget, target: Process) -> SendToGateway:

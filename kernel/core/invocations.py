@@ -46,11 +46,11 @@ class Invocations:
     def reconfigure(self, application: Application) -> None:
         """Invoke what is configured now. Requests that wait for a worker wait on, or are refused if there is none for them."""
         self._functions = application.functions
-        for request, function in self._pools.reconfigure(application).items():
+        for request in self._pools.reconfigure(application):
             try:
-                self.request(m.RequestInvocation(request, function))
+                self.request(request)
             except ProcessError as error:
-                self._population.effects.append(SendToGateway(m.Refused(request, error.code, str(error))))
+                self._population.effects.append(SendToGateway(m.Refused(request.request, error.code, str(error))))
 
     def _retire(self, number: int) -> None:
         self._population.kill_worker(self._population.workers[number], make_reason(KILLED, "the runtime was reloaded"))
@@ -59,17 +59,19 @@ class Invocations:
         """Grant a worker, now or when one is free. Raises NotFound, or LimitExceeded where there will never be one."""
         if request.function not in self._functions:
             raise NotFound(f"no function.python entry {request.function!r}: expected the id of one, namespace:name")
-        self._pools.request(request.request, request.function)
+        self._pools.request(request)
 
-    def _grant(self, request: int, function: str, number: int) -> None:
+    def _grant(self, request: m.RequestInvocation, number: int) -> None:
         worker = self._population.workers[number]
-        entry = self._functions[function]
+        entry = self._functions[request.function]
         pid = self._make_pid(worker.host)
         worker.pid = pid
-        self._population.processes[pid] = Process(pid, Kind.INVOCATION, entry.id, number, request=request)
-        self._granted[request] = pid
+        spawned: dict[str, None] | None = {} if request.handshake else None
+        process = Process(pid, Kind.INVOCATION, entry.id, number, request=request.request, spawned=spawned)
+        self._population.processes[pid] = process
+        self._granted[request.request] = pid
         self._population.effects.append(SendToWorker(number, m.Invoke(pid, entry.id, entry.source, entry.method)))
-        self._population.effects.append(SendToGateway(m.Granted(request, pid, number)))
+        self._population.effects.append(SendToGateway(m.Granted(request.request, pid, number)))
 
     def end(self, process: Process, notice: m.InvocationEnded) -> None:
         """Commit the death of an invocation that returned; its worker is free for the next (S57).

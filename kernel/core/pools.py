@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..wire import messages as m
 from ..wire.configuration import Application
 from ..wire.errors import LimitExceeded
 from .processes import Pool, Worker
@@ -23,10 +24,10 @@ class FunctionPools:
         self,
         application: Application,
         start_worker: Callable[[str], int],
-        grant: Callable[[int, str, int], None],
+        grant: Callable[[m.RequestInvocation, int], None],
         retire: Callable[[int], None],
     ) -> None:
-        """`start_worker(host) -> number` forks a function worker; `grant(request, function, number)` gives it away;
+        """`start_worker(host) -> number` forks a function worker; `grant(request, number)` gives it away;
         `retire(number)` ends one that is free and of no use any more."""
         used = set(application.function_hosts.values())
         self._function_hosts = application.function_hosts
@@ -36,14 +37,14 @@ class FunctionPools:
         self._retire = retire
         self._closed = False
 
-    def reconfigure(self, application: Application) -> dict[int, str]:
-        """Have the pools that are configured now. Returns the requests that waited, with their functions: to be made again.
+    def reconfigure(self, application: Application) -> list[m.RequestInvocation]:
+        """Have the pools that are configured now. Returns the requests that waited: to be made again.
 
         Workers that are too many, or whose host has no functions any more, end when they are free. `renew` fills the others.
         """
         used = set(application.function_hosts.values())
         self._function_hosts = application.function_hosts
-        waiting: dict[int, str] = {}
+        waiting: dict[int, m.RequestInvocation] = {}
         for host, pool in self._pools.items():
             waiting |= pool.waiting
             pool.waiting.clear()
@@ -56,7 +57,7 @@ class FunctionPools:
             self._end_stale(host)
             if not pool.workers and host not in used:
                 del self._pools[host]
-        return dict(sorted(waiting.items()))
+        return [request for _, request in sorted(waiting.items())]
 
     def renew(self, host: str) -> None:
         """Replace the workers of a host, each as soon as it is free."""
@@ -94,15 +95,16 @@ class FunctionPools:
             pool.workers.add(number)
             self.release(host, number)
 
-    def request(self, request: int, function: str) -> None:
+    def request(self, request: m.RequestInvocation) -> None:
         """Grant at once, or let it wait. Raises LimitExceeded for a host that keeps no function workers."""
-        pool = self._pools[self._function_hosts[function]]
+        host = self._function_hosts[request.function]
+        pool = self._pools[host]
         if pool.size == 0:
-            raise LimitExceeded(f"{self._function_hosts[function]} keeps no function workers (functions: 0)")
+            raise LimitExceeded(f"{host} keeps no function workers (functions: 0)")
         if pool.free:
-            self._grant(request, function, pool.free.popleft())
+            self._grant(request, pool.free.popleft())
         else:
-            pool.waiting[request] = function
+            pool.waiting[request.request] = request
 
     def withdraw_request(self, request: int) -> bool:
         """Forget a waiting request. Returns whether it was waiting."""
@@ -120,8 +122,7 @@ class FunctionPools:
             self._end(pool, number)
             self.refill(host)
         elif pool.waiting:
-            request = next(iter(pool.waiting))
-            self._grant(request, pool.waiting.pop(request), number)
+            self._grant(pool.waiting.pop(next(iter(pool.waiting))), number)
         else:
             pool.free.append(number)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..wire.configuration import HostLimits
+from ..wire.messages import RequestInvocation
 from ..wire.pid import Pid
 from ..wire.reason import WireReason
 
@@ -62,6 +63,10 @@ class Process:
     """A connection that the gateway has been told to end."""
     request: int | None = None
     """For an invocation: the gateway's request; None if that gateway is dead."""
+    spawned: dict[str, None] | None = None
+    """For an invocation that is to answer a handshake, until it has: the actors that it spawned and that live (S44)."""
+    named: str | None = None
+    """For an invocation that says that it failed: the target that it had named (S44)."""
 
 
 class Upgrade(NamedTuple):
@@ -106,8 +111,8 @@ class Pool:
     size: int
     workers: set[int] = field(default_factory=set)
     free: deque[int] = field(default_factory=deque)
-    waiting: dict[int, str] = field(default_factory=dict)
-    """The gateway's request to the function's id, first come first served."""
+    waiting: dict[int, RequestInvocation] = field(default_factory=dict)
+    """By their numbers, first come first served."""
     refilling: bool = False
     stale: set[int] = field(default_factory=set)
     """Workers of old code that end as soon as they are free."""

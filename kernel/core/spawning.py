@@ -91,6 +91,8 @@ class Spawning:
             self._population.check_room(parent.monitoring, "monitors")
             self._population.check_new_ref(parent.monitoring, request.request)
         child = self.create(request.entry, request.host, request.arguments, parent=parent.pid, name=name)
+        if parent.spawned is not None:
+            parent.spawned[child.pid] = None
         if request.link:
             self._population.add_link(parent, child)
         if request.monitor:

@@ -145,7 +145,7 @@ class ProcessTable:
             if type(record) is m.ExitReport:
                 worker.report = check_report(record.reason)
                 if invocation := self._processes.get(worker.pid or ""):
-                    self._connections.promise(invocation, record.target)
+                    self._connections.reported(invocation, worker.report, record.target)
             elif type(record) is m.Alive:
                 self._limits.answered(worker, record)
             elif type(record) is m.HandedOver:

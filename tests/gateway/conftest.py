@@ -143,9 +143,11 @@ class Supervisor(Peer):
         self.workers.append(worker)
         return worker
 
-    def grant(self, worker: Worker) -> m.Request:
-        """Give the worker to the next request for a function; return what it is asked."""
+    def grant(self, worker: Worker, *, handshake: bool | None = None) -> m.Request:
+        """Give the worker to the next request for a function; return what it is asked. `handshake` is what the request must
+        say of itself."""
         wanted = self.expect(m.RequestInvocation)
+        assert handshake is None or wanted.handshake is handshake
         worker.pid = self.new_pid()
         self.send(m.Granted(wanted.request, worker.pid, worker.number))
         request = worker.expect(m.Request)

@@ -122,7 +122,7 @@ def test_no_relay_header_gives_the_handlers_own_response(supervisor: Any) -> Non
     function = supervisor.function_worker()
 
     def play() -> None:
-        supervisor.grant(function)
+        supervisor.grant(function, handshake=True)  # S44
         supervisor.answer(function, 401, [("X-Why", "no token")], b"log in first")
 
     response = reject(supervisor, play)

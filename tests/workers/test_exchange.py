@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -148,6 +149,31 @@ def test_the_relay_header_says_whom_to_join() -> None:  # S44
     ):
         response.set_header("x-ws-relay", header)
         assert response.relay_target == target
+
+
+def test_whom_the_handler_has_named_is_known_also_if_the_call_raised() -> None:  # S44
+    assert Response().named_target is None
+    for fields in (
+        {},
+        {"heartbeat_interval": "often"},
+        {"metadata": {"a": "x" * 100_000}},
+        {"hold": {}},
+        {"topic": "t"},
+    ):
+        response = Response()
+        response.relay_to("another")
+        with contextlib.suppress(Invalid, LimitExceeded):
+            response.relay_to(TARGET, **fields)
+        assert response.named_target == TARGET, fields
+        assert response.relay_target == ("another" if fields else TARGET), "the answer is as it was"
+        with pytest.raises(Invalid):
+            response.relay_to("")
+        assert response.named_target == TARGET
+    for header in ('{"target_pid": "room", "metadata": "%s"}' % ("x" * 100_000), '{"target_pid":\n"room"}'):
+        response = Response()
+        with pytest.raises((Invalid, LimitExceeded)):
+            response.set_header("X-WS-Relay", header)
+        assert (response.named_target, response.relay_target) == ("room", None)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ def exit_0():
     sys.exit(0)
 def exit_3(): sys.exit(3)
 def relay(): http.response().relay_to("room", metadata={{"a": 1}})
+def relay_and_fail(): relay(), fail()
+def fail_to_relay(): http.response().relay_to("room", heartbeat_interval="often")
 def returns(): return object()
 def leave_thread(): threading.Thread(target=threading.Event().wait).start()
 def leave_child():
@@ -151,6 +153,17 @@ def test_endings_that_end_the_os_process(
         assert [type(record) for record in worker.said if isinstance(record, wire.Response)] == [
             wire.Response
         ] * answers
+
+
+@pytest.mark.parametrize(("method", "target"), [("fail", None), ("relay_and_fail", "room"), ("fail_to_relay", "room")])
+def test_a_failure_is_reported_with_the_target_that_was_named(
+    lab: Lab, source: str, method: str, target: str | None
+) -> None:  # S44
+    with lab.function_worker() as worker:
+        invoke(worker, lab, source, method)
+        assert str(worker.end().reason).startswith("exception")
+        [report] = [record for record in worker.said if isinstance(record, wire.ExitReport)]
+        assert report.target == target
 
 
 def test_cancelled(lab: Lab, source: str) -> None:

@@ -98,9 +98,11 @@ class Request:
 class Response:
     """The answer under construction: 200 and an empty body, until the handler says otherwise."""
 
-    __slots__ = ("_body", "_content_type", "_headers", "_status")
+    __slots__ = ("_body", "_content_type", "_headers", "_status", "named_target")
 
     def __init__(self) -> None:
+        self.named_target: str | None = None
+        """The PID or the name that the handler has last named as the relay's target, even if that call raised (S44)."""
         self._status = 200
         self._headers: list[tuple[str, str]] = []
         self._body = bytearray()
@@ -122,6 +124,8 @@ class Response:
             raise Invalid(f"expected a header name, got {name!r:.80}")
         if not isinstance(value, str):
             raise Invalid(f"{name}: expected a str, got {type(value).__name__}")
+        if name.lower() == RELAY_HEADER.lower():
+            self.named_target = _target_in(value) or self.named_target
         if _FORBIDDEN.search(value):
             raise Invalid(f"{name}: a header's value has no line breaks or other control characters")
         charset = "utf-8" if name.lower() == RELAY_HEADER.lower() else "latin-1"
@@ -166,7 +170,8 @@ class Response:
         `metadata` (a dict), and `on_exit` with `hold` (S56), for a name alone. None leaves one out. Raises Invalid.
         """
         is_name = isinstance(pid, str) and not looks_like_pid(pid)
-        relay: dict[str, Any] = {"target_pid": str(check_name(pid) if is_name else check_pid(pid))}
+        self.named_target = target = str(check_name(pid) if is_name else check_pid(pid))
+        relay: dict[str, Any] = {"target_pid": target}
         for name, value in fields.items():
             if name not in _RELAY_FIELDS:
                 raise Invalid(f"unknown field {name!r}: expected {', '.join(_RELAY_FIELDS)}")
@@ -180,7 +185,7 @@ class Response:
                 raise Invalid(f"metadata: expected a dict, got {type(value).__name__}")
             relay[name] = value
         try:
-            parse_hold(relay["target_pid"], relay.get("on_exit"), relay.get("hold"))
+            parse_hold(target, relay.get("on_exit"), relay.get("hold"))
         except ValueError as problem:
             raise Invalid(str(problem)) from None
         to_json(relay, "the relay header")
@@ -191,12 +196,7 @@ class Response:
         """What the relay header names, if one is set: the gateway's check of the rest is still to come."""
         for name, value in self._headers:
             if name.lower() == RELAY_HEADER.lower():
-                try:
-                    fields = json.loads(value)
-                except (ValueError, RecursionError):
-                    return None
-                target = fields.get("target_pid") if isinstance(fields, dict) else None
-                return target if isinstance(target, str) and _encodes(target, "utf-8") else None
+                return _target_in(value)
         return None
 
     def _append(self, data: bytes, content_type: str) -> None:
@@ -211,6 +211,16 @@ class Response:
         if self._content_type is not None and not any(name.lower() == "content-type" for name, _ in headers):
             headers = [*headers, ("Content-Type", self._content_type)]
         return wire.Response(pid, self._status, tuple(headers), bytes(self._body))
+
+
+def _target_in(value: str) -> str | None:
+    """The target that a relay header names, however wrong the rest of it is."""
+    try:
+        fields = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    target = fields.get("target_pid") if isinstance(fields, dict) else None
+    return target if isinstance(target, str) and _encodes(target, "utf-8") else None
 
 
 def _unquote(value: str) -> str:

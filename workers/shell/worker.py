@@ -127,7 +127,8 @@ def call(runtime: Runtime, source: str, method: str, arguments: list[Any]) -> An
 
 
 def _finish(runtime: Runtime, ending: Ending, target: str | None = None) -> NoReturn:
-    """Run what is to run at exit, report, and exit. `target` is in the relay header that an invocation answered with."""
+    """Run what is to run at exit, report, and exit. `target` is the one that an invocation answered with, or had named
+    before it failed."""
     with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()
     with contextlib.suppress(BaseException):  # a signal handler that raises: the end is decided
@@ -176,7 +177,7 @@ def _run_invocation(runtime: Runtime, invoke: wire.Invoke, request: wire.Request
     except BaseException as error:
         ending = ending_of_error(error)
         if not ending.clean:
-            _finish(runtime, ending)
+            _finish(runtime, ending, response.named_target)
         reusable = False
     else:
         cancelled = runtime.mailbox.cancel_received

@@ -62,6 +62,8 @@ class RequestInvocation(NamedTuple):
 
     request: int
     function: str
+    handshake: bool = False
+    """Whether the invocation is to answer a WebSocket handshake: if it ends without, what it spawned for that ends too (S44)."""
 
 
 class WithdrawInvocation(NamedTuple):

@@ -175,7 +175,7 @@ class UnwatchGroup(NamedTuple):
 
 class ExitReport(NamedTuple):
     """The last frame of a worker: how its handler ended (S12). Counts only together with the wait status. `target` is that of
-    an invocation that answered, as in InvocationEnded."""
+    an invocation that answered, as in InvocationEnded; of one that failed, the PID or the name that it had named last (S44)."""
 
     reason: WireReason
     target: str | None = None

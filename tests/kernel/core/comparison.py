@@ -103,7 +103,9 @@ class Comparison(RuleBasedStateMachine):
                 self.model.waiting.remove((request, function))
                 self.new_pid(pid)
                 worker.pid = pid
-                self.model.beings[pid] = Being(pid, "invocation", function, number, request=request)
+                handshake = request in self.model.handshakes
+                invocation = Being(pid, "invocation", function, number, request=request, handshake=handshake)
+                self.model.beings[pid] = invocation
                 invoke = SendToWorker(number, m.Invoke(pid, function, "file:///f.py", "f"))
                 assert invoke in effects
                 return True

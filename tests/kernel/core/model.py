@@ -58,6 +58,10 @@ class Being:
     """A connection's."""
     """The connections that were let in, or transferred, to it."""
     request: int | None = None
+    handshake: bool = False
+    """An invocation that is to answer a handshake, and has not."""
+    named: str | None = None
+    """The target that an invocation which failed says it had named."""
 
 
 @dataclass
@@ -91,6 +95,8 @@ class Model:
         """Name to holder and registrar."""
         self.waiting: list[tuple[int, str]] = []
         """Requests for invocations that nobody serves yet, and their functions."""
+        self.handshakes: set[int] = set()
+        """The requests, served or not, that are for handshakes."""
         self.closed = False
 
     # --- queries ------------------------------------------------------------------------------------------------------
@@ -150,6 +156,29 @@ class Model:
                 yield self.to(peer, m.LinkDown(pid, reason, mark(peer)))
             else:
                 yield from self.doom(peer, bare(reason.kind, reason.value, reason.origin or pid))
+        yield from self.abort(dead)
+
+    def abort(self, dead: Being) -> Iterator[Any]:
+        """S44: an invocation failed. What it named as the target goes, and if it had a handshake to answer, all that only it
+        had a use for; nothing that anybody was let in to."""
+        named = self.resolve(dead.named) if dead.named is not None else None
+        for child in [being for being in self.beings.values() if being.kind == "actor" and being.parent == dead.pid]:
+            named_by_others = any(holder == child.pid for holder, _ in self.names.values())
+            linked = any(self.beings[peer].parent != child.pid for peer in self.peers(child.pid))
+            if not child.ever_admitted and (child is named or (dead.handshake and not named_by_others and not linked)):
+                yield from self.doom(child.pid, bare("killed"))
+
+    def report(self, number: int, reason: WireReason, target: str | None) -> Iterator[Any]:
+        """An exit report (S12). It is also an invocation's last word on its target (S44)."""
+        worker = self.workers[number]
+        if worker.handed_over:
+            yield from self.doom_worker(number, bare("protocol"))
+            return
+        worker.report = reason
+        if worker.pid and reason.kind in ("normal", "cancelled"):
+            self.beings[worker.pid].handshake = False
+        elif worker.pid and self.beings[worker.pid].kind == "invocation":
+            self.beings[worker.pid].named = target
 
     def end_worker(self, number: int, exit_code: int | None, signal: str | None, gateway: int) -> Iterator[Any]:
         """A wait status: S12 and S18."""
@@ -217,6 +246,7 @@ class Model:
         worker = self.workers[self.beings[pid].worker]
         if worker.doom is not None:
             worker.report = reason
+            self.beings[pid].handshake = False
             return
         worker.pid = None
         worker.unread_cancels.clear()

@@ -83,9 +83,9 @@ class Node:
         self.done(self.table.from_gateway(record))
         return self.to_gateway()
 
-    def invoke(self) -> str:
+    def invoke(self, *, handshake: bool = False) -> str:
         request = self.number()
-        [granted] = self.gateway(m.RequestInvocation(request, "t:f"))
+        [granted] = self.gateway(m.RequestInvocation(request, "t:f", handshake))
         return str(granted[1])
 
     def spawn(self, parent: str, *, link: bool = False, monitor: bool = False) -> str:

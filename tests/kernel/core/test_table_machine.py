@@ -38,8 +38,8 @@ class TableMachine(Comparison):
     @initialize()
     def start(self) -> None:
         self.settle(self.table.start(self.now))
-        for function in ("t:f", "t:f", "t:g"):
-            self.request_invocation(function)
+        for function, handshake in (("t:f", True), ("t:f", True), ("t:g", False)):
+            self.request_invocation(function, handshake)
         first = self.programs()[0]
         for link, monitor in ((True, True), (False, True), (True, False)):
             self.do_spawn(first, "t:host", link, monitor)
@@ -52,10 +52,12 @@ class TableMachine(Comparison):
             self.do_upgrade(pid, "t:other")
         self.do_hand_over(self.model.beings[actors[0]].worker)
 
-    @rule(function=st.sampled_from(["t:f", "t:f", "t:g", "t:g", "t:never", "t:unknown"]))
-    def request_invocation(self, function: str) -> None:
+    @rule(function=st.sampled_from(["t:f", "t:f", "t:g", "t:g", "t:never", "t:unknown"]), handshake=st.booleans())
+    def request_invocation(self, function: str, handshake: bool) -> None:
         request = self.number()
-        record = m.RequestInvocation(request, function)
+        record = m.RequestInvocation(request, function, handshake)
+        if handshake:
+            self.model.handshakes.add(request)
         if function == "t:unknown":
             self.gateway(record, [SendToGateway(m.Refused(request, "NotFound", ""))])
         elif function == "t:never":
@@ -233,7 +235,10 @@ class TableMachine(Comparison):
     @precondition(lambda self: self.programs())
     @rule(data=st.data(), name=st.sampled_from(NAMES))
     def register(self, data: st.DataObject, name: str) -> None:
-        caller, target, request = self.program(data), self.anybody(data), self.number()
+        self.do_register(self.program(data), self.anybody(data), name)
+
+    def do_register(self, caller: str, target: str, name: str) -> None:
+        request = self.number()
         holder = self.model.names.get(name)
         if target not in self.model.beings:
             expected = self.failed(caller, request, "NoProc")
@@ -271,10 +276,28 @@ class TableMachine(Comparison):
     @rule(data=st.data(), reason=REPORTS)
     def report(self, data: st.DataObject, reason: WireReason) -> None:
         worker = self.model.workers[data.draw(st.sampled_from(list(self.model.workers)))]
-        expected = self.model.doom_worker(worker.number, bare("protocol")) if worker.handed_over else ()
-        if not worker.handed_over:
-            worker.report = reason
-        self.settle(self.table.from_worker(worker.number, m.ExitReport(reason), self.now), expected)
+        children = [being.pid for being in self.model.beings.values() if being.parent and being.parent == worker.pid]
+        target = data.draw(st.sampled_from([None, *NAMES, *children])) if not reason.clean else None
+        expected = self.model.report(worker.number, reason, target)
+        self.settle(self.table.from_worker(worker.number, m.ExitReport(reason, target), self.now), expected)
+
+    @precondition(lambda self: self.model.handshakes)
+    @rule(data=st.data(), failure=st.sampled_from(["report", "exit", "kill"]))
+    def a_handshake_fails(self, data: st.DataObject, failure: str) -> None:
+        """S44, oftener than it comes about by itself."""
+        unanswered = [pid for pid in self.programs("invocation") if self.model.beings[pid].handshake]
+        if unanswered:
+            invocation = self.model.beings[data.draw(st.sampled_from(unanswered))]
+            self.do_spawn(invocation.pid, "t:host", link=False, monitor=False)
+            for child in [being.pid for being in self.model.beings.values() if being.parent == invocation.pid]:
+                if data.draw(st.booleans()):
+                    self.do_register(invocation.pid, child, data.draw(st.sampled_from(NAMES)))
+            children = [being.pid for being in self.model.beings.values() if being.parent == invocation.pid]
+            if failure == "report":
+                reason, target = make_reason("exception"), data.draw(st.sampled_from([None, *children]))
+                expected = self.model.report(invocation.worker, reason, target)
+                self.settle(self.table.from_worker(invocation.worker, m.ExitReport(reason, target), self.now), expected)
+            self.end_worker(invocation.worker, WaitStatus(None, signal.SIGKILL) if failure == "kill" else WaitStatus(1))
 
     def end_worker(self, number: int, status: WaitStatus) -> None:
         name = signal.Signals(status.signal).name if status.signal else None

@@ -37,6 +37,14 @@ MUTATIONS = (
         _MAILBOX_TESTS,
     ),
     Mutation(
+        "a-target-in-a-call-that-raises-is-forgotten",
+        "S44",
+        "workers/core/exchange.py",
+        "        self.named_target = target = str(",
+        "        target = str(",
+        ("tests/workers/test_exchange.py",),
+    ),
+    Mutation(
         "every-cancel-of-a-sender-waits",
         "S10",
         _MAILBOX,
