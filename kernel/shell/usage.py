@@ -186,7 +186,10 @@ class UsageWatch:
 
     def _look_at_disk(self, handle: WorkerHandle, limit: int, tree: list[int]) -> Iterator[None]:
         disk = Disk(self._folders.path(handle.number))
-        yield from disk.look(member for member in tree if self._still_is(member))
+        for _ in disk.look(member for member in tree if self._still_is(member)):
+            if disk.used > limit:
+                break  # it is known, and who has made a million files is not to have a look at each
+            yield
         if disk.used > limit and self._workers.get(handle.number) is handle:
             self._on_over(handle.number, Usage(disk=disk.used))
 

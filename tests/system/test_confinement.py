@@ -57,6 +57,25 @@ def test_a_worker_that_fills_its_temporary_folder(tmp_path: Path, how: str) -> N
         assert "limits.disk (2048 KiB)" in runtime.log()
 
 
+@pytest.mark.parametrize(("name", "depth"), [("d" * 50, 90), ("d", 1900)], ids=["no path leads there", "long paths"])
+def test_a_file_at_any_depth_of_the_temporary_folder(tmp_path: Path, name: str, depth: int) -> None:
+    # S18: limit:disk; and all of it is removed
+    place = tmp_path / "temporary"
+    place.mkdir()
+    with (
+        confined(tmp_path, {"TMPDIR": str(place)}, limits={"disk": "32MiB"}, private_tmp=True) as runtime,
+        scene(runtime) as on,
+    ):
+        (base,) = place.iterdir()
+        on.culprit.order(
+            f"os.chdir(os.environ['TMPDIR'])\nfor _ in range({depth}): os.mkdir({name!r}), os.chdir({name!r})\n"
+            "file = open('file', 'wb')\nfile.write(b'x' * (40 << 20))\nfile.flush()\nwhile True: signal.pause()"
+        )
+        on.check_only_the_culprit_ends("limit:disk")
+        wait_until(lambda: len(list(base.iterdir())) == 1)  # the bystander's
+    assert list(place.iterdir()) == []
+
+
 # --- the private temporary folder -------------------------------------------------------------------------------------
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
-from wsrelay.kernel.shell.disk import Disk
+from wsrelay.kernel.shell.disk import DESCRIPTORS, Disk
 from wsrelay.kernel.shell.temporary import TemporaryFolders, make_base, remove_base
 from wsrelay.kernel.wire.configuration import HostConfiguration
 
@@ -26,6 +27,17 @@ def used(folder: str, *os_pids: int) -> int:
     return disk.used
 
 
+def make_deep(folder: Path, name: str, depth: int) -> int:
+    """Make folders of this name, one in the other. Returns a descriptor of the last."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=descriptor)
+        inner = os.open(name, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    return descriptor
+
+
 def test_none_is_made_for_who_wants_none() -> None:
     assert make_base([HostConfiguration("a:b")]) == ""
     TemporaryFolders("").close()
@@ -38,15 +50,8 @@ def test_everything_is_removed_and_no_link_is_followed(folders: TemporaryFolders
     (folder / "closed" / "inner").mkdir(parents=True)
     (folder / "closed" / "inner" / "file").write_text("x")
     (folder / "closed").chmod(0)
-    here = os.open(".", os.O_RDONLY)
-    try:
-        os.chdir(folder)
-        for _ in range(1500):  # no path leads there, and no recursion
-            os.mkdir("deep")
-            os.chdir("deep")
-    finally:
-        os.chdir(here)
-        os.close(here)
+    for name in ("deep", "d" * 200):  # no path leads there, and no recursion
+        os.close(make_deep(folder, name, 1500))
     folders.remove(1)
     folders.close()
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
@@ -78,3 +83,77 @@ def test_measuring(folders: TemporaryFolders, tmp_path: Path) -> None:
         (folder / str(number)).touch()
     assert used(str(folder)) >= 300 << 10
     folders.close()
+
+
+@pytest.mark.parametrize(("name", "depth"), [("d" * 50, 90), ("d", 1900), ("d" * 200, 3000)])
+def test_no_depth_hides_a_file(folders: TemporaryFolders, name: str, depth: int) -> None:  # S18: limit:disk
+    folder = Path(folders.path(1))
+    (folder / "beside").mkdir()
+    (folder / "beside" / "file").write_bytes(b"x" * (1 << 20))
+    descriptor = make_deep(folder, name, depth)
+    try:
+        for sibling in range(3):
+            os.mkdir(f"{sibling}", dir_fd=descriptor)
+        file = os.open("2/file", os.O_WRONLY | os.O_CREAT, dir_fd=descriptor)
+        os.write(file, b"x" * (1 << 20))
+        os.close(file)
+        folders_themselves = (depth + 8) * (8 << 10)  # no file system takes more for one that has two names
+        assert 2 << 20 <= used(str(folder)) < (2 << 20) + folders_themselves
+        before = len(os.listdir("/proc/self/fd"))
+        assert descriptors_while_looking(str(folder)) - before <= DESCRIPTORS + 1
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        os.close(descriptor)
+        folders.close()
+
+
+def descriptors_while_looking(folder: str) -> int:
+    """How many descriptors this process has at most, of all turns of a look that is then broken off."""
+    look = Disk(folder).look(())
+    most = 0
+    for _, _ in zip(look, range(30), strict=False):
+        most = max(most, len(os.listdir("/proc/self/fd")))
+    return most
+
+
+def test_a_folder_that_is_moved_while_the_walk_is_below_it_is_over_any_limit(folders: TemporaryFolders) -> None:
+    folder = Path(folders.path(1))
+    os.close(make_deep(folder, "d", 150))
+    disk = Disk(str(folder))
+    look = disk.look(())
+    next(look)
+    middle = "d/" * 50
+    os.rename(folder / middle, folder / "moved")
+    for _ in look:
+        pass
+    assert disk.used > 1 << 40
+    assert used(str(folder)) < 1 << 24  # nobody moves anything: the truth
+    folders.close()
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o400, 0o600])
+def test_what_cannot_be_looked_at_is_over_any_limit(mode: int, tmp_path: Path) -> None:
+    """As a user who may not read everything: root would see through it, and measure it."""
+    folder = tmp_path / "folder"
+    (folder / "closed").mkdir(parents=True)
+    (folder / "closed" / "file").write_bytes(b"x" * (1 << 20))
+    if os.geteuid() == 0:
+        for path in (tmp_path, *tmp_path.parents):
+            if path != Path("/"):
+                path.chmod(path.stat().st_mode | 0o055)
+        nobody = pwd.getpwnam("nobody").pw_uid
+        for path in (folder, folder / "closed", folder / "closed" / "file"):
+            os.chown(path, nobody, -1)
+    (folder / "closed").chmod(mode)
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setuid(nobody)
+            os._exit(0 if used(str(folder)) > 1 << 40 else 1)
+        finally:
+            os._exit(2)
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        (folder / "closed").chmod(0o700)
