@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .owners import acting_as
+from .proc import files_without_name
 
 SLICE = 100
 """Files looked at in one turn."""
@@ -68,7 +69,8 @@ class Disk:
             folder = os.lstat(self._folder)
         except OSError:
             return
-        deleted = (status for os_pid in os_pids for status in _deleted_files(os_pid, folder.st_dev))
+        without_name = itertools.chain.from_iterable(map(files_without_name, os_pids))
+        deleted = (status for status in without_name if status.st_dev == folder.st_dev)
         with contextlib.suppress(_NothingToSpareError):
             for statuses, uid in ((self._statuses(), folder.st_uid), (deleted, os.geteuid())):
                 while self._count(statuses, uid) == SLICE:
@@ -152,13 +154,3 @@ class Disk:
 def _identity(descriptor: int) -> tuple[int, int]:
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino
-
-
-def _deleted_files(os_pid: int, device: int) -> Iterator[os.stat_result]:
-    """Files without a name that a process has open, on the folder's file system. None where we may not look."""
-    with contextlib.suppress(OSError):
-        for name in os.listdir(f"/proc/{os_pid}/fd"):
-            with contextlib.suppress(OSError):
-                status = os.stat(f"/proc/{os_pid}/fd/{name}")
-                if status.st_nlink == 0 and status.st_dev == device and stat.S_ISREG(status.st_mode):
-                    yield status

@@ -6,7 +6,10 @@ the machine.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
+from collections.abc import Iterator
 from typing import NamedTuple
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -57,6 +60,35 @@ def tasks_of_machine() -> int:
             return int(file.read().split()[3].partition(b"/")[2])
     except OSError:
         return 0
+
+
+def shared_memory_of_machine() -> int:
+    """Return the bytes of memory that files in it take: of tmpfs, memfd_create(2), shared mappings. 0 if it cannot be known."""
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            return _kilobytes(file.read(), b"Shmem:")
+    except OSError:
+        return 0
+
+
+def read_mapped_shared_memory(os_pid: int) -> int:
+    """Return the bytes of such files that a process has mapped and resident (RssShmem), 0 if there is none."""
+    return _kilobytes(_read(os_pid, "status"), b"RssShmem:")
+
+
+def files_without_name(os_pid: int) -> Iterator[os.stat_result]:
+    """Regular files without a name that a process has open: deleted ones, and those of memfd_create(2). None where we may not look."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{os_pid}/fd"):
+            with contextlib.suppress(OSError):
+                status = os.stat(f"/proc/{os_pid}/fd/{name}")
+                if status.st_nlink == 0 and stat.S_ISREG(status.st_mode):
+                    yield status
+
+
+def _kilobytes(text: bytes, name: bytes) -> int:
+    _, _, rest = text.partition(b"\n" + name)
+    return int(rest.split(maxsplit=1)[0]) << 10 if rest else 0
 
 
 def read_cpu_limit(os_pid: int) -> int | None:

@@ -25,8 +25,8 @@ from .alarms import Alarms
 from .cgroups import Cgroups
 from .descendants import stop_descendants
 from .disk import Disk
-from .memory import memory_of
-from .proc import Stat, read_stat
+from .memory import memory_of, unmapped_memory
+from .proc import Stat, read_stat, shared_memory_of_machine
 from .temporary import TemporaryFolders
 from .worker import WorkerHandle
 
@@ -95,6 +95,8 @@ class UsageWatch:
         """When the next round may be hurried."""
         self._alarms = Alarms(folders.base)
         self._found: dict[int, Stat] = {}
+        self._shared = 0
+        """Bytes of memory that files take, of the whole machine: nobody's can be more."""
 
     def start(self, hosts: Iterable[Watched]) -> None:
         """Look from now on, if any of these hosts limits what is measured here. Called again after a reload: workers that live
@@ -153,6 +155,8 @@ class UsageWatch:
                 if stat := read_stat(name):
                     self._found[int(name)] = stat
             yield
+        if any(limits.memory is not None for _, limits in watched):
+            self._shared = shared_memory_of_machine()
         children: dict[int, list[int]] = {}
         for os_pid, stat in self._found.items():
             children.setdefault(stat.parent, []).append(os_pid)
@@ -161,7 +165,7 @@ class UsageWatch:
                 tree = [handle.child.os_pid]
                 for member in tree:
                     tree += children.get(member, ())
-                self._judge(handle, limits, tree)
+                yield from self._judge(handle, limits, tree)
                 if limits.disk is not None:
                     yield from self._look_at_disk(handle, limits.disk, tree)
 
@@ -172,17 +176,27 @@ class UsageWatch:
             if handle is not None and handle.child is not None:
                 yield handle, limits
 
-    def _judge(self, handle: WorkerHandle, limits: Watched, tree: list[int]) -> None:
+    def _judge(self, handle: WorkerHandle, limits: Watched, tree: list[int]) -> Iterator[None]:
         stats = [self._found[member] for member in tree if member in self._found]
         processes = sum(max(1, stat.threads) for stat in stats)
         if limits.processes is not None and processes > limits.processes:
             if handle.child is not None:
                 stop_descendants(handle.child.os_pid)  # or they would fork away from being killed one by one
             self._on_over(handle.number, Usage(processes=processes))
-        elif limits.memory is not None and sum(stat.resident for stat in stats) > limits.memory:
-            self._on_over(handle.number, Usage(memory=memory_of(filter(self._still_is, tree))))
         elif limits.forks is not None and self._cgroups is not None and self._cgroups.refused_forks(handle.number):
             self._on_over(handle.number, Usage(processes=limits.forks + 1))
+        if limits.memory is not None:
+            yield from self._judge_memory(handle, limits.memory, tree, sum(stat.resident for stat in stats))
+
+    def _judge_memory(self, handle: WorkerHandle, limit: int, tree: list[int], resident: int) -> Iterator[None]:
+        """`resident` is at least what it has resident; what it has in files in memory is looked for where that matters."""
+        if resident > limit:
+            resident = memory_of(filter(self._still_is, tree))
+        unmapped = 0
+        if resident <= limit < resident + self._shared:
+            unmapped = yield from unmapped_memory(filter(self._still_is, tree))
+        if resident + unmapped > limit and self._workers.get(handle.number) is handle:
+            self._on_over(handle.number, Usage(memory=resident + unmapped))
 
     def _look_at_disk(self, handle: WorkerHandle, limit: int, tree: list[int]) -> Iterator[None]:
         disk = Disk(self._folders.path(handle.number))

@@ -112,6 +112,33 @@ def test_memory_that_is_shared_counts_once(narrow: Runtime) -> None:
         on.check_only_the_culprit_ends("limit:oom")
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        "file = os.memfd_create('hoard')",
+        "file = os.open('/dev/shm', os.O_TMPFILE | os.O_RDWR, 0o600)",
+        "file = os.memfd_create('hoard')\nif os.fork() == 0:\n    while True: signal.pause()",
+    ],
+    ids=["memfd", "a file without a name", "with a child that shares it"],
+)
+def test_memory_in_files_counts(tmp_path: Path, how: str) -> None:
+    # S18: limit:oom; nothing of it is resident in any process
+    with limited(tmp_path, memory=MEMORY) as runtime, scene(runtime) as on:
+        on.culprit.order(f"{how}\nfor _ in range(160): os.write(file, b'x' * (1 << 20))\nwhile True: signal.pause()")
+        on.check_only_the_culprit_ends("limit:oom")
+
+
+def test_memory_in_a_file_that_is_mapped_counts_once(tmp_path: Path) -> None:
+    with limited(tmp_path, memory=MEMORY) as runtime, scene(runtime) as on:
+        on.bystander.do(
+            "import mmap\nfile = os.memfd_create('shared')\nos.truncate(file, 50 << 20)\n"
+            "area = mmap.mmap(file, 50 << 20)\nfor _ in range(50): area.write(b'x' * (1 << 20))"
+        )
+        # It was looked at after that: the culprit's growth, which comes later, is seen.
+        on.culprit.order(HOG + "while True: signal.pause()")
+        on.check_only_the_culprit_ends("limit:oom")
+
+
 # --- CPU time ---------------------------------------------------------------------------------------------------------
 
 
