@@ -9,7 +9,7 @@ from ..wire import reason as reasons
 from ..wire.errors import ProtocolViolation
 from ..wire.reason import WireReason, make_reason, reason_of_exit_code, reason_of_signal
 
-_REPORTABLE = frozenset({reasons.NORMAL, reasons.CANCELLED, reasons.EXCEPTION, "limit:mailbox"})
+_REPORTABLE = frozenset({reasons.NORMAL, reasons.CANCELLED, reasons.EXCEPTION, reasons.LIMIT_MAILBOX})
 
 
 class WaitStatus(NamedTuple):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ..wire import messages as m
 from ..wire.configuration import cpu_allowance
 from ..wire.errors import ProtocolViolation
-from ..wire.reason import WireReason, make_reason
+from ..wire.reason import LIMIT_CPU, LIMIT_DISK, LIMIT_LIVENESS, LIMIT_OOM, LIMIT_PROCESSES, WireReason, make_reason
 from .effects import ProbeDue, SendToWorker, SetTimer
 from .endings import WaitStatus
 from .population import Population, require
@@ -96,7 +96,7 @@ class Limits:
         watch.has_read = False
         if watch.silent == PROBES:
             limit = worker.limits.liveness
-            reason = make_reason("limit:liveness", f"it gave no sign of life within limits.liveness ({limit:g} s)")
+            reason = make_reason(LIMIT_LIVENESS, f"it gave no sign of life within limits.liveness ({limit:g} s)")
             self._population.kill_worker(worker, reason)
         else:
             self._look_again(worker, watch, now)
@@ -121,20 +121,20 @@ class Limits:
         limits = worker.limits
         if limits.memory is not None and memory > limits.memory:
             detail = f"it had {memory >> 20} MiB of memory, limits.memory is {limits.memory >> 20} MiB"
-            self._population.kill_worker(worker, make_reason("limit:oom", detail))
+            self._population.kill_worker(worker, make_reason(LIMIT_OOM, detail))
         elif limits.processes is not None and processes > limits.processes:
             detail = f"it had {processes} OS processes and threads, limits.processes is {limits.processes}"
-            self._population.kill_worker(worker, make_reason("limit:processes", detail))
+            self._population.kill_worker(worker, make_reason(LIMIT_PROCESSES, detail))
         elif limits.disk is not None and disk > limits.disk:
             detail = f"its temporary folder had more than limits.disk ({limits.disk >> 10} KiB)"
-            self._population.kill_worker(worker, make_reason("limit:disk", detail))
+            self._population.kill_worker(worker, make_reason(LIMIT_DISK, detail))
 
     def kernel_reason(self, worker: Worker, status: WaitStatus) -> WireReason | None:
         """Return the reason of a worker that the kernel has ended for its CPU time or for its cgroup's memory, None for any
         other."""
         limits = worker.limits
         if status.out_of_memory and status.signal == signal.SIGKILL and limits.memory is not None:
-            return make_reason("limit:oom", f"its cgroup was out of memory, limits.memory is {limits.memory >> 20} MiB")
+            return make_reason(LIMIT_OOM, f"its cgroup was out of memory, limits.memory is {limits.memory >> 20} MiB")
         limit = limits.cpu
         if limit is None or not _exhausted(
             None if worker.is_function else cpu_allowance(limit, worker.cpu_used), status
@@ -159,7 +159,7 @@ class Limits:
 
 
 def _cpu_spent(limit: float) -> WireReason:
-    return make_reason("limit:cpu", f"its CPU time was over limits.cpu ({limit:g} s)")
+    return make_reason(LIMIT_CPU, f"its CPU time was over limits.cpu ({limit:g} s)")
 
 
 def _exhausted(soft: int | None, status: WaitStatus) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from ..wire import messages as m
 from ..wire.configuration import Application
 from ..wire.errors import ProcessError, ProtocolViolation
-from ..wire.reason import KILLED, NOCONNECTION, PROTOCOL, WireReason, make_reason
+from ..wire.reason import KILLED, LIMIT_MAILBOX, NOCONNECTION, PROTOCOL, WireReason, make_reason
 from . import census
 from .cancellation import Cancellation
 from .connections import Connections
@@ -222,7 +222,7 @@ class ProcessTable:
     def worker_overflowed(self, number: int) -> list[Effect]:
         """A worker's unread mail is over its host's bound (S10)."""
         if worker := self._workers.get(number):
-            self._population.kill_worker(worker, make_reason("limit:mailbox", "its unread mail exceeds limits.mailbox"))
+            self._population.kill_worker(worker, make_reason(LIMIT_MAILBOX, "its unread mail exceeds limits.mailbox"))
         return self._population.take_effects()
 
     def worker_exited(self, number: int, status: WaitStatus, now: float) -> list[Effect]:

@@ -17,7 +17,6 @@ from .effects import ProcessEnded, ServiceChanged, StartWorker
 from .service_states import State
 
 _PLAIN = frozenset({r.NORMAL, r.CANCELLED, r.EXCEPTION, r.KILLED, r.NOPROC, r.NOCONNECTION, r.PROTOCOL})
-_LIMITS = frozenset({"limit:oom", "limit:cpu", "limit:liveness", "limit:mailbox"})
 _SIGNALS = frozenset(f"signal:{number.name}" for number in signal.Signals)
 OTHER = "other"
 
@@ -25,7 +24,7 @@ OTHER = "other"
 def reason_label(reason: WireReason) -> str:
     """Return the kind of a reason (S18) with few values: codes are not told apart."""
     kind = reason.kind
-    if kind in _PLAIN or kind in _LIMITS or kind in _SIGNALS:
+    if kind in _PLAIN or kind in r.LIMITS or kind in _SIGNALS:
         return kind
     group = kind.partition(":")[0]
     return group if group in ("exit", "signal", "limit", "ws_closed") else OTHER

@@ -22,6 +22,14 @@ KILLED = "killed"
 NOPROC = "noproc"
 NOCONNECTION = "noconnection"
 PROTOCOL = "protocol"
+LIMIT_OOM = "limit:oom"
+LIMIT_CPU = "limit:cpu"
+LIMIT_LIVENESS = "limit:liveness"
+LIMIT_MAILBOX = "limit:mailbox"
+LIMIT_PROCESSES = "limit:processes"
+LIMIT_DISK = "limit:disk"
+LIMITS = frozenset({LIMIT_OOM, LIMIT_CPU, LIMIT_LIVENESS, LIMIT_MAILBOX, LIMIT_PROCESSES, LIMIT_DISK})
+"""Every limit that ends a process."""
 
 _CLEAN = frozenset({NORMAL, CANCELLED})
 

@@ -20,7 +20,7 @@ from ...kernel.wire import messages as wire
 from ...kernel.wire.channel import SOCKET_BUFFER, Channel
 from ...kernel.wire.errors import ChannelLost, Invalid, ProcessError, ProtocolViolation, Timeout
 from ...kernel.wire.pid import Pid
-from ...kernel.wire.reason import EXCEPTION, WireReason, make_reason
+from ...kernel.wire.reason import EXCEPTION, LIMIT_MAILBOX, WireReason, make_reason
 from ..core.assignment import Assignment
 from ..core.items import Item
 from ..core.mailbox import Mailbox
@@ -108,7 +108,7 @@ class Runtime:
             self.lost()
         if self.mailbox.overflown:
             detail = f"more than {self.mailbox.limit} bytes of mail from other processes were unread"
-            self.end_at_once(make_reason("limit:mailbox", detail))
+            self.end_at_once(make_reason(LIMIT_MAILBOX, detail))
 
     def look(self) -> None:
         """The handler has come back, and may find mail without waiting: if it must give signs of life, read whether the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wsrelay.kernel.core.effects import ProcessEnded, ServiceChanged, StartWorker
@@ -9,7 +10,7 @@ from wsrelay.kernel.core.service_states import State
 from wsrelay.kernel.core.tally import Tally, reason_label
 from wsrelay.kernel.wire.messages import Start
 from wsrelay.kernel.wire.pid import Pid
-from wsrelay.kernel.wire.reason import make_reason
+from wsrelay.kernel.wire.reason import LIMITS, make_reason
 
 
 def pid(owner: str, serial: int = 1) -> str:
@@ -46,6 +47,11 @@ def test_exits_by_entry_and_reason_and_connections_that_are_lost() -> None:
         "app:room": {"normal": 1, "exit": 2, "ws_closed": 1, "signal:SIGSEGV": 1, "limit:oom": 1}
     }  # fmt: skip
     assert tally.connections_lost == 1
+
+
+@pytest.mark.parametrize("kind", sorted(LIMITS))
+def test_every_limit_is_told_apart(kind: str) -> None:
+    assert reason_label(make_reason(kind)) == kind
 
 
 def test_restarts_are_starts_after_backing_off() -> None:  # S38

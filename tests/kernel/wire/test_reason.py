@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from wsrelay.kernel.wire.codec import FrameDecoder, encode
 from wsrelay.kernel.wire.messages import WORKER_TO_SUPERVISOR, ExitReport
 from wsrelay.kernel.wire.reason import (
+    LIMITS,
     MAX_DETAIL,
     MAX_ERROR,
     WireReason,
@@ -19,6 +22,7 @@ from wsrelay.kernel.wire.reason import (
     reason_of_signal,
 )
 
+ROOT = Path(__file__).parents[3]
 ANY_TEXT = st.text(st.characters(), max_size=50) | st.builds(str.__mul__, st.text(min_size=1), st.integers(0, 20_000))
 KINDS = st.sampled_from(
     ("normal", "cancelled", "exception", "exit:3", "signal:SIGKILL", "killed", "limit:oom", "ws_closed:1006")
@@ -66,3 +70,15 @@ def test_kinds(reason: WireReason, kind: str) -> None:
     assert not reason.clean
     assert reason.error
     assert str(reason).startswith(kind)
+
+
+def test_every_limit_is_named_in_one_place() -> None:
+    sources = [path for part in ("kernel", "gateway", "workers") for path in (ROOT / part).rglob("*.py")]
+    assert len(sources) > 100
+    spelt = {path.name for path in sources if re.search(r"\"limit:[a-z]", path.read_text())}
+    assert spelt == {"reason.py"}, "a reason is a constant of kernel/wire/reason.py, or who counts reasons forgets it"
+
+
+@pytest.mark.parametrize("page", ["docs/processes.md", "docs/operations.md"])
+def test_every_limit_is_explained(page: str) -> None:
+    assert set(re.findall(r"limit:[a-z]+", (ROOT / page).read_text())) == LIMITS
