@@ -59,7 +59,7 @@ def serve(
         relay = Relay(passed.notify) if passed.notify else None
         temporary = make_base(application.hosts.values())
     except (StartError, OSError) as problem:
-        logger.error("%s", problem)
+        _log_each(problem)
         return 1
     directory = control.run_directory(run_directory, os.environ)
     place = control.place(directory, paths, os.getpid())
@@ -83,7 +83,13 @@ def serve(
         supervisor.listen_for_commands(place, required=run_directory is not None)
         return supervisor.run()
     except StartError as problem:
-        logger.error("%s", problem)
+        _log_each(problem)
         return 1
     finally:
         loop.close()
+
+
+def _log_each(problem: Exception) -> None:
+    """An entry for each line: each has a place of its own."""
+    for line in str(problem).splitlines():
+        logger.error("%s", line)

@@ -6,6 +6,9 @@ it is about (`about`). Knows nothing of what is logged.
 
 The native protocol and not lines on standard error, because a line there has no fields, and a traceback would be one entry for
 each of its lines. It is a page of our own: python-systemd needs a compiler and the headers of systemd.
+
+What is logged may hold what a client has sent: an exception's text does. So no character of it may steer a terminal, and no line
+of it may look like the beginning of an entry (CWE-117): control characters are escaped, and further lines are indented.
 """
 
 from __future__ import annotations
@@ -27,6 +30,11 @@ LEVEL_VARIABLE: Final = "WSRELAY_LOG_LEVEL"
 JOURNAL: Final = "/run/systemd/journal/socket"
 IDENTIFIER: Final = "wsrelay"
 _TEXT: Final = "%(asctime)s %(levelname)-7s %(message)s"
+_INDENT: Final = "    "
+_CONTROLS: Final = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""C0, DEL, C1, the separators of lines and paragraphs, and what changes the direction of writing."""
+_ESCAPES: Final = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _CONTROLS}
+_JSON_ESCAPES: Final = {code: f"\\u{code:04x}" for code in _CONTROLS}
 _PATIENCE: Final = 1
 """Seconds that an entry waits for a journald that does not read. Then it is dropped: the runtime is more than its log."""
 _ATTRIBUTE: Final = "wsrelay"
@@ -66,13 +74,10 @@ def setup_child(environment: Mapping[str, str]) -> None:
 
 
 def setup_worker(environment: Mapping[str, str]) -> None:
-    """In a worker the handlers are the user's. What is logged without any goes where Python writes it: from warnings on to
-    standard error, or else as the supervisor was told."""
-    format = environment.get(FORMAT_VARIABLE, "text")
-    if format != "text":
-        handler = make_handler(format)
-        handler.setLevel(logging.WARNING)
-        logging.lastResort = handler
+    """In a worker the handlers are the user's. What is logged without any, from warnings on, goes where the supervisor was told."""
+    handler = make_handler(environment.get(FORMAT_VARIABLE, "text"))
+    handler.setLevel(logging.WARNING)
+    logging.lastResort = handler
 
 
 def make_handler(format: str) -> logging.Handler:
@@ -80,13 +85,26 @@ def make_handler(format: str) -> logging.Handler:
     if format == "journal":
         return JournalHandler()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if format == "json" else logging.Formatter(_TEXT))
+    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter(_TEXT))
     return handler
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, str]:
     """What a record is about, and who says it."""
     return {**_context, **getattr(record, _ATTRIBUTE, {})}
+
+
+def escape(line: str) -> str:
+    """Return a line with its control characters escaped: `\\x1b`, `\\u2028`, and a line feed too."""
+    return line.translate(_ESCAPES)
+
+
+class TextFormatter(logging.Formatter):
+    """A line for each record. Further lines, of a traceback say, are indented, so that they can be no record's first."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines."""
+        return f"\n{_INDENT}".join(map(escape, super().format(record).split("\n")))
 
 
 class JsonFormatter(logging.Formatter):
@@ -103,7 +121,7 @@ class JsonFormatter(logging.Formatter):
             **fields_of(record),
             "message": message_of(record),
         }
-        return json.dumps(entry, ensure_ascii=False)
+        return json.dumps(entry, ensure_ascii=False).translate(_JSON_ESCAPES)
 
 
 def message_of(record: logging.LogRecord) -> str:
@@ -112,6 +130,7 @@ def message_of(record: logging.LogRecord) -> str:
 
 
 _plain = logging.Formatter("%(message)s")
+_text = TextFormatter(_TEXT)
 
 
 class JournalHandler(logging.Handler):
@@ -133,7 +152,7 @@ class JournalHandler(logging.Handler):
         try:
             self._send(encode_entry(_entry(record, message)))
         except OSError:
-            print(message, file=sys.stderr)  # noqa: T201
+            print(_text.format(record), file=sys.stderr)  # noqa: T201
 
     def _send(self, entry: bytes) -> None:
         end = self._open()

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from support.runtime import actor, application, write_application
+from support.runtime import actor, application, running_runtime, write_application
 from support.waiting import wait_until
 
 SERVICE = {"name": "talk.service", "kind": "process.service", "process": "talk", "host": "processes"}
@@ -53,3 +53,30 @@ def test_json_from_the_supervisor_and_from_a_worker(tmp_path: Path) -> None:
     finally:
         running.kill()
         running.wait()
+
+
+HOSTILE = "harmless\n2026-01-01 00:00:00,000 CRITICAL forged \x1b[31m\x9b31m\r\u2028 and more"
+SAYS = f"""
+    import logging
+    from wsrelay.workers import process
+
+    def says():
+        logging.getLogger("mine").warning("%s", {HOSTILE!r})
+        raise ValueError({HOSTILE!r})
+"""
+
+
+def test_what_an_exception_says_forges_no_line(tmp_path: Path) -> None:
+    service = {"name": "says.service", "kind": "process.service", "process": "says", "host": "processes"}
+    service |= {"lifecycle": {"restart": {"type": "temporary"}}}
+    with running_runtime(tmp_path, [*application(actor("says"), service)], {"app.py": SAYS}) as runtime:
+        wait_until(
+            lambda: "ended: exception" in runtime.log() and "WARNING harmless" in runtime.log(), 30.0, runtime.log
+        )
+        wait_until(lambda: "service app:says.service: " in runtime.log().rpartition("ended: exception")[2])
+        log = runtime.log()
+    assert log.count("forged") >= 3  # the worker's own line, the reason, the traceback
+    for line in log.split("\n"):
+        assert "forged" not in line or line.startswith("    "), line
+    assert not set("\x1b\x9b\r\u2028") & set(log)
+    assert "\\x1b[31m" in log

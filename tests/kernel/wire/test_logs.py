@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -113,7 +114,38 @@ def test_without_a_journal_it_goes_to_standard_error(
 ) -> None:
     logger.addHandler(logs.JournalHandler(str(tmp_path / "nobody")))
     logger.error("still said")
-    assert capsys.readouterr().err == "still said\n"
+    assert capsys.readouterr().err.endswith(" ERROR   still said\n")
+
+
+CONTROLS = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x202E)}
+
+
+@given(st.text(st.characters() | st.sampled_from(sorted(CONTROLS))), st.booleans())
+def test_no_text_can_forge_an_entry_or_steer_a_terminal(text: str, raised: bool) -> None:
+    stream = io.StringIO()
+    logger, handler = logging.Logger("test"), logs.make_handler("text")
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(stream)
+    logger.addHandler(handler)
+    try:
+        raise ValueError(text)
+    except ValueError:
+        logger.warning("it failed: %s", text, exc_info=raised)
+    first, *others, end = stream.getvalue().split("\n")
+    assert " WARNING it failed: " in first
+    assert end == ""
+    assert all(line.startswith("    ") for line in others)
+    assert not CONTROLS & set("".join([first, *others]))
+    readable = "".join(character for character in text if character not in CONTROLS)
+    assert not CONTROLS & set(text) <= {"\n"} or readable in "".join([first, *(line[4:] for line in others)])
+
+
+@given(st.text(st.characters() | st.sampled_from(sorted(CONTROLS))))
+def test_json_has_no_control_character(text: str) -> None:
+    record = logging.LogRecord("test", logging.ERROR, __file__, 1, "%s", (text,), None)
+    line = logs.JsonFormatter().format(record)
+    assert not CONTROLS & set(line)
+    assert json.loads(line)["message"] == text
 
 
 def test_json_is_one_line(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
