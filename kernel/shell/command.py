@@ -1,7 +1,8 @@
 """The command line: `wsrelay run`, `check`, `install-unit`, and what is asked of a runtime: `reload`, `status`, `start` and so on.
 
 Owns the arguments, the exit codes and what is printed. Knows nothing of how a configuration is checked or served. Exit codes:
-0 for success, 1 for a configuration with mistakes or what cannot be had, 2 for wrong arguments; `run` returns the supervisor's own.
+0 for success, 1 for a configuration with mistakes or what cannot be had, 2 for wrong arguments, 3 for a runtime that does not answer;
+`run` returns the supervisor's own.
 """
 
 from __future__ import annotations

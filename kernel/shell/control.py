@@ -1,7 +1,8 @@
 """The control socket: how an operator's command reaches a runtime that serves.
 
 Owns the run directory (0700) and the socket in it, and who may speak there: the runtime's own user and root, by SO_PEERCRED. One
-request and one answer for each connection, each a line of JSON; what they mean is the business of `handle`.
+request and one answer for each connection, each a line of JSON; what they mean is the business of `handle`. An answer may take its
+time (a reload does), so an empty line comes each `SIGN` seconds until it is there: who hears nothing knows that nobody works on it.
 
 The directory is the first of `--run-directory`, `$RUNTIME_DIRECTORY/control` (under systemd), `$XDG_RUNTIME_DIR/wsrelay` and
 `/tmp/wsrelay-UID`. The socket's name says which configuration it is: a digest of the paths that `wsrelay run` was given.
@@ -32,6 +33,10 @@ _MOST = 16
 """Connections at a time."""
 _PATIENCE = 10.0
 """Seconds for a request to arrive, and for an answer to be taken."""
+SIGN = 1.0
+"""Seconds between two signs of life on a connection that waits for its answer."""
+SILENCE = 5.0
+"""Seconds without any sign of life after which who asked gives up."""
 _SUFFIX = ".socket"
 _CREDENTIALS = struct.Struct("3i")
 
@@ -132,6 +137,20 @@ def _remove_dead(directory: Path) -> None:
                 path.unlink()
 
 
+def exchange(connection: socket.socket, request: Request) -> Answer:
+    """Send a request and return its answer, empty if the other end has closed. Raises TimeoutError when nothing was heard for
+    `SILENCE` seconds, OSError and ValueError."""
+    connection.settimeout(SILENCE)
+    connection.sendall(json.dumps(request).encode() + b"\n")
+    heard = bytearray()
+    while piece := connection.recv(1 << 16):
+        heard += piece
+        if heard.lstrip(b"\n").endswith(b"\n"):
+            break
+    answer = json.loads(heard or b"{}")
+    return answer if isinstance(answer, dict) else {}
+
+
 class Control:
     """Listens for commands, from `start` to `close`."""
 
@@ -186,10 +205,24 @@ class Control:
                     request = await self._read(connection)
             except (OSError, TimeoutError):
                 return
-            answer = await self._handle(request) if request is not None else {"good": False, "lines": ["no request"]}
+            signs = self._loop.create_task(self._give_signs(connection))
+            try:
+                answer = (
+                    await self._handle(request) if request is not None else {"good": False, "lines": ["no request"]}
+                )
+            finally:
+                signs.cancel()
+                await asyncio.wait([signs])
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(_PATIENCE):
                     await self._loop.sock_sendall(connection, json.dumps(answer).encode() + b"\n")
+
+    async def _give_signs(self, connection: socket.socket) -> None:
+        """Until cancelled. Who does not read does not need any: none is sent in part, because it is one byte."""
+        while True:
+            await asyncio.sleep(SIGN)
+            with contextlib.suppress(OSError):
+                connection.send(b"\n")
 
     async def _read(self, connection: socket.socket) -> Request | None:
         line = bytearray()

@@ -6,7 +6,6 @@ people. How they travel is `control`'s.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sys
@@ -17,11 +16,15 @@ from typing import Any, Protocol
 from ..core.effects import Effect
 from ..core.table import ProcessTable
 from ..wire.errors import ProcessError
-from .control import Answer, Request, candidates, connect, peer_of
+from ..wire.logs import escape
+from .control import SILENCE, Answer, Request, candidates, connect, exchange, peer_of
 from .reload import Outcome, Reloader
 from .views import Views
 
 COMMANDS = ("reload", "status", "start", "stop", "restart")
+
+NO_ANSWER = 3
+"""The exit code when a runtime is there and does not answer."""
 
 
 class Subject(Protocol):
@@ -80,17 +83,18 @@ def _status(views: Views) -> list[str]:
 
 def ask(directory: Path, paths: Sequence[str], request: dict[str, Any]) -> int:
     """Send a request to the runtime of this configuration, or to the only one there is, and print its answer. Returns the exit
-    code: 0 if it was done, 1 if it was not, or nobody is there."""
+    code: 0 if it was done, 1 if it was not, or nobody is there, `NO_ANSWER` if somebody is there and does not answer."""
     try:
         connection = _connect(directory, paths)
     except OSError as problem:
         print(f"error: {problem}", file=sys.stderr)  # noqa: T201
         return 1
-    with connection, connection.makefile("rwb") as file:
+    with connection:
         try:
-            file.write(json.dumps(request).encode() + b"\n")
-            file.flush()
-            given = json.loads(file.readline() or b"{}")
+            given = exchange(connection, request)
+        except TimeoutError:
+            print(_silent(peer_of(connection)[0]), file=sys.stderr)  # noqa: T201
+            return NO_ANSWER
         except (OSError, ValueError):
             given = {}
     if not given:
@@ -98,8 +102,15 @@ def ask(directory: Path, paths: Sequence[str], request: dict[str, Any]) -> int:
         return 1
     good = given.get("good") is True
     for line in given.get("lines", ()):
-        print(line, file=sys.stdout if good else sys.stderr)
+        print(escape(line), file=sys.stdout if good else sys.stderr)
     return 0 if good else 1
+
+
+def _silent(os_pid: int) -> str:
+    return (
+        f"error: the runtime (os process {os_pid}) has not answered for {SILENCE:g} s: it is stopped, or hangs; whether it does what it"
+        " was asked for is not known"
+    )
 
 
 def _connect(directory: Path, paths: Sequence[str]) -> socket.socket:
@@ -109,6 +120,7 @@ def _connect(directory: Path, paths: Sequence[str]) -> socket.socket:
     for path in candidates(directory, paths):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            connection.settimeout(SILENCE)  # one that accepts nobody has a full queue at last
             connect(connection, path)
             if (uid := peer_of(connection)[1]) not in (0, os.geteuid()) and os.geteuid() != 0:
                 raise OSError(f"it is of the user {uid}")

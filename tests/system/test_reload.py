@@ -22,6 +22,7 @@ from support.clients import close_of
 from support.runtime import GATEWAY, PROCESSES, ROUTER, Runtime, actor, endpoint, running_runtime, write_application
 from support.waiting import wait_until
 from websockets.sync.client import connect
+from wsrelay.kernel.shell.control import SILENCE
 from wsrelay.kernel.shell.control import connect as connect_to
 
 COMMAND = Path(sys.executable).with_name("wsrelay")
@@ -280,6 +281,24 @@ def test_nobody_to_ask(tmp_path: Path) -> None:
     asked = subprocess.run([COMMAND, "status"], env=environment, capture_output=True, text=True, check=False)
     assert asked.returncode == 1
     assert "no runtime" in asked.stderr
+
+
+def test_a_runtime_that_does_not_answer(runtime: Runtime) -> None:
+    os.kill(runtime.supervisor, signal.SIGSTOP)
+    try:
+        asked = ask(runtime, "status")
+    finally:
+        os.kill(runtime.supervisor, signal.SIGCONT)
+    assert asked.returncode == 3
+    assert f"the runtime (os process {runtime.supervisor}) has not answered for 5 s" in asked.stderr
+    assert ask(runtime, "status").returncode == 0
+
+
+def test_an_answer_may_take_longer_than_a_silence(tmp_path: Path) -> None:
+    with running_runtime(tmp_path, [*BASE, service("deaf", "deaf", stop_timeout="6s")], source("one")) as runtime:
+        assert SILENCE < 6
+        restarted = ask(runtime, "restart", "app:deaf.service")
+        assert (restarted.returncode, "restarted, running" in restarted.stdout) == (0, True), restarted.stderr
 
 
 def test_the_control_socket_is_for_its_user_alone(runtime: Runtime) -> None:
