@@ -67,9 +67,14 @@ def place(directory: Path, paths: Sequence[str], guardian: int) -> Path:
 
 
 def candidates(directory: Path, paths: Sequence[str]) -> list[Path]:
-    """The sockets of runtimes of this configuration, or of any if there are no `paths`. They may be dead."""
-    pattern = f"{digest(paths)}-*{_SUFFIX}" if paths else f"*{_SUFFIX}"
-    return sorted(directory.glob(pattern))
+    """The sockets of runtimes of this configuration, or of any if there are no `paths`. They may be dead. Raises PermissionError
+    if this user may not look."""
+    beginning = f"{digest(paths)}-" if paths else ""
+    try:
+        names = os.listdir(directory)  # and not glob(), which finds nothing then
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [directory / name for name in sorted(names) if name.startswith(beginning) and name.endswith(_SUFFIX)]
 
 
 def remove(path: Path) -> None:

@@ -7,6 +7,7 @@ people. How they travel is `control`'s.
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import sys
 from collections.abc import Sequence
@@ -90,15 +91,17 @@ def ask(directory: Path, paths: Sequence[str], request: dict[str, Any]) -> int:
         print(f"error: {problem}", file=sys.stderr)  # noqa: T201
         return 1
     with connection:
+        os_pid, uid = peer_of(connection)
         try:
             given = exchange(connection, request)
         except TimeoutError:
-            print(_silent(peer_of(connection)[0]), file=sys.stderr)  # noqa: T201
+            print(_silent(os_pid), file=sys.stderr)  # noqa: T201
             return NO_ANSWER
         except (OSError, ValueError):
             given = {}
     if not given:
-        print("error: the runtime has ended, or refuses this user", file=sys.stderr)  # noqa: T201
+        welcome = os.geteuid() in (0, uid)
+        print(f"error: {'the runtime has ended' if welcome else _refused(uid)}", file=sys.stderr)  # noqa: T201
         return 1
     good = given.get("good") is True
     for line in given.get("lines", ()):
@@ -117,18 +120,24 @@ def _connect(directory: Path, paths: Sequence[str]) -> socket.socket:
     """Raises OSError that says what was looked for."""
     found: list[tuple[Path, socket.socket]] = []
     problem = ""
-    for path in candidates(directory, paths):
+    try:
+        places = candidates(directory, paths)
+    except PermissionError:
+        raise PermissionError(f"permission denied: {directory}{_whose(directory)}") from None
+    for path in places:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(SILENCE)  # one that accepts nobody has a full queue at last
             connect(connection, path)
             if (uid := peer_of(connection)[1]) not in (0, os.geteuid()) and os.geteuid() != 0:
-                raise OSError(f"it is of the user {uid}")
+                raise PermissionError(_refused(uid))
             found.append((path, connection))
         except OSError as error:
             connection.close()
-            if not isinstance(error, ConnectionRefusedError):
-                problem = f" ({path}: {error})"
+            if isinstance(error, PermissionError):
+                problem = f"permission denied: {path}{_whose(path)}" if error.errno else str(error)
+            elif not isinstance(error, (ConnectionRefusedError, FileNotFoundError)):
+                problem = f"{path}: {error}"
     if len(found) == 1:
         return found[0][1]
     for _, connection in found:
@@ -137,5 +146,26 @@ def _connect(directory: Path, paths: Sequence[str]) -> socket.socket:
         raise OSError(
             f"several runtimes serve here, say which configuration: {', '.join(str(path) for path, _ in found)}"
         )
+    if problem:
+        raise OSError(problem)
     what = f"of {' '.join(paths)} " if paths else ""
-    raise OSError(f"no runtime {what}serves in {directory}{problem}; expected one, or --run-directory")
+    raise OSError(f"no runtime {what}serves in {directory}; expected one, or --run-directory")
+
+
+def _refused(uid: int) -> str:
+    return f"permission denied: the runtime is of {_name(uid)}, and answers only that user and root"
+
+
+def _whose(path: Path) -> str:
+    """Who may use a file or folder that this user may not, as far as that can be seen."""
+    try:
+        return f" is of {_name(path.stat().st_uid)}: ask as that user or as root"
+    except OSError:
+        return " is in a folder that this user may not enter: ask as the user that the runtime runs as, or as root"
+
+
+def _name(uid: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"the user {uid}"

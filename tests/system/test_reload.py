@@ -283,6 +283,39 @@ def test_nobody_to_ask(tmp_path: Path) -> None:
     assert "no runtime" in asked.stderr
 
 
+AS_NOBODY = """
+import os, pathlib, pwd, sys
+from wsrelay.kernel.shell import operator
+os.setgroups([])
+os.setuid(pwd.getpwnam("nobody").pw_uid)
+sys.exit(operator.ask(pathlib.Path(sys.argv[1]), [], {"command": "status"}))
+"""
+"""The Python may be where only its owner can read it: so this becomes nobody when it has imported everything."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("closed", ["the folder", "what the folder is in", "the socket", "nothing"])
+def test_who_may_not_ask_is_told_who_may(runtime: Runtime, closed: str) -> None:
+    directory = runtime.temporary / "wsrelay"
+    [path] = directory.iterdir()
+    open_to_all = [*directory.parents, *([] if closed == "the folder" else [directory])]
+    for folder in open_to_all:
+        if folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    if closed == "what the folder is in":
+        directory.parent.chmod(0o700)
+    path.chmod(0o777 if closed == "nothing" else 0o700)
+    command = [sys.executable, "-c", AS_NOBODY, directory]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = {
+        "the folder": f"permission denied: {directory} is of the user root: ask as that user or as root",
+        "what the folder is in": f"permission denied: {directory} is in a folder that this user may not enter",
+        "the socket": f"permission denied: {path} is of the user root: ask as that user or as root",
+        "nothing": "permission denied: the runtime is of the user root, and answers only that user and root",
+    }
+    assert (asked.returncode, told[closed] in asked.stderr) == (1, True), asked.stderr
+
+
 def test_a_runtime_that_does_not_answer(runtime: Runtime) -> None:
     os.kill(runtime.supervisor, signal.SIGSTOP)
     try:
