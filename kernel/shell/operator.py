@@ -1,6 +1,6 @@
 """What an operator may ask a runtime that serves: both ends of `wsrelay reload`, `status`, `start`, `stop` and `restart`.
 
-Owns the requests and their answers: `{"command": …, "service": …, "restart": …}` and `{"good": …, "lines": […]}`, the lines for
+Owns the requests and their answers (and that of who asks which of several runtimes is meant): `{"command": …, "service": …, "restart": …}` and `{"good": …, "lines": […]}`, the lines for
 people. How they travel is `control`'s.
 """
 
@@ -24,6 +24,8 @@ from .views import Views
 
 COMMANDS = ("reload", "status", "start", "stop", "restart")
 
+_WHICH = "configuration"
+"""Asks for the files and folders that a runtime serves."""
 NO_ANSWER = 3
 """The exit code when a runtime is there and does not answer."""
 
@@ -56,6 +58,8 @@ async def _obey(runtime: Subject, request: Request) -> Outcome:
     command, service = request.get("command"), request.get("service")
     if command == "status":
         return Outcome(True, tuple(_status(runtime.views)))
+    if command == _WHICH:
+        return Outcome(True, tuple(map(os.path.realpath, runtime.reloader.paths)))
     if runtime.stopping:
         return Outcome(False, ("the runtime is stopping",))
     if command == "reload":
@@ -118,7 +122,7 @@ def _silent(os_pid: int) -> str:
 
 def _connect(directory: Path, paths: Sequence[str]) -> socket.socket:
     """Raises OSError that says what was looked for."""
-    found: list[tuple[Path, socket.socket]] = []
+    found: list[socket.socket] = []
     problem = ""
     try:
         places = candidates(directory, paths)
@@ -131,7 +135,7 @@ def _connect(directory: Path, paths: Sequence[str]) -> socket.socket:
             connect(connection, path)
             if (uid := peer_of(connection)[1]) not in (0, os.geteuid()) and os.geteuid() != 0:
                 raise PermissionError(_refused(uid))
-            found.append((path, connection))
+            found.append(connection)
         except OSError as error:
             connection.close()
             if isinstance(error, PermissionError):
@@ -139,13 +143,9 @@ def _connect(directory: Path, paths: Sequence[str]) -> socket.socket:
             elif not isinstance(error, (ConnectionRefusedError, FileNotFoundError)):
                 problem = f"{path}: {error}"
     if len(found) == 1:
-        return found[0][1]
-    for _, connection in found:
-        connection.close()
+        return found[0]
     if found:
-        raise OSError(
-            f"several runtimes serve here, say which configuration: {', '.join(str(path) for path, _ in found)}"
-        )
+        raise OSError("\n  ".join(["several runtimes serve here, say which configuration:", *map(_which, found)]))
     if problem:
         raise OSError(problem)
     what = f"of {' '.join(paths)} " if paths else ""
@@ -154,6 +154,18 @@ def _connect(directory: Path, paths: Sequence[str]) -> socket.socket:
 
 def _refused(uid: int) -> str:
     return f"permission denied: the runtime is of {_name(uid)}, and answers only that user and root"
+
+
+def _which(connection: socket.socket) -> str:
+    """Which runtime this is, and close the connection."""
+    with connection:
+        os_pid = peer_of(connection)[0]
+        try:
+            lines = exchange(connection, {"command": _WHICH}).get("lines", ())
+        except (OSError, ValueError):
+            lines = ()
+        what = escape(" ".join(lines)) or "it does not answer"
+        return f"{what} (os process {os_pid})"
 
 
 def _whose(path: Path) -> str:

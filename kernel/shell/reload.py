@@ -97,7 +97,7 @@ class Reloader:
     def __init__(self, runtime: Runtime, paths: Sequence[str]) -> None:
         """`paths` is what `wsrelay run` was given."""
         self._runtime = runtime
-        self._paths = tuple(paths)
+        self.paths = tuple(paths)
         self._services = RollingRestart(runtime)
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[Outcome] | None = None
@@ -239,7 +239,7 @@ class Reloader:
 
     async def _checked(self) -> Application:
         try:
-            self._check = Check(self._runtime.loop, self._paths, self._runtime.end_turn)
+            self._check = Check(self._runtime.loop, self.paths, self._runtime.end_turn)
             return await self._check.result()
         except ConfigurationError as error:
             raise Refused(*error.problems) from None

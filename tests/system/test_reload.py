@@ -283,6 +283,22 @@ def test_nobody_to_ask(tmp_path: Path) -> None:
     assert "no runtime" in asked.stderr
 
 
+def test_several_runtimes_to_ask(runtime: Runtime, tmp_path: Path) -> None:
+    with contextlib.ExitStack() as others:
+        write_application(tmp_path / "second", [PROCESSES], {})
+        second = Runtime(tmp_path / "second", {"XDG_RUNTIME_DIR": str(runtime.temporary)})
+        others.callback(second.kill)
+        others.callback(second.process.wait, 60)
+        others.callback(second.process.terminate)
+        wait_until(lambda: "ready: no http.service" in second.log(), message=second.log)
+        asked = ask(runtime, "status")
+        assert asked.returncode == 1
+        assert "say which configuration" in asked.stderr
+        for served in (runtime.folder, tmp_path / "second"):
+            assert f"\n  {served} (os process " in asked.stderr
+        assert "1 processes" in ask(runtime, "status", str(runtime.folder)).stdout
+
+
 AS_NOBODY = """
 import os, pathlib, pwd, sys
 from wsrelay.kernel.shell import operator
