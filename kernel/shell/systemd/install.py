@@ -32,6 +32,12 @@ def plan(application: Application, paths: Sequence[str], *, name: str, user: str
         unit.check_name(name)
     except ValueError as problem:
         raise StartError(str(problem)) from None
+    servers = unit.tcp_servers(application)
+    names = unit.socket_names(name, servers)
+    if too_long := [each for each in names if len(f"{each}.socket") > unit.MAX_UNIT_NAME]:
+        raise StartError(
+            f"--name: expected a shorter one: {too_long[0]}.socket has more than {unit.MAX_UNIT_NAME} characters"
+        )
     script = Path(sysconfig.get_path("scripts"), "wsrelay")
     whole = [os.path.abspath(path) for path in paths]
     needed = [sys.executable, sys.prefix, str(script), *whole, *_files(application)]
@@ -45,8 +51,6 @@ def plan(application: Application, paths: Sequence[str], *, name: str, user: str
             "put the Python and the application where others can read them, /opt and /srv say, or name a --user who can"
         )
         raise StartError("\n".join([*dict.fromkeys(problems), hint]))
-    servers = unit.tcp_servers(application)
-    names = unit.socket_names(name, servers)
     files = {}
     for server, socket_name in zip(servers, names, strict=True):
         descriptor_name = unit.descriptor_name(server, application.gateway.servers)

@@ -15,7 +15,10 @@ from .activation import descriptor_names
 
 MARK = "# Written by: wsrelay install-unit"
 """The beginning of a file that may be replaced."""
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?<!\.)")
+_TYPES = ("service", "socket", "target", "device", "mount", "automount", "swap", "timer", "path", "slice", "scope")
+MAX_UNIT_NAME = 255
+"""Characters of a unit's name with its suffix, systemd.unit(5)."""
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 STOP_RESERVE = 15.0
 """Seconds beyond what a stop may take by the configuration: for killed processes to be dead, and for a busy machine."""
@@ -60,9 +63,18 @@ class Socket:
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError if this cannot be the name of a unit."""
+    """Raise ValueError if this cannot be the name of our units, systemd.unit(5), or would not be taken for one where it is used:
+    a file that begins with a dot is hidden, a `-` begins an option."""
     if _NAME.fullmatch(name) is None:
-        raise ValueError(f"--name: expected letters, digits and _.- , got {name!r}")
+        raise ValueError(
+            "--name: expected letters, digits and _.- , with a letter, a digit or _ at the beginning and no dot at the end; got"
+            f" {name!r}"
+        )
+    before, _, suffix = name.rpartition(".")
+    if before and suffix in _TYPES:
+        raise ValueError(f"--name: expected the name without .{suffix}, {before!r} say; got {name!r}")
+    if len(name) > MAX_UNIT_NAME - len(".service"):
+        raise ValueError(f"--name: expected at most {MAX_UNIT_NAME - len('.service')} characters, got {len(name)}")
 
 
 def stop_time(application: Application) -> float:

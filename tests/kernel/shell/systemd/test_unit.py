@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -140,11 +139,39 @@ def test_another_file_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "relay.socket").read_text().endswith("new")
 
 
-def test_a_bad_name_is_refused(tmp_path: Path) -> None:
-    write_application(tmp_path, [dict(GATEWAY)], {})
-    done = install(tmp_path, *shlex.split("--name 'my relay' --print"))
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("my relay", "expected letters"),
+        (".", "expected letters"),
+        ("..", "expected letters"),
+        (".hidden", "expected letters"),
+        ("-option", "expected letters"),
+        ("", "expected letters"),
+        ("a@b", "expected letters"),
+        ("a/b", "expected letters"),
+        ("relay.", "no dot at the end"),
+        ("relay\n", "expected letters"),
+        ("relay.service", "without .service, 'relay' say"),
+        ("relay.socket", "without .socket, 'relay' say"),
+        ("r" * 248, "at most 247 characters"),
+        ("r" * 247, "expected a shorter one: r"),
+    ],
+)
+def test_a_bad_name_is_refused(tmp_path: Path, name: str, told: str) -> None:
+    servers = [{**GATEWAY, "addr": ":8080"}, {**GATEWAY, "name": "other", "addr": ":8081"}]
+    write_application(tmp_path / "application", servers, {})
+    (tmp_path / "units").mkdir()
+    done = install(tmp_path / "application", f"--name={name}", "--directory", str(tmp_path / "units"), "--user", "root")
     assert done.returncode == 1
-    assert "--name: expected letters" in done.stderr
+    assert "error: --name: " in done.stderr
+    assert told in done.stderr
+    assert list((tmp_path / "units").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["r", "service", "_relay-2.blue", "1", "r" * 247])
+def test_a_name_that_systemd_takes(name: str) -> None:
+    unit.check_name(name)
 
 
 def test_a_service_whose_hosts_have_limits_and_a_sandbox() -> None:
