@@ -107,7 +107,7 @@ def main(arguments: Sequence[str]) -> None:
     with end, end.makefile("rb") as questions:
         paths = msgpack.unpackb(questions.read())
         try:
-            answer: tuple[bool, object] = (True, pack(load(paths)))
+            answer: tuple[bool, object] = (True, pack(load(paths, serving=True)))
         except ConfigurationError as error:
             answer = (False, list(error.problems))
         end.sendall(msgpack.packb(answer))

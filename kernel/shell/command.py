@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command in _ASKS:
         return _ask(arguments)
     try:
-        application = load(arguments.paths)
+        application = load(arguments.paths, serving=arguments.command == "run")
     except ConfigurationError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)  # noqa: T201

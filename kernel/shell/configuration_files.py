@@ -12,6 +12,7 @@ from pathlib import Path
 from ..core.configuration import File, check_configuration
 from ..core.configuration.document import MAX_BYTES
 from ..wire.configuration import Application
+from . import certificates
 
 INDEX = "_index.yaml"
 """The files of a folder that are read."""
@@ -38,8 +39,9 @@ class FileSystem:
         return os.path.isdir(path)
 
 
-def load(paths: Sequence[str]) -> Application:
-    """Load the files, and every `_index.yaml` below the folders. Raises ConfigurationError with all mistakes."""
+def load(paths: Sequence[str], *, serving: bool = False) -> Application:
+    """Load the files, and every `_index.yaml` below the folders. `serving`: whether it is to be served by this user. Raises
+    ConfigurationError with all mistakes."""
     problems: list[str] = []
     files: dict[str, File] = {}
     for path in paths:
@@ -49,8 +51,10 @@ def load(paths: Sequence[str]) -> Application:
     result = check_configuration(files.values(), FileSystem())
     if not isinstance(result, Application):
         problems.extend(str(problem) for problem in result)
-    elif not problems:
-        return result
+    else:
+        problems.extend(certificates.mistakes(result, serving=serving))
+        if not problems:
+            return result
     raise ConfigurationError(problems)
 
 

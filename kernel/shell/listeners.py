@@ -8,6 +8,7 @@ import socket
 import stat
 from typing import Any
 
+from ..wire.configuration import Server
 from .errors import StartError
 
 BACKLOG = 2048
@@ -29,6 +30,14 @@ def listen(address: str) -> list[socket.socket]:
         return _listen_tcp(address)
     except OSError as problem:
         raise ListenError(f"cannot listen on {address}: {problem.strerror or problem}") from problem
+
+
+def listen_for(server: Server) -> list[socket.socket]:
+    """Return the listening sockets of a server. Raises ListenError, with the place of its `addr`."""
+    try:
+        return listen(server.address)
+    except ListenError as problem:
+        raise ListenError(f"{server.places.get('addr', server.id)}: addr: {problem} ({server.id})") from problem
 
 
 def _listen_unix(path: str) -> socket.socket:

@@ -27,7 +27,7 @@ from .configuration_files import ConfigurationError
 from .errors import StartError
 from .gateway import Gateway
 from .host import Host
-from .listeners import listen
+from .listeners import listen_for
 from .rolling_restart import NOT_BACK, RollingRestart
 
 logger = logging.getLogger("wsrelay")
@@ -257,14 +257,12 @@ class Reloader:
                 ):  # only TLS is different
                     opened += [(server.id, each) for each in self._runtime.gateway.sockets(server.id)]
                 elif server.id in planned.servers_moved or server.id in planned.servers_added:
-                    opened += [(server.id, each) for each in listen(server.address)]
+                    opened += [(server.id, each) for each in listen_for(server)]
         except StartError as problem:
             for id, each in opened:
                 if each not in self._runtime.gateway.sockets(id):
                     each.close()
-            raise Refused(
-                f"{server.id}: {problem}; if the runtime has it under another id, this needs a restart"
-            ) from None
+            raise Refused(f"{problem}; if the runtime has it under another id, this needs a restart") from None
         return opened
 
     async def _start_hosts(self, new: Application, fresh: dict[str, Host]) -> None:

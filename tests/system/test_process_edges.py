@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -380,7 +381,7 @@ def test_arguments_and_notices_are_no_mail(tmp_path: Path) -> None:
         ({"kind": "process.host", "user": "no-such-user"}, ": user: there is no user 'no-such-user'"),
         (
             {"kind": "http.service", "addr": "127.0.0.1:0", "tls": {"certificate": "junk.pem", "key": "junk.pem"}},
-            "app:host: tls: certificate ",
+            "junk.pem' holds no certificate in PEM (app:host)",
         ),
     ],
 )
@@ -392,6 +393,23 @@ def test_what_cannot_be_had_is_one_clear_error(tmp_path: Path, change: dict[str,
         wait_until(lambda: runtime.process.poll() is not None, message=runtime.log)
         assert runtime.process.returncode == 1
         assert words in runtime.log()
+        assert re.search(r"_index\.yaml:\d+:\d+: ", runtime.log())
         assert "Traceback" not in runtime.log()
     finally:
         runtime.kill()
+
+
+def test_an_address_that_is_taken_is_one_error_with_its_place(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        entries = [{"name": "first", "kind": "http.service", "addr": "127.0.0.1:0"}]
+        entries += [{"name": "watched", "kind": "http.admin", "addr": address}]
+        write_application(tmp_path / "application", entries, {})
+        runtime = Runtime(tmp_path / "application")
+        try:
+            wait_until(lambda: runtime.process.poll() is not None, message=runtime.log)
+            assert runtime.process.returncode == 1
+            [line] = runtime.log().splitlines()
+            assert re.search(rf"_index\.yaml:\d+:\d+: addr: cannot listen on {address}: .* \(app:watched\)$", line)
+        finally:
+            runtime.kill()

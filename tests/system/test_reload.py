@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -520,7 +521,8 @@ def test_an_address_that_cannot_be_had_changes_nothing(runtime: Runtime) -> None
         extra = {"name": "extra", "kind": "http.service", "addr": f"127.0.0.1:{taken.getsockname()[1]}"}
         changes(runtime, *BASE, service(), extra, version="two")
         refused = ask(runtime, "reload")
-    assert (refused.returncode, "app:extra: cannot listen" in refused.stderr) == (1, True)
+    assert refused.returncode == 1
+    assert re.search(r"_index\.yaml:\d+:\d+: addr: cannot listen on .* \(app:extra\)", refused.stderr)
     assert get(runtime, "/version") == (200, "one")
     assert "reloaded in" not in runtime.log()
 
@@ -559,7 +561,8 @@ def test_certificates_change_for_new_handshakes(tmp_path: Path) -> None:
             said(client, "a")
             (tmp_path / "key.pem").write_text("no key")
             refused = ask(runtime, "reload")
-            assert (refused.returncode, "app:gateway: tls" in refused.stderr) == (1, True)
+            assert refused.returncode == 1
+            assert re.search(r"_index\.yaml:\d+:\d+: tls\.key: .* cannot be used", refused.stderr)
             assert served_certificate(runtime) == second
             changes(runtime, *BASE, service())
             assert "servers moved: app:gateway" in reload(runtime), "without TLS, on the same socket"

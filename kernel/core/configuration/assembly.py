@@ -247,7 +247,8 @@ class Assembly:
             )
             self._problems.add(entry.place_of("addr"), f"{message}, or remote: true")
         drain, timeouts = Drain(within=0.0), Timeouts(close=1.0)
-        return Server(entry.id, address, timeouts, limits=ADMIN_LIMITS, drain=drain, admin=True)
+        places = {name: str(place) for name, place in entry.places.items()}
+        return Server(entry.id, address, timeouts, limits=ADMIN_LIMITS, drain=drain, admin=True, places=places)
 
     def _check_addresses(self) -> None:
         seen: list[tuple[syntax.Address, Entry]] = []

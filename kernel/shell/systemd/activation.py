@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from ...wire.configuration import Server
 from ..errors import StartError
-from ..listeners import expected_places, listen
+from ..listeners import expected_places, listen_for
 
 STORED = "stored/"
 
@@ -87,7 +87,7 @@ class Listening:
         """Return the listening sockets of a server: those passed, or else new ones. Raises ListenError."""
         found = self._given.pop(server.id, None) or self._stored.pop(server.id, None)
         if found is None:
-            found = listen(server.address)
+            found = listen_for(server)
         if server.id not in self._from_unit:
             self._opened += [(server.id, each) for each in found]
         return found
