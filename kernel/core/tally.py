@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 from ..wire import reason as r
 from ..wire.observation import Histogram
@@ -19,6 +20,9 @@ from .service_states import State
 _PLAIN = frozenset({r.NORMAL, r.CANCELLED, r.EXCEPTION, r.KILLED, r.NOPROC, r.NOCONNECTION, r.PROTOCOL})
 _SIGNALS = frozenset(f"signal:{number.name}" for number in signal.Signals)
 OTHER = "other"
+USUAL = (_PLAIN - {r.NOPROC}) | r.LIMITS | {"exit", "signal:SIGSEGV", "signal:SIGKILL", "signal:SIGABRT"}
+"""Labels that every entry has a count for from the start. An `increase` sees no first event of a series that begins with it; all
+signals would be three times as many series."""
 
 
 def reason_label(reason: WireReason) -> str:
@@ -69,6 +73,11 @@ class Tally:
             self.exits[effect.entry][reason_label(effect.reason)] += 1
         elif effect.reason.kind == NOCONNECTION:
             self.connections_lost += 1
+
+    def exits_of(self, entries: Iterable[str]) -> dict[str, dict[str, int]]:
+        """The exits by entry and reason; these `entries` have all that is usual, with 0 for what has not happened."""
+        usual = {entry: dict.fromkeys(sorted(USUAL), 0) for entry in entries}
+        return {entry: {**usual.get(entry, {}), **self.exits.get(entry, {})} for entry in {**usual, **self.exits}}
 
     def service_changed(self, effect: ServiceChanged) -> None:
         """A service is in another state: one that starts after backing off restarts (S38)."""

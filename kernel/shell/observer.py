@@ -75,7 +75,7 @@ class Observer:
             started_at=self._started_at,
             spawns=dict(tally.spawns),
             function_workers=dict(tally.function_workers),
-            exits={entry: dict(counts) for entry, counts in tally.exits.items()},
+            exits=tally.exits_of(views.entries()),
             restarts=dict(tally.restarts),
             upgrades=dict(tally.upgrades),
             services={id: state.value for id, state in services.items()},

@@ -51,6 +51,11 @@ class Views:
         """The services that start by themselves."""
         return [id for id, service in self._subject.application.services.items() if service.lifecycle.auto_start]
 
+    def entries(self) -> list[str]:
+        """Everything that a process can run."""
+        application = self._subject.application
+        return [*application.functions, *application.processes]
+
     def census(self) -> tuple[int, int]:
         """How many connections, and how many other processes live."""
         return self._subject.table.census()

@@ -130,6 +130,8 @@ def test_numbers_after_known_traffic(tmp_path: Path) -> None:
             (1, "http_requests_total", {**server, "status": "404"}),
         )
         check_measured(seen)
+        for entry in (echo, "app:connect", "app:hello"):  # with 0, so that the first of them is an increase
+            assert {"entry": entry, "reason": "limit:disk"} in seen.labels("exits_total")
         assert "secret" not in str(seen.samples)
         check_gateway_restart(runtime, seen)
 

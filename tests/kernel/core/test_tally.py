@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsrelay.kernel.core.effects import ProcessEnded, ServiceChanged, StartWorker
 from wsrelay.kernel.core.service_states import State
-from wsrelay.kernel.core.tally import Tally, reason_label
+from wsrelay.kernel.core.tally import USUAL, Tally, reason_label
 from wsrelay.kernel.wire.messages import Start
 from wsrelay.kernel.wire.pid import Pid
 from wsrelay.kernel.wire.reason import LIMITS, make_reason
@@ -47,6 +47,20 @@ def test_exits_by_entry_and_reason_and_connections_that_are_lost() -> None:
         "app:room": {"normal": 1, "exit": 2, "ws_closed": 1, "signal:SIGSEGV": 1, "limit:oom": 1}
     }  # fmt: skip
     assert tally.connections_lost == 1
+
+
+def test_what_has_not_happened_is_counted_as_none() -> None:
+    tally = Tally()
+    tally.ended(ProcessEnded(pid("s"), "app:room", make_reason("limit:disk")))
+    tally.ended(ProcessEnded(pid("s"), "app:gone", make_reason("signal:SIGBUS")))  # a reload has removed it
+    seen = tally.exits_of(["app:room", "app:lobby"])
+    assert seen.keys() == {"app:room", "app:lobby", "app:gone"}
+    assert seen["app:gone"] == {"signal:SIGBUS": 1}
+    assert seen["app:room"].keys() == seen["app:lobby"].keys() == USUAL
+    assert USUAL > LIMITS
+    assert {reason: number for reason, number in seen["app:room"].items() if number} == {"limit:disk": 1}
+    assert not any(seen["app:lobby"].values())
+    assert len(USUAL) < 20, "so many series for each entry"
 
 
 @pytest.mark.parametrize("kind", sorted(LIMITS))
