@@ -140,4 +140,28 @@ MUTATIONS = (
         "        if worker is None or worker.pid is None:\n",
         ("tests/kernel/core/test_table.py",),
     ),
+    Mutation(
+        "what-cannot-be-looked-at-takes-no-room",
+        "S18",
+        "kernel/shell/disk.py",
+        "        self.used += _HIDDEN\n",
+        "        self.used += 0\n",
+        ("tests/kernel/shell/test_temporary.py",),
+    ),
+    Mutation(
+        "memory-in-files-is-not-looked-for",
+        "S18",
+        "kernel/shell/usage.py",
+        "        if resident <= limit < resident + self._shared:\n",
+        "        if resident > limit + self._shared:\n",
+        ("tests/system/test_limits.py::test_memory_in_files_counts",),
+    ),
+    Mutation(
+        "what-is-mapped-counts-twice",
+        "S18",
+        "kernel/shell/memory.py",
+        " - sum(map(read_mapped_shared_memory, members)))",
+        " - 0)",
+        ("tests/system/test_limits.py::test_memory_in_a_file_that_is_mapped_counts_once",),
+    ),
 )
