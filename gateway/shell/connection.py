@@ -36,7 +36,8 @@ from .stalls import StallWatch
 from .turn import Turn
 
 _BURST: Final = 128
-"""Frames of a client that are decoded in one turn. One read brings tens of thousands of tiny ones: half a second's work."""
+"""Frames of a client that are decoded in one turn, those that are no message too. One read brings tens of thousands of tiny ones:
+half a second's work."""
 
 
 class Surroundings(Protocol):

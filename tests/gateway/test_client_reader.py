@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsrelay.gateway.core.client_reader import ClientReader
 from wsrelay.gateway.core.deflate import BoundedDeflate
-from wsrelay.gateway.core.frames import Failure, Message, MessageReader, MessageWriter
+from wsrelay.gateway.core.frames import Failure, FragmentReceived, Message, MessageReader, MessageWriter, PingReceived
 from wsrelay.gateway.core.masking import unmask, unmask_in_python
 from wsrelay.kernel.wire.client_frames import TEXT
 
@@ -38,7 +38,8 @@ def read_fast(reader: ClientReader, data: bytes, most: int) -> list[Any]:
             assert len(messages) <= most
             events += [Message(payload.decode() if opcode == TEXT else payload) for opcode, payload in messages]
         elif (event := reader.next_event()) is not None:
-            events.append(event)
+            if type(event) is not FragmentReceived:
+                events.append(event)
         else:
             return events
 
@@ -165,6 +166,40 @@ def test_a_frame_in_many_pieces() -> None:
     payload = ("äöü€😀" * 20).encode()[:LIMIT]
     data = frame(0x81, payload[:280]) * 3
     assert compare(data, list(range(0, len(data), 7)), None) == [Message(payload[:280].decode())] * 3
+
+
+parts_of_messages = st.lists(
+    st.tuples(st.binary(max_size=200), st.lists(st.binary(max_size=5))), min_size=1, max_size=5
+)
+
+
+@given(parts_of_messages, st.sampled_from(OFFERS), st.booleans())
+def test_one_call_takes_one_frame(
+    fragmented: list[tuple[bytes, list[bytes]]], offer: str | None, pings: bool
+) -> None:  # S10
+    frames: list[bytes] = []
+    for whole, parts in fragmented:
+        size = sum(map(len, parts))
+        if size <= LIMIT and len(parts) > 1:
+            frames += [frame(0 if number else 2, part) for number, part in enumerate(parts[:-1])]
+            frames += [frame(0x89, b"?")] * pings + [frame(0x80, parts[-1])]
+        frames.append(frame(0xC2, deflated(whole)) if offer else frame(0x82, whole))
+    reader = ClientReader(LIMIT, extensions(offer))
+    reader.receive(b"".join(frames))
+    calls = 0
+    while reader.take_messages(1) or reader.next_event():
+        calls += 1
+    assert calls == len(frames)
+
+
+def test_fragments_are_told_one_by_one() -> None:  # S10
+    reader = ClientReader(LIMIT, [])
+    reader.receive(frame(0x01, b"a") + frame(0x00, b"") * 1000 + frame(0x89, b"") + frame(0x80, b"b"))
+    events = []
+    while (event := reader.next_event()) is not None:
+        assert not reader.take_messages(128)
+        events.append(event)
+    assert events == [FragmentReceived()] * 1001 + [PingReceived(b""), Message("ab")]
 
 
 @given(st.binary(max_size=300), masks)

@@ -1,0 +1,99 @@
+"""What one client sends without end, in a real gateway: the others have their turn (S10, invariant 11)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from wsrelay.kernel.wire import messages as m
+
+HANDSHAKE = (
+    b"GET /ws/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n"
+)
+
+
+def frame(opcode: int, payload: bytes, *, fin: int = 0x80, rsv: int = 0) -> bytes:
+    size = len(payload)
+    head = struct.pack("!BB", fin | rsv | opcode, 0x80 | min(size, 126)) + (
+        struct.pack("!H", size) if size > 125 else b""
+    )
+    return head + b"\0\0\0\0" + payload
+
+
+def connect(supervisor: Any, data: bytes) -> socket.socket:
+    line = socket.create_connection(("127.0.0.1", supervisor.ports["app:gateway"]), timeout=10)
+    line.sendall(data)
+    return line
+
+
+def head_of_answer(line: socket.socket) -> bytes:
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        received = line.recv(4096)
+        assert received, "no answer"
+        answer += received
+    return answer
+
+
+@contextlib.contextmanager
+def stopped(supervisor: Any) -> Iterator[None]:
+    """While the gateway stands still: what is sent meanwhile it finds in one turn, in the order in which it was sent."""
+    supervisor.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        supervisor.process.send_signal(signal.SIGCONT)
+
+
+def join(supervisor: Any, function: Any, target: Any, headers: bytes = b"") -> socket.socket:
+    """The line of a client that has joined `target`."""
+    line = connect(supervisor, HANDSHAKE % headers)
+    supervisor.grant(function)
+    supervisor.answer(function, headers=(("X-WS-Relay", json.dumps({"target_pid": target.pid})),))
+    supervisor.admit(target)
+    target.expect(m.Join)
+    assert head_of_answer(line).startswith(b"HTTP/1.1 101 ")
+    return line
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+@pytest.mark.parametrize(
+    ("flood", "message"),
+    [
+        (frame(1, b"a", fin=0) + frame(0, b"", fin=0) * 8_000 + frame(0, b"b"), "ab"),
+        (frame(1, b"a", fin=0) + frame(0, b"x", fin=0) * 7_000 + frame(0, b"b"), f"a{'x' * 7_000}b"),
+        (frame(9, b"") * 8_000 + frame(1, b"b"), "b"),
+        (frame(1, b"a", fin=0) + (frame(0, b"", fin=0) + frame(10, b"")) * 4_000 + frame(0, b"b"), "ab"),
+    ],
+    ids=["empty fragments", "fragments", "pings", "fragments and pongs"],
+)
+def test_a_flood_of_tiny_frames_holds_up_nobody(serve: Any, uvloop: bool, flood: bytes, message: str) -> None:
+    supervisor = serve(uvloop=uvloop)
+    function, target = supervisor.function_worker(), supervisor.actor()
+    with join(supervisor, function, target) as flooder, join(supervisor, function, target) as other:
+        with stopped(supervisor):
+            flooder.sendall(flood)
+            other.sendall(frame(1, b"not held up"))
+        assert target.next() == m.ClientMessage(2, "not held up")
+        assert target.next() == m.ClientMessage(1, message)
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_a_flood_that_a_close_ends(serve: Any, uvloop: bool) -> None:  # S46
+    supervisor = serve(uvloop=uvloop)
+    function, target = supervisor.function_worker(), supervisor.actor()
+    with join(supervisor, function, target) as flooder, join(supervisor, function, target) as other:
+        with stopped(supervisor):
+            flooder.sendall(frame(1, b"", fin=0) + frame(0, b"", fin=0) * 4_000 + frame(8, b"\x03\xe8"))
+            flooder.sendall(frame(0, b"", fin=0) * 4_000)
+            other.sendall(frame(1, b"not held up"))
+        assert target.next() == m.ClientMessage(2, "not held up")
+        assert target.next() == m.Leave(1, "client_closed", 1000)
+        assert flooder.recv(100) == b"\x88\x02\x03\xe8"
