@@ -75,6 +75,7 @@ class ClientReader:
         "_twins",
         "drained",
         "finished",
+        "inflates",
     )
 
     def __init__(self, limit: int, extensions: list[Extension]) -> None:
@@ -91,6 +92,8 @@ class ClientReader:
         self._twins = 0
         self._fragmented = False
         self._failure: Failure | None = None
+        self.inflates = self._deflate is not None
+        """Whether messages may be many times as large as what came."""
         self.finished = False
         """Nothing more can be decoded: after a Close frame or a failure."""
         self.drained = True
@@ -108,8 +111,11 @@ class ClientReader:
 
     # --- whole messages -----------------------------------------------------------------------------------------------
 
-    def take_messages(self, most: int) -> Sequence[WholeMessage]:
-        """Decode whole messages, up to `most` of them; none where something else comes first: see `next_event`."""
+    def take_messages(self, most: int, room: int) -> Sequence[WholeMessage]:
+        """Decode whole messages, up to `most` of them; none where something else comes first: see `next_event`.
+
+        `room` is in bytes, more than 0. With compressed messages it ends at the one that reaches it: what follows stays as
+        small as it came."""
         # Messages are what happens most: one loop, and no call but those that look at every byte.
         messages: list[WholeMessage] = []
         if self._twins or self._fragmented or self.finished or self._failure is not None:
@@ -148,6 +154,9 @@ class ClientReader:
                     position = stop
                     break
                 payload = inflated
+                room -= len(payload)
+                if room <= 0:
+                    most = 0
             opcode = first & 0xF
             if opcode == TEXT and not payload.isascii() and not _is_text(payload):
                 self._failure = failure(_INVALID_DATA)

@@ -7,11 +7,14 @@ import json
 import signal
 import socket
 import struct
+import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from wsrelay.kernel.wire import messages as m
+from wsrelay.kernel.wire.configuration import Limits
 
 HANDSHAKE = (
     b"GET /ws/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -97,3 +100,39 @@ def test_a_flood_that_a_close_ends(serve: Any, uvloop: bool) -> None:  # S46
         assert target.next() == m.ClientMessage(2, "not held up")
         assert target.next() == m.Leave(1, "client_closed", 1000)
         assert flooder.recv(100) == b"\x88\x02\x03\xe8"
+
+
+def peak_memory(supervisor: Any) -> int:
+    """The most that the gateway's resident memory has been, in bytes."""
+    lines = Path(f"/proc/{supervisor.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
+
+
+def deflated(payload: bytes) -> bytes:
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_what_a_worker_does_not_read_stays_compressed(
+    serve: Any, uvloop: bool, pieces: int
+) -> None:  # S53, invariant 11
+    size, count = 1 << 20, 60
+    supervisor = serve(uvloop=uvloop, limits=Limits(message=size, inbound=size, compression=True))
+    function, slow, other = supervisor.function_worker(), supervisor.actor(), supervisor.actor()
+    offer = b"Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\n"
+    bomb = deflated(bytes(size))
+    whole = frame(2, bomb, rsv=0x40)
+    if pieces == 2:
+        whole = frame(2, bomb[:500], fin=0, rsv=0x40) + frame(0, bomb[500:])
+    with join(supervisor, function, slow, offer) as bomber, join(supervisor, function, other) as bystander:
+        before = peak_memory(supervisor)
+        bomber.sendall(whole * count)
+        for _ in range(10):  # the gateway has read what the bomber has sent, and had turns in which it could go on
+            bystander.sendall(frame(1, b"not held up"))
+            assert other.next() == m.ClientMessage(2, "not held up")
+        assert peak_memory(supervisor) - before < 20 << 20
+        for _ in range(count):
+            assert slow.next() == m.ClientMessage(1, bytes(size))
+        assert peak_memory(supervisor) - before < 20 << 20
