@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from wsrelay.kernel.wire import messages as m
-from wsrelay.kernel.wire.configuration import Limits
+from wsrelay.kernel.wire.configuration import Limits, Static
 
 HANDSHAKE = (
     b"GET /ws/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -136,3 +136,72 @@ def test_what_a_worker_does_not_read_stays_compressed(
         for _ in range(count):
             assert slow.next() == m.ClientMessage(1, bytes(size))
         assert peak_memory(supervisor) - before < 20 << 20
+
+
+POST = b"POST %s HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+GET = b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+def chunks(size: int, count: int) -> bytes:
+    return (b"%x\r\n" % size + b"x" * size + b"\r\n") * count
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+@pytest.mark.parametrize(("size", "count"), [(1, 9_000), (5, 5_000)])
+def test_a_flood_of_tiny_chunks_holds_up_nobody(serve: Any, uvloop: bool, size: int, count: int) -> None:
+    supervisor = serve(uvloop=uvloop)
+    functions = [supervisor.function_worker(), supervisor.function_worker()]
+    with connect(supervisor, POST % b"/post") as flooder, connect(supervisor, b"") as other:
+        with stopped(supervisor):
+            flooder.sendall(chunks(size, count) + b"0\r\n\r\n")
+            other.sendall(GET % b"/plain/x")
+        first, second = (supervisor.grant(function) for function in functions)
+        assert first.path == "/plain/x"
+        assert (second.path, second.body) == ("/post", b"x" * size * count)
+        for function, line in ((functions[0], other), (functions[1], flooder)):
+            supervisor.answer(function, 204)
+            assert head_of_answer(line).startswith(b"HTTP/1.1 204 ")
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_a_long_body_in_many_chunks(serve: Any, uvloop: bool) -> None:
+    supervisor = serve(uvloop=uvloop, limits=Limits(body=4 << 20))
+    function = supervisor.function_worker()
+    with connect(supervisor, POST % b"/post" + chunks(500, 5_000) + b"0\r\n\r\n" + GET % b"/nowhere") as line:
+        assert supervisor.grant(function).body == b"x" * 2_500_000
+        supervisor.answer(function, 204)
+        assert head_of_answer(line).startswith(b"HTTP/1.1 204 ")
+
+
+def test_many_requests_at_once_are_answered_in_turn(supervisor: Any) -> None:  # RFC 9112 §9.3.2
+    count = 300
+    with connect(supervisor, (GET % b"/nowhere") * count + GET % b"/ws/x") as line:
+        function = supervisor.function_worker()
+        assert supervisor.grant(function).path == "/ws/x"
+        supervisor.answer(function, 418)
+        received = b""
+        while b"HTTP/1.1 418 " not in received:
+            received += line.recv(65536)
+        assert received.count(b"HTTP/1.1 404 ") == count
+        assert b"connection: close" not in received
+
+
+@pytest.mark.parametrize(("path", "status"), [(b"/nowhere", b"404"), (b"/files/page.txt", b"200")])
+def test_a_body_that_nobody_takes_ends_the_connection(serve: Any, tmp_path: Path, path: bytes, status: bytes) -> None:
+    (tmp_path / "page.txt").write_text("page")
+    supervisor = serve(statics=(Static("/files", str(tmp_path)),))
+    with (
+        connect(supervisor, POST.replace(b"POST", b"GET") % path + chunks(1, 100)) as line,
+        line.makefile("rb") as answer,
+    ):
+        received = answer.read()
+    assert received.startswith(b"HTTP/1.1 " + status)
+    assert b"\r\nconnection: close\r\n" in received
+
+
+def test_a_body_that_has_come_does_not_end_the_connection(supervisor: Any) -> None:
+    request = b"POST /nowhere HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"
+    with connect(supervisor, request) as line:
+        for _ in range(2):
+            assert b"connection: close" not in head_of_answer(line)
+            line.sendall(request)
