@@ -24,7 +24,16 @@ from wsproto.extensions import Extension
 
 from ...kernel.wire.client_frames import BINARY, TEXT
 from .deflate import BoundedDeflate
-from .frames import CloseFrame, Failure, FrameEvent, MessageReader, PingReceived, PongReceived, failure
+from .frames import (
+    CloseFrame,
+    Failure,
+    FragmentReceived,
+    FrameEvent,
+    MessageReader,
+    PingReceived,
+    PongReceived,
+    failure,
+)
 from .masking import unmask
 
 WholeMessage: TypeAlias = tuple[int, bytes]
@@ -43,6 +52,7 @@ _FOR_EVER: Final = 1 << 62
 _VIEWED: Final = 4 << 10
 """Bytes of a payload from which on a copy of it takes longer than a view."""
 _WRONG: Final = -1
+_FRAGMENT: Final = FragmentReceived()
 
 
 class ClientReader:
@@ -65,6 +75,7 @@ class ClientReader:
         "_twins",
         "drained",
         "finished",
+        "inflates",
     )
 
     def __init__(self, limit: int, extensions: list[Extension]) -> None:
@@ -81,6 +92,8 @@ class ClientReader:
         self._twins = 0
         self._fragmented = False
         self._failure: Failure | None = None
+        self.inflates = self._deflate is not None
+        """Whether messages may be many times as large as what came."""
         self.finished = False
         """Nothing more can be decoded: after a Close frame or a failure."""
         self.drained = True
@@ -98,8 +111,11 @@ class ClientReader:
 
     # --- whole messages -----------------------------------------------------------------------------------------------
 
-    def take_messages(self, most: int) -> Sequence[WholeMessage]:
-        """Decode whole messages, up to `most` of them; none where something else comes first: see `next_event`."""
+    def take_messages(self, most: int, room: int) -> Sequence[WholeMessage]:
+        """Decode whole messages, up to `most` of them; none where something else comes first: see `next_event`.
+
+        `room` is in bytes, more than 0. With compressed messages it ends at the one that reaches it: what follows stays as
+        small as it came."""
         # Messages are what happens most: one loop, and no call but those that look at every byte.
         messages: list[WholeMessage] = []
         if self._twins or self._fragmented or self.finished or self._failure is not None:
@@ -138,6 +154,9 @@ class ClientReader:
                     position = stop
                     break
                 payload = inflated
+                room -= len(payload)
+                if room <= 0:
+                    most = 0
             opcode = first & 0xF
             if opcode == TEXT and not payload.isascii() and not _is_text(payload):
                 self._failure = failure(_INVALID_DATA)
@@ -187,46 +206,49 @@ class ClientReader:
 
     # --- everything else ----------------------------------------------------------------------------------------------
 
-    def next_event(self) -> FrameEvent | None:
-        """Decode up to the next event that is no whole message; None when more bytes are needed, or where a whole message
-        comes first."""
-        while not self.finished:
-            if self._failure is not None:
-                self.finished = True
-                return self._failure
-            if self._twin is not None and (event := self._twin.next_event()) is not None:
-                self.finished = self._twin.finished
-                return event
-            if self._part is not None or self._position == len(self._data):
-                self._data, self._position = b"", 0
-                return None
-            if self._twins:
-                self._feed_twin()
-                continue
-            header, size = self._header()
-            if header == _WRONG:
-                self._twins = _FOR_EVER
-            elif header == 0:
-                return None
-            else:
-                first = self._data[self._position]
-                whole = self._position + header + size <= len(self._data)
-                if first in (_PING_FRAME, _PONG_FRAME):
-                    return self._take_control(first, header, size) if whole else None
-                if first == _CLOSE_FRAME and whole and (close := self._take_close(header, size)) is not None:
-                    return close
-                if self._is_plain(first, size):
-                    if whole:
-                        return None
-                    self._begin_part(header, size)
-                    self._continue_part([])
-                    continue
-                if _is_compressed(first) and whole and size <= self._limit and not self._fragmented:
-                    return None
-                if first & 0x8 == 0:
-                    self._fragmented = first & 0x80 == 0
-                self._twins = header + size
-        return None
+    def next_event(self) -> FrameEvent | FragmentReceived | None:
+        """Decode the next frame, if it is no whole message; None when more bytes are needed, or where a whole message comes
+        first.
+
+        One call takes no more than one frame, whatever the client has sent, so that its owner can count them."""
+        if self.finished:
+            return None
+        if self._failure is not None:
+            self.finished = True
+            return self._failure
+        if self._twins:
+            return self._feed_twin()
+        if self._part is not None or self._position == len(self._data):
+            self._data, self._position = b"", 0
+            return None
+        header, size = self._header()
+        if header == _WRONG:
+            self._twins = _FOR_EVER
+            return self._feed_twin()
+        if header == 0:
+            return None
+        first = self._data[self._position]
+        whole = self._position + header + size <= len(self._data)
+        if first in (_PING_FRAME, _PONG_FRAME):
+            return self._take_control(first, header, size) if whole else None
+        if first == _CLOSE_FRAME and whole and (close := self._take_close(header, size)) is not None:
+            return close
+        if self._is_plain(first, size):
+            return None if whole else self._take_part(header, size)
+        if _is_compressed(first) and whole and size <= self._limit and not self._fragmented:
+            return None
+        if first & 0x8 == 0:
+            self._fragmented = first & 0x80 == 0
+        self._twins = header + size
+        return self._feed_twin()
+
+    def _take_part(self, header: int, size: int) -> Failure | None:
+        """Take what is there of a plain frame that has not come whole."""
+        self._begin_part(header, size)
+        self._continue_part([])
+        self._data, self._position = b"", 0
+        self.finished = self._failure is not None
+        return self._failure
 
     def _is_plain(self, first: int, size: int) -> bool:
         return first in (_TEXT_FRAME, _BINARY_FRAME) and size <= self._limit and not self._fragmented
@@ -253,14 +275,20 @@ class ClientReader:
         self.finished = True
         return CloseFrame(code, reason)
 
-    def _feed_twin(self) -> None:
+    def _feed_twin(self) -> FrameEvent | FragmentReceived | None:
         """Give the twin its frame, or what is there of it."""
+        if self._position == len(self._data):
+            self._data, self._position = b"", 0
+            return None
         if self._twin is None:
             self._twin = MessageReader(self._limit, self._extensions)
         piece = self._data[self._position : self._position + self._twins]
         self._position += len(piece)
         self._twins -= len(piece)
         self._twin.receive(piece)
+        event = self._twin.next_event()
+        self.finished = self._twin.finished
+        return _FRAGMENT if event is None else event
 
     def _header(self) -> tuple[int, int]:
         """Return the sizes of the header and of the payload that start here: (0, 0) if the header is not all there,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
@@ -72,10 +72,13 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class FragmentReceived:
+    """A part of a message, or of a frame, that is not the last: there is nothing to do yet, but it has been paid for."""
+
+
 FrameEvent: TypeAlias = Message | PingReceived | PongReceived | CloseFrame | Failure
 
-_MAX_PARTS: Final = 1024
-"""Parts of a message that are kept apart: one of a single byte takes up to forty times as much."""
 _FAILURES: Final = {1002: "protocol error", 1007: "invalid data", 1009: "message too big"}
 
 
@@ -86,8 +89,8 @@ class MessageReader:
         """`limit` is in bytes, for one message."""
         self._connection = Connection(ConnectionType.SERVER, extensions)
         self._limit = limit
-        self._parts: list[Any] = []
-        self._size = 0
+        self._collected = bytearray()
+        """What has come of a fragmented message."""
         self._events: Iterator[object] | None = None
         self.finished = False
         """Nothing more can be decoded: after a Close frame or a failure."""
@@ -129,31 +132,24 @@ class MessageReader:
         return None
 
     def _fail(self, code: int) -> Failure:
-        self._parts, self._size = [], 0
+        self._collected = bytearray()
         return failure(code)
 
     def _collect(self, event: TextMessage | BytesMessage) -> FrameEvent | None:
         data = event.data
-        if isinstance(data, str):
-            self._size += len(data) if data.isascii() else len(data.encode())
-        else:
-            data = bytes(data)
-            self._size += len(data)
-        if self._size > self._limit:
+        # Text is kept as UTF-8, for one growing buffer: parts that are kept apart take forty times as much, or are joined
+        # time and again.
+        payload = data.encode() if isinstance(data, str) else data
+        if len(self._collected) + len(payload) > self._limit:
             self.finished = True
             return self._fail(CloseReason.MESSAGE_TOO_BIG)
-        if event.message_finished and not self._parts:
-            self._size = 0
-            return Message(data)
-        if data:  # a client may send empty fragments without end
-            self._parts.append(data)
-        if event.message_finished or len(self._parts) > _MAX_PARTS:
-            self._parts = [data[:0].join(self._parts)]
+        if event.message_finished and not self._collected:
+            return Message(data if isinstance(data, str) else bytes(data))
+        self._collected += payload
         if not event.message_finished:
             return None
-        whole: str | bytes = self._parts[0]
-        self._parts, self._size = [], 0
-        return Message(whole)
+        whole, self._collected = bytes(self._collected), bytearray()
+        return Message(whole.decode() if isinstance(data, str) else whole)
 
 
 def failure(code: int) -> Failure:

@@ -27,6 +27,7 @@ from .static_files import FileAnswer, find_file, read_pieces
 logger = logging.getLogger("wsrelay.gateway")
 
 _CLOSE = (("connection", "close"),)
+_CLOSE_HEADER = (b"connection", b"close")
 
 
 class ClientGone(Exception):
@@ -57,7 +58,10 @@ class Application:
         if isinstance(answer, FileAnswer):
             await _send_file(answer, protocol, send)
         else:
-            await _send(answer.status, framing_headers(answer), answer.body, send)
+            headers = list(framing_headers(answer))
+            if protocol.body_is_coming and _CLOSE_HEADER not in headers:
+                headers.append(_CLOSE_HEADER)  # it was answered without its body: nobody is to parse the rest
+            await _send(answer.status, headers, answer.body, send)
 
     async def _answer(self, protocol: HttpProtocol, receive: ASGIReceiveCallable) -> Answer | FileAnswer:
         match, head = protocol.match, protocol.request_head
@@ -134,6 +138,8 @@ async def _send(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
 async def _send_file(answer: FileAnswer, protocol: HttpProtocol, send: ASGISendCallable) -> None:
     headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in answer.headers]
     headers.append((b"content-length", b"%d" % answer.size))
+    if protocol.body_is_coming:
+        headers.append(_CLOSE_HEADER)
     await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": False})
     if protocol.scope["method"] == "HEAD":
         answer.file.close()

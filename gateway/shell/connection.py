@@ -36,7 +36,11 @@ from .stalls import StallWatch
 from .turn import Turn
 
 _BURST: Final = 128
-"""Frames of a client that are decoded in one turn. One read brings tens of thousands of tiny ones: half a second's work."""
+"""Frames of a client that are decoded in one turn, those that are no message too. One read brings tens of thousands of tiny ones:
+half a second's work."""
+_ROOM: Final = 256 << 10
+"""Bytes of a client's messages that are decoded in one turn, if they are compressed: a KiB of them may be a MiB. The last message
+may go beyond it. Without compression one read is the bound."""
 
 
 class Surroundings(Protocol):
@@ -130,9 +134,9 @@ class RelayConnection(ClientLine):
 
     def _decode(self) -> None:
         """Decode as far as the session takes messages now, and no further than one turn's share."""
-        session, share = self.session, _BURST
+        session, share, room, inflates = self.session, _BURST, _ROOM, self._reader.inflates
         while not self._blocked():
-            if not share:
+            if share <= 0 or room <= 0:
                 self._yielded = True
                 self._loop.call_soon(self._decode_on)
                 break
@@ -140,9 +144,11 @@ class RelayConnection(ClientLine):
                 share -= 1
                 self._hand_over()
                 continue
-            messages = self._reader.take_messages(share)
+            messages = self._reader.take_messages(share, room)
             if messages:
                 share -= len(messages)
+                if inflates:
+                    room -= sum(len(payload) for _, payload in messages)
                 self._messages_received(messages)
                 if self._reader.drained:
                     break
@@ -152,6 +158,7 @@ class RelayConnection(ClientLine):
                 break
             share -= 1
             if type(event) is Message:
+                room -= len(event.data) if inflates else 0
                 if session.accept_messages(1) is None:
                     self.handle(e.MessageReceived(event.data))
                 elif self._link is not None:

@@ -1,6 +1,6 @@
 """One client's HTTP connection: uvicorn's h11 protocol with our limits, and the way to WebSocket.
 
-Owns the slot of the connection, the time a request's head may take, the time a client may take none of its response, and the
+Owns the slot of the connection, what a client may cost in a turn, the time a request's head may take, the time a client may take none of its response, and the
 decision which request is an upgrade of ours. The rest is uvicorn's.
 """
 
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from typing import Any, cast
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import h11
@@ -30,6 +30,12 @@ from .relay import Relay
 from .service import Service
 from .upgrade import Upgrade, make_handshake
 
+_SHARE: Final = 64
+"""Events of h11 that are taken for one client in a turn: a chunk of a body is one, and costs as much with one byte as with
+64 KiB."""
+_AFTER_HEAD: Final = 2
+"""Events that may follow a head in its turn, at least: a body that has come with it, and its end."""
+
 
 class ServiceConfig(uvicorn.Config):
     """uvicorn's configuration of one service; our protocol finds its own things here."""
@@ -38,8 +44,58 @@ class ServiceConfig(uvicorn.Config):
     service: Service
 
 
+class PacedConnection(h11.Connection):
+    """h11's parser, which needs more bytes, as it says, when a turn's share of events has been taken."""
+
+    def __init__(self, limit: int) -> None:
+        """`limit` is in bytes, for the head of a request."""
+        super().__init__(h11.SERVER, limit)
+        self.share = _SHARE
+        """Events that may still be taken in this turn."""
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Return the next event, while there is a share."""
+        if not self.share:
+            return h11.NEED_DATA
+        self.share -= 1
+        event = super().next_event()
+        if type(event) is h11.Request:
+            self.share = max(self.share, _AFTER_HEAD)
+        return event
+
+
+class PacedFlow(FlowControl):
+    """uvicorn's flow control, whose word to read on waits for the client's next turn."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self.yielded = False
+        """Whether the client has to wait for its next turn."""
+
+    def resume_reading(self) -> None:
+        """Read on, now or in the client's next turn."""
+        if self.yielded:
+            self.read_paused = False
+        else:
+            super().resume_reading()
+
+    def yield_turn(self) -> None:
+        """Read nothing up to the next turn."""
+        self.yielded = True
+        self._transport.pause_reading()
+
+    def begin_turn(self) -> None:
+        """Read on, unless uvicorn has said otherwise."""
+        self.yielded = False
+        if not self.read_paused:
+            self._transport.resume_reading()
+
+
 class HttpProtocol(H11Protocol):
     """See the module."""
+
+    flow: PacedFlow
+    conn: PacedConnection
 
     def __init__(
         self,
@@ -52,6 +108,7 @@ class HttpProtocol(H11Protocol):
         ours = cast(ServiceConfig, config)
         self.relay = ours.relay
         self.service = ours.service
+        self.conn = PacedConnection(self.service.limits.header)
         self.peer = ""
         self.invocation: Invocation | None = None
         """What the current request waits for."""
@@ -67,7 +124,7 @@ class HttpProtocol(H11Protocol):
         # What uvicorn does, without asking the operating system for our own address: nobody looks at it.
         self.connections.add(self)
         self.transport = transport
-        self.flow = FlowControl(transport)
+        self.flow = PacedFlow(transport)
         self.client = get_remote_addr(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
         self.peer = self.client[0] if self.client else ""
@@ -90,7 +147,31 @@ class HttpProtocol(H11Protocol):
         """Bytes of the client; while a head is incomplete its time runs."""
         if self.transport.is_closing():
             return
+        if not self.flow.yielded:
+            self.conn.share = _SHARE
         super().data_received(data)
+        self._watch_head()
+
+    def handle_events(self) -> None:
+        """Handle a turn's share of what has come: the rest when everybody else has had a turn."""
+        super().handle_events()
+        if not self.conn.share and not self.flow.yielded and self._is_ours():
+            self.flow.yield_turn()
+            self.loop.call_soon(self._handle_on)
+
+    def _handle_on(self) -> None:
+        if not self._is_ours():
+            return
+        self.conn.share = _SHARE
+        self.flow.begin_turn()
+        self.handle_events()
+        if self._is_ours():
+            self._watch_head()
+
+    def _is_ours(self) -> bool:
+        return not self.transport.is_closing() and self.transport.get_protocol() is self
+
+    def _watch_head(self) -> None:
         if self.transport.get_protocol() is not self or self.conn.their_state is not h11.IDLE:
             self._stop_awaiting_head()
         elif self._head_timer is None and self.conn.trailing_data[0]:
@@ -196,6 +277,11 @@ class HttpProtocol(H11Protocol):
             return True
         scope["state"]["protocol"] = self  # a cycle of references: only for those that the application sees
         return False
+
+    @property
+    def body_is_coming(self) -> bool:
+        """Whether the current request has not come whole."""
+        return self.conn.their_state is h11.SEND_BODY
 
     def head_is_too_large(self) -> bool:
         """Whether the head is over `limits.header` (h11 looks only while it is incomplete)."""

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsrelay.gateway.core.client_reader import ClientReader
 from wsrelay.gateway.core.deflate import BoundedDeflate
-from wsrelay.gateway.core.frames import Failure, Message, MessageReader, MessageWriter
+from wsrelay.gateway.core.frames import Failure, FragmentReceived, Message, MessageReader, MessageWriter, PingReceived
 from wsrelay.gateway.core.masking import unmask, unmask_in_python
 from wsrelay.kernel.wire.client_frames import TEXT
 
@@ -29,16 +29,17 @@ def extensions(offer: str | None) -> list[Any]:
     return [extension]
 
 
-def read_fast(reader: ClientReader, data: bytes, most: int) -> list[Any]:
+def read_fast(reader: ClientReader, data: bytes, most: int, room: int = 1 << 20) -> list[Any]:
     """All events of these bytes, in the way of a connection."""
     events: list[Any] = []
     reader.receive(data)
     while True:
-        if messages := reader.take_messages(most):
+        if messages := reader.take_messages(most, room):
             assert len(messages) <= most
             events += [Message(payload.decode() if opcode == TEXT else payload) for opcode, payload in messages]
         elif (event := reader.next_event()) is not None:
-            events.append(event)
+            if type(event) is not FragmentReceived:
+                events.append(event)
         else:
             return events
 
@@ -48,12 +49,12 @@ def read_slowly(reader: MessageReader, data: bytes) -> list[Any]:
     return list(iter(reader.next_event, None))
 
 
-def compare(data: bytes, cuts: list[int], offer: str | None, most: int = 128) -> list[Any]:
+def compare(data: bytes, cuts: list[int], offer: str | None, most: int = 128, room: int = 1 << 20) -> list[Any]:
     fast, slow = ClientReader(LIMIT, extensions(offer)), MessageReader(LIMIT, extensions(offer))
     edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
     everything = []
     for start, end in itertools.pairwise(edges):
-        events = read_fast(fast, data[start:end], most)
+        events = read_fast(fast, data[start:end], most, room)
         assert events == read_slowly(slow, data[start:end])
         assert fast.finished == slow.finished
         everything += events
@@ -120,11 +121,12 @@ cuts = st.lists(st.integers(0, 3000), max_size=8)
     cuts,
     st.sampled_from(OFFERS),
     st.sampled_from([1, 3, 128]),
+    st.sampled_from([1, 100, 1 << 20]),
 )
 def test_no_stream_tells_the_readers_apart(  # S46, S49
-    before: bytes, middle: bytes, after: bytes, cuts: list[int], offer: str | None, most: int
+    before: bytes, middle: bytes, after: bytes, cuts: list[int], offer: str | None, most: int, room: int
 ) -> None:
-    compare(before + middle + after, cuts, offer, most)
+    compare(before + middle + after, cuts, offer, most, room)
 
 
 @given(streams, st.sampled_from(OFFERS))
@@ -165,6 +167,52 @@ def test_a_frame_in_many_pieces() -> None:
     payload = ("äöü€😀" * 20).encode()[:LIMIT]
     data = frame(0x81, payload[:280]) * 3
     assert compare(data, list(range(0, len(data), 7)), None) == [Message(payload[:280].decode())] * 3
+
+
+parts_of_messages = st.lists(
+    st.tuples(st.binary(max_size=200), st.lists(st.binary(max_size=5))), min_size=1, max_size=5
+)
+
+
+@given(parts_of_messages, st.sampled_from(OFFERS), st.booleans())
+def test_one_call_takes_one_frame(
+    fragmented: list[tuple[bytes, list[bytes]]], offer: str | None, pings: bool
+) -> None:  # S10
+    frames: list[bytes] = []
+    for whole, parts in fragmented:
+        size = sum(map(len, parts))
+        if size <= LIMIT and len(parts) > 1:
+            frames += [frame(0 if number else 2, part) for number, part in enumerate(parts[:-1])]
+            frames += [frame(0x89, b"?")] * pings + [frame(0x80, parts[-1])]
+        frames.append(frame(0xC2, deflated(whole)) if offer else frame(0x82, whole))
+    reader = ClientReader(LIMIT, extensions(offer))
+    reader.receive(b"".join(frames))
+    calls = 0
+    while reader.take_messages(1, 1 << 20) or reader.next_event():
+        calls += 1
+    assert calls == len(frames)
+
+
+@given(st.lists(st.integers(0, LIMIT), max_size=30), st.integers(1, 1000))
+def test_no_more_is_inflated_than_there_is_room_for(sizes: list[int], room: int) -> None:  # invariant 11
+    reader = ClientReader(LIMIT, extensions(OFFER + "; client_no_context_takeover"))
+    reader.receive(b"".join(frame(0xC2, deflated(b"x" * size)) for size in sizes))
+    taken: list[int] = []
+    while messages := reader.take_messages(128, room):
+        inflated = [len(payload) for _, payload in messages]
+        assert sum(inflated[:-1]) < room
+        taken += inflated
+    assert taken == sizes
+
+
+def test_fragments_are_told_one_by_one() -> None:  # S10
+    reader = ClientReader(LIMIT, [])
+    reader.receive(frame(0x01, b"a") + frame(0x00, b"") * 1000 + frame(0x89, b"") + frame(0x80, b"b"))
+    events = []
+    while (event := reader.next_event()) is not None:
+        assert not reader.take_messages(128, 1 << 20)
+        events.append(event)
+    assert events == [FragmentReceived()] * 1001 + [PingReceived(b""), Message("ab")]
 
 
 @given(st.binary(max_size=300), masks)

@@ -23,8 +23,8 @@ from wsrelay.kernel.wire.configuration import Ping, Server
 PID = "{node@app:gateway|00000000000000aa.g1.1}"
 
 
-def frame(opcode: int, payload: bytes) -> bytes:
-    return struct.pack("!BB", 0x80 | opcode, 0x80 | len(payload)) + b"\0\0\0\0" + payload
+def frame(opcode: int, payload: bytes, *, fin: int = 0x80) -> bytes:
+    return struct.pack("!BB", fin | opcode, 0x80 | len(payload)) + b"\0\0\0\0" + payload
 
 
 class Line(asyncio.Transport):
@@ -134,6 +134,28 @@ def test_a_flood_of_tiny_frames_takes_its_turn() -> None:  # S10, S46
         assert leave == m.Leave(1, "client_closed", 1000)
         await turn_of_the_loop()
         assert line.written == b"\x8a\0" * len(sent) + b"\x88\x02\x03\xe8"
+        connection.connection_lost(None)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("payload", [b"", b"x"])
+def test_a_flood_of_fragments_takes_its_turn(payload: bytes) -> None:  # S10, S46
+    async def scenario() -> None:
+        connection, line, around = open_connection()
+        piece = frame(0, payload, fin=0) * 9 + frame(9, b"")  # the pongs show how far it is
+        connection.data_received(frame(1, b"a", fin=0) + piece * 100 + frame(0, b"b") + frame(1, b"c"))
+        most, before, turns = 0, 0, 0
+        while len(around.link.records) < 3:
+            assert not line.reading, "it reads on while it has more than it may decode"
+            await turn_of_the_loop()
+            pongs = line.written.count(b"\x8a\0")
+            most, before, turns = max(most, pongs - before), pongs, turns + 1
+        assert most < 40, "one turn decoded too much"
+        assert turns > 2
+        assert around.link.records[1:] == [m.ClientMessage(1, f"a{payload.decode() * 900}b"), m.ClientMessage(1, "c")]
+        await turn_of_the_loop()
+        assert line.reading
         connection.connection_lost(None)
 
     asyncio.run(scenario())

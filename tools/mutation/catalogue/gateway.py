@@ -152,6 +152,39 @@ MUTATIONS = (
         "if stop > end or size < 0:",
         ("tests/gateway/test_client_reader.py",),
     ),
+    # --- floods
+    Mutation(
+        "fragments-are-not-counted",
+        "S10",
+        "gateway/shell/connection.py",
+        "            share -= 1\n            if type(event) is Message:",
+        "            share -= type(event) in (Message, PingReceived, PongReceived)\n            if type(event) is Message:",
+        ("tests/gateway/test_floods.py", "tests/gateway/test_connection.py"),
+    ),
+    Mutation(
+        "inflated-without-a-bound",
+        "S53",
+        "gateway/core/client_reader.py",
+        "if room <= 0:",
+        "if False:",
+        ("tests/gateway/test_floods.py", "tests/gateway/test_client_reader.py"),
+    ),
+    Mutation(
+        "chunks-are-not-counted",
+        "S10",
+        "gateway/shell/http_protocol.py",
+        "        self.share -= 1\n",
+        "",
+        ("tests/gateway/test_floods.py",),
+    ),
+    Mutation(
+        "a-body-that-nobody-takes-is-parsed",
+        "S10",
+        "gateway/shell/http_protocol.py",
+        "return self.conn.their_state is h11.SEND_BODY",
+        "return False",
+        ("tests/gateway/test_floods.py",),
+    ),
     # --- admission, channels, pressure
     Mutation(
         "a-connection-to-a-target-that-cannot-be-reached",

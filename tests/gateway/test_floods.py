@@ -1,0 +1,207 @@
+"""What one client sends without end, in a real gateway: the others have their turn (S10, invariant 11)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wsrelay.kernel.wire import messages as m
+from wsrelay.kernel.wire.configuration import Limits, Static
+
+HANDSHAKE = (
+    b"GET /ws/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n"
+)
+
+
+def frame(opcode: int, payload: bytes, *, fin: int = 0x80, rsv: int = 0) -> bytes:
+    size = len(payload)
+    head = struct.pack("!BB", fin | rsv | opcode, 0x80 | min(size, 126)) + (
+        struct.pack("!H", size) if size > 125 else b""
+    )
+    return head + b"\0\0\0\0" + payload
+
+
+def connect(supervisor: Any, data: bytes) -> socket.socket:
+    line = socket.create_connection(("127.0.0.1", supervisor.ports["app:gateway"]), timeout=10)
+    line.sendall(data)
+    return line
+
+
+def head_of_answer(line: socket.socket) -> bytes:
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        received = line.recv(4096)
+        assert received, "no answer"
+        answer += received
+    return answer
+
+
+@contextlib.contextmanager
+def stopped(supervisor: Any) -> Iterator[None]:
+    """While the gateway stands still: what is sent meanwhile it finds in one turn, in the order in which it was sent."""
+    supervisor.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        supervisor.process.send_signal(signal.SIGCONT)
+
+
+def join(supervisor: Any, function: Any, target: Any, headers: bytes = b"") -> socket.socket:
+    """The line of a client that has joined `target`."""
+    line = connect(supervisor, HANDSHAKE % headers)
+    supervisor.grant(function)
+    supervisor.answer(function, headers=(("X-WS-Relay", json.dumps({"target_pid": target.pid})),))
+    supervisor.admit(target)
+    target.expect(m.Join)
+    assert head_of_answer(line).startswith(b"HTTP/1.1 101 ")
+    return line
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+@pytest.mark.parametrize(
+    ("flood", "message"),
+    [
+        (frame(1, b"a", fin=0) + frame(0, b"", fin=0) * 8_000 + frame(0, b"b"), "ab"),
+        (frame(1, b"a", fin=0) + frame(0, b"x", fin=0) * 7_000 + frame(0, b"b"), f"a{'x' * 7_000}b"),
+        (frame(9, b"") * 8_000 + frame(1, b"b"), "b"),
+        (frame(1, b"a", fin=0) + (frame(0, b"", fin=0) + frame(10, b"")) * 4_000 + frame(0, b"b"), "ab"),
+    ],
+    ids=["empty fragments", "fragments", "pings", "fragments and pongs"],
+)
+def test_a_flood_of_tiny_frames_holds_up_nobody(serve: Any, uvloop: bool, flood: bytes, message: str) -> None:
+    supervisor = serve(uvloop=uvloop)
+    function, target = supervisor.function_worker(), supervisor.actor()
+    with join(supervisor, function, target) as flooder, join(supervisor, function, target) as other:
+        with stopped(supervisor):
+            flooder.sendall(flood)
+            other.sendall(frame(1, b"not held up"))
+        assert target.next() == m.ClientMessage(2, "not held up")
+        assert target.next() == m.ClientMessage(1, message)
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_a_flood_that_a_close_ends(serve: Any, uvloop: bool) -> None:  # S46
+    supervisor = serve(uvloop=uvloop)
+    function, target = supervisor.function_worker(), supervisor.actor()
+    with join(supervisor, function, target) as flooder, join(supervisor, function, target) as other:
+        with stopped(supervisor):
+            flooder.sendall(frame(1, b"", fin=0) + frame(0, b"", fin=0) * 4_000 + frame(8, b"\x03\xe8"))
+            flooder.sendall(frame(0, b"", fin=0) * 4_000)
+            other.sendall(frame(1, b"not held up"))
+        assert target.next() == m.ClientMessage(2, "not held up")
+        assert target.next() == m.Leave(1, "client_closed", 1000)
+        assert flooder.recv(100) == b"\x88\x02\x03\xe8"
+
+
+def peak_memory(supervisor: Any) -> int:
+    """The most that the gateway's resident memory has been, in bytes."""
+    lines = Path(f"/proc/{supervisor.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
+
+
+def deflated(payload: bytes) -> bytes:
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_what_a_worker_does_not_read_stays_compressed(
+    serve: Any, uvloop: bool, pieces: int
+) -> None:  # S53, invariant 11
+    size, count = 1 << 20, 60
+    supervisor = serve(uvloop=uvloop, limits=Limits(message=size, inbound=size, compression=True))
+    function, slow, other = supervisor.function_worker(), supervisor.actor(), supervisor.actor()
+    offer = b"Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\n"
+    bomb = deflated(bytes(size))
+    whole = frame(2, bomb, rsv=0x40)
+    if pieces == 2:
+        whole = frame(2, bomb[:500], fin=0, rsv=0x40) + frame(0, bomb[500:])
+    with join(supervisor, function, slow, offer) as bomber, join(supervisor, function, other) as bystander:
+        before = peak_memory(supervisor)
+        bomber.sendall(whole * count)
+        for _ in range(10):  # the gateway has read what the bomber has sent, and had turns in which it could go on
+            bystander.sendall(frame(1, b"not held up"))
+            assert other.next() == m.ClientMessage(2, "not held up")
+        assert peak_memory(supervisor) - before < 20 << 20
+        for _ in range(count):
+            assert slow.next() == m.ClientMessage(1, bytes(size))
+        assert peak_memory(supervisor) - before < 20 << 20
+
+
+POST = b"POST %s HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+GET = b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+def chunks(size: int, count: int) -> bytes:
+    return (b"%x\r\n" % size + b"x" * size + b"\r\n") * count
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+@pytest.mark.parametrize(("size", "count"), [(1, 9_000), (5, 5_000)])
+def test_a_flood_of_tiny_chunks_holds_up_nobody(serve: Any, uvloop: bool, size: int, count: int) -> None:
+    supervisor = serve(uvloop=uvloop)
+    functions = [supervisor.function_worker(), supervisor.function_worker()]
+    with connect(supervisor, POST % b"/post") as flooder, connect(supervisor, b"") as other:
+        with stopped(supervisor):
+            flooder.sendall(chunks(size, count) + b"0\r\n\r\n")
+            other.sendall(GET % b"/plain/x")
+        first, second = (supervisor.grant(function) for function in functions)
+        assert first.path == "/plain/x"
+        assert (second.path, second.body) == ("/post", b"x" * size * count)
+        for function, line in ((functions[0], other), (functions[1], flooder)):
+            supervisor.answer(function, 204)
+            assert head_of_answer(line).startswith(b"HTTP/1.1 204 ")
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_a_long_body_in_many_chunks(serve: Any, uvloop: bool) -> None:
+    supervisor = serve(uvloop=uvloop, limits=Limits(body=4 << 20))
+    function = supervisor.function_worker()
+    with connect(supervisor, POST % b"/post" + chunks(500, 5_000) + b"0\r\n\r\n" + GET % b"/nowhere") as line:
+        assert supervisor.grant(function).body == b"x" * 2_500_000
+        supervisor.answer(function, 204)
+        assert head_of_answer(line).startswith(b"HTTP/1.1 204 ")
+
+
+def test_many_requests_at_once_are_answered_in_turn(supervisor: Any) -> None:  # RFC 9112 §9.3.2
+    count = 300
+    with connect(supervisor, (GET % b"/nowhere") * count + GET % b"/ws/x") as line:
+        function = supervisor.function_worker()
+        assert supervisor.grant(function).path == "/ws/x"
+        supervisor.answer(function, 418)
+        received = b""
+        while b"HTTP/1.1 418 " not in received:
+            received += line.recv(65536)
+        assert received.count(b"HTTP/1.1 404 ") == count
+        assert b"connection: close" not in received
+
+
+@pytest.mark.parametrize(("path", "status"), [(b"/nowhere", b"404"), (b"/files/page.txt", b"200")])
+def test_a_body_that_nobody_takes_ends_the_connection(serve: Any, tmp_path: Path, path: bytes, status: bytes) -> None:
+    (tmp_path / "page.txt").write_text("page")
+    supervisor = serve(statics=(Static("/files", str(tmp_path)),))
+    with (
+        connect(supervisor, POST.replace(b"POST", b"GET") % path + chunks(1, 100)) as line,
+        line.makefile("rb") as answer,
+    ):
+        received = answer.read()
+    assert received.startswith(b"HTTP/1.1 " + status)
+    assert b"\r\nconnection: close\r\n" in received
+
+
+def test_a_body_that_has_come_does_not_end_the_connection(supervisor: Any) -> None:
+    request = b"POST /nowhere HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"
+    with connect(supervisor, request) as line:
+        for _ in range(2):
+            assert b"connection: close" not in head_of_answer(line)
+            line.sendall(request)
