@@ -225,8 +225,8 @@ class Gateway:
         end: it says that the others do not."""
         servers, services = self._served.public_servers(), self._served.public_services()
         for server in servers:
-            for listener in server.servers:
-                listener.close()
+            server.stop_listening()
+            server.abandon_handshakes()
         self._relay.shut_down()
         for server in servers:
             for protocol in list(server.server_state.connections):

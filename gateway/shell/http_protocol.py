@@ -110,6 +110,8 @@ class HttpProtocol(H11Protocol):
         self.service = ours.service
         self.conn = PacedConnection(self.service.limits.header)
         self.peer = ""
+        self.accepted: object | None = None
+        """What has held the slot since before the TLS handshake."""
         self.invocation: Invocation | None = None
         """What the current request waits for."""
         self.request_head: RequestHead | None = None
@@ -128,7 +130,10 @@ class HttpProtocol(H11Protocol):
         self.client = get_remote_addr(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
         self.peer = self.client[0] if self.client else ""
-        if not self.service.acquire(transport, self.peer):
+        if self.accepted is not None:
+            self.service.hand_over(self.accepted, transport)
+            self.accepted = None
+        elif not self.service.acquire(transport, self.peer):
             self._answer_and_close(overloaded("Too many connections"))
             return
         self._await_head()
@@ -141,7 +146,7 @@ class HttpProtocol(H11Protocol):
         self._unset_keepalive_if_required()
         if self.invocation is not None:
             self.invocation.client_gone()
-        self.service.release(self.transport, self.peer)
+        self.service.release(self.transport)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client; while a head is incomplete its time runs."""

@@ -13,12 +13,11 @@ import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import uvicorn
-
 from ...kernel.wire.configuration import GatewayConfiguration, Server
 from ...kernel.wire.pid import Pid
 from .drain import drain
 from .http_protocol import ServiceConfig
+from .listening import ServiceServer
 from .relay import Relay
 from .service import Service
 
@@ -32,7 +31,7 @@ class Served:
     services: list[Service] = field(default_factory=list)
     leaving: list[Service] = field(default_factory=list)
     """Configured no more; they have connections that close."""
-    servers: list[uvicorn.Server] = field(default_factory=list)
+    servers: list[ServiceServer] = field(default_factory=list)
     """With those whose listening sockets are closed, as long as they have connections."""
 
     def open_connections(self) -> int:
@@ -43,7 +42,7 @@ class Served:
         """What serves clients: no `http.admin`."""
         return [service for service in self.services if not service.admin]
 
-    def public_servers(self) -> list[uvicorn.Server]:
+    def public_servers(self) -> list[ServiceServer]:
         """The servers of clients, of services that are leaving too."""
         return [running for running in self.servers if not _config(running).service.admin]
 
@@ -74,7 +73,7 @@ class Reconfiguration:
         self._kept: list[tuple[Service, Server]] = []
         self._fresh: list[tuple[Service, list[socket.socket]]] = []
         self._gone: list[Service] = []
-        self._closing: list[uvicorn.Server] = []
+        self._closing: list[ServiceServer] = []
 
     def prepare(self, settings: GatewayConfiguration, listeners: Sequence[tuple[str, socket.socket]]) -> None:
         """Check everything. Raises ValueError with what is wrong; nothing has changed then."""
@@ -114,8 +113,7 @@ class Reconfiguration:
         """Close the listening sockets of what is gone or listens elsewhere, and open the new ones."""
         for running in self._closing:
             running.started = False
-            for listener in running.servers:
-                listener.close()
+            running.stop_listening()
         for service in self._gone:
             self._send_away(service)
         for service, sockets in self._fresh:
@@ -127,22 +125,23 @@ class Reconfiguration:
         service.removed = True
         for running in self._closing:
             if _config(running).service is service:
+                running.abandon_handshakes()
                 for protocol in list(running.server_state.connections):
                     protocol.shutdown()
         clients = [each for each in self._relay.connections.values() if Pid(each.session.pid).parts.host == service.id]
         drain(self._relay.loop, clients)
 
 
-async def start_server(config: ServiceConfig, sockets: list[socket.socket]) -> uvicorn.Server:
+async def start_server(config: ServiceConfig, sockets: list[socket.socket]) -> ServiceServer:
     """Accept connections on these sockets."""
-    running = uvicorn.Server(config)
+    running = ServiceServer(config)
     running.lifespan = config.lifespan_class(config)
     await running.on_tick(0)
     await running.startup(sockets)
     return running
 
 
-def _config(running: uvicorn.Server) -> ServiceConfig:
+def _config(running: ServiceServer) -> ServiceConfig:
     config = running.config
     if not isinstance(config, ServiceConfig):
         raise TypeError(f"{config!r} is not of our making")

@@ -5,7 +5,6 @@ Owns the counts of its connections and of its requests that wait for a function 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from ...kernel.wire.configuration import Route, Server
@@ -31,8 +30,8 @@ class Service:
         """Requests that wait for a function worker."""
         self.removed = False
         """Whether a reload has removed it: who is in its handshake is refused."""
-        self.transports: dict[asyncio.BaseTransport, str] = {}
-        """Of every connection that holds a slot, with the address that it counts for."""
+        self._holders: dict[object, str] = {}
+        """Who holds a slot, with the address that it counts for: the transport of each connection; the socket, until TLS has one."""
         self.on_release: Callable[[], None] = lambda: None
 
     def update(self, server: Server) -> None:
@@ -61,16 +60,20 @@ class Service:
         """The origins that a route allows."""
         return self._origins[route.endpoint]
 
-    def acquire(self, transport: asyncio.BaseTransport, address: str) -> bool:
+    def acquire(self, holder: object, address: str) -> bool:
         """Take a slot for a new connection. A trusted proxy's connections are not counted by address."""
         counted = "" if self.proxies.trusts(address) else address
         if not self.slots.acquire(counted):
             return False
-        self.transports[transport] = counted
+        self._holders[holder] = counted
         return True
 
-    def release(self, transport: asyncio.BaseTransport, address: str) -> None:
+    def hand_over(self, holder: object, heir: object) -> None:
+        """Another object stands for the connection from now on."""
+        self._holders[heir] = self._holders.pop(holder)
+
+    def release(self, holder: object) -> None:
         """Give the slot of a connection back; a second time does nothing."""
-        if transport in self.transports:
-            self.slots.release(self.transports.pop(transport))
+        if holder in self._holders:
+            self.slots.release(self._holders.pop(holder))
             self.on_release()

@@ -94,7 +94,7 @@ class Upgrade(asyncio.Protocol):
         if self._invocation is not None:
             self._invocation.client_gone()
         self._end_span(None)
-        self._service.release(self._transport, self._peer)
+        self._service.release(self._transport)
 
     def reject(self, answer: Answer) -> None:
         """Answer over HTTP and close."""
@@ -199,7 +199,7 @@ class Upgrade(asyncio.Protocol):
             session,
             ClientReader(limit, extensions),
             MessageWriter(extensions),
-            functools.partial(service.release, transport, self._peer),
+            functools.partial(service.release, transport),
         )
         request_answered(service, self._head, self._peer, 101, self._since)
         self._end_span(101)

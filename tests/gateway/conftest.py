@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.channel import Channel, channel_pair
-from wsrelay.kernel.wire.configuration import GatewayConfiguration, Limits, Route, Server, Timeouts, pack
+from wsrelay.kernel.wire.configuration import GatewayConfiguration, Limits, Route, Server, Timeouts, Tls, pack
 from wsrelay.kernel.wire.pid import Pid
 from wsrelay.kernel.wire.reason import WireReason, make_reason
 
@@ -126,6 +126,14 @@ class Supervisor(Peer):
         self.workers: list[Worker] = []
         self.ports: dict[str, int] = {}
         self.paths: dict[str, str] = {}
+
+    def descriptors(self) -> int:
+        """How many the gateway has. Those of /dev/null do not count: libuv opens one when it gets its first connection."""
+        paths = []
+        for number in os.listdir(f"/proc/{self.process.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                paths.append(os.readlink(f"/proc/{self.process.pid}/fd/{number}"))
+        return len(paths) - paths.count(os.devnull)
 
     def new_pid(self) -> str:
         self.serial += 1
@@ -256,3 +264,17 @@ def supervisor(serve: Callable[..., Supervisor]) -> Supervisor:
     limits = Limits(message=100_000, body=1000, header=4096, outbound=200_000, inbound=300_000, queue=2)
     # No test may pass only because a close handshake timed out.
     return serve(limits=limits, timeouts=Timeouts(close=3 * DEADLINE))
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    """A certificate for localhost."""
+    directory = tmp_path_factory.mktemp("tls")
+    certificate, key = directory / "cert.pem", directory / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out",
+         str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return Tls(str(certificate), str(key))

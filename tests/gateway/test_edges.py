@@ -41,10 +41,6 @@ def status(connection: socket.socket) -> int:
     return int(head.split()[1])
 
 
-def descriptors(supervisor: Any) -> int:
-    return len(os.listdir(f"/proc/{supervisor.process.pid}/fd"))
-
-
 def ask(supervisor: Any, function: Any, target: str, **fields: Any) -> tuple[socket.socket, m.Admit]:
     """A client whose handler names `target`, up to the question whether that lives."""
     client = raw(supervisor, HANDSHAKE)
@@ -137,10 +133,10 @@ def endless(serve: Any, tmp_path: Path) -> Any:
 
 
 def test_a_client_that_takes_nothing_of_its_response_is_cut_off(endless: Any) -> None:
-    before = descriptors(endless)
+    before = endless.descriptors()
     with raw(endless, GET % b"/endless", receive_buffer=4096) as client:
         assert status(client) == 200
-        wait_until(lambda: descriptors(endless) == before, message="the gateway to give the connection up")
+        wait_until(lambda: endless.descriptors() == before, message="the gateway to give the connection up")
 
 
 def test_a_client_that_takes_its_response_is_served(endless: Any) -> None:
@@ -153,10 +149,10 @@ def test_a_client_that_takes_its_response_is_served(endless: Any) -> None:
 
 
 def test_a_file_is_not_read_for_a_client_that_has_left(endless: Any) -> None:
-    before = descriptors(endless)
+    before = endless.descriptors()
     with raw(endless, GET % b"/endless") as client:
         assert status(client) == 200
-    wait_until(lambda: descriptors(endless) == before, message="the file to be closed")
+    wait_until(lambda: endless.descriptors() == before, message="the file to be closed")
 
 
 def test_a_request_in_absolute_form(supervisor: Any) -> None:  # RFC 9112 §3.2.2

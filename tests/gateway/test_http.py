@@ -8,7 +8,6 @@ import http.client
 import json
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -240,19 +239,6 @@ def test_a_unix_socket(start_gateway: Any, new_server: Any) -> None:
         assert supervisor.grant(worker).remote_address == ""
         supervisor.answer(worker, 200, (), b"local")
         assert read_all(connection).endswith(b"local")
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    directory = tmp_path_factory.mktemp("tls")
-    certificate, key = directory / "cert.pem", directory / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out",
-         str(certificate)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return Tls(str(certificate), str(key))
 
 
 def test_tls(serve: Any, start_gateway: Any, new_server: Any, tls: Tls) -> None:

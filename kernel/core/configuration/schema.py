@@ -155,7 +155,7 @@ _SERVICE = Kind(
     (
         Field(("addr",), text("an address", syntax.parse_address), REQUIRED,
               "`host:port`, `:port` (every interface), `[v6]:port` or `unix:/path`; port 0 takes a free one"),
-        _of(Timeouts, "timeouts", "header", duration(zero=False), "for the head of a request"),
+        _of(Timeouts, "timeouts", "header", duration(zero=False), "for the head of a request, and before it for the TLS handshake"),
         _of(Timeouts, "timeouts", "request", duration(zero=False), "for the handler (S58)"),
         _of(Timeouts, "timeouts", "idle", duration(zero=False), "of a connection kept alive between requests"),
         _of(Timeouts, "timeouts", "close", duration(zero=False), "for the closing handshake of a WebSocket"),
@@ -171,7 +171,7 @@ _SERVICE = Kind(
         _of(Limits, "limits", "body", size(0, _CARRIED), "of the body of a request"),
         _of(Limits, "limits", "outbound", size(1, _MAX_BUFFER), "waiting for one client (S54)"),
         _of(Limits, "limits", "inbound", size(1, _MAX_BUFFER), "waiting in the gateway for one worker"),
-        _of(Limits, "limits", "connections", count(1), "connections at once"),
+        _of(Limits, "limits", "connections", count(1), "connections at once, those in their TLS handshake too"),
         _of(Limits, "limits", "per_address", count(0), "connections at once from one address; 0 for no limit"),
         _of(Limits, "limits", "queue", count(0), "requests that wait for a function worker"),
         _of(Limits, "limits", "compression", FLAG, "permessage-deflate"),

@@ -1,0 +1,136 @@
+"""From a listening socket to the protocol of each connection that it accepts.
+
+Owns the accepting, and the TLS handshakes in progress: each has a slot of its service before its first byte is read, and the time
+of `timeouts.header`. A loop's own servers count a TLS connection only when its handshake is done, so that half-open ones are without
+a bound. Knows nothing of what the connections say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+import uvicorn
+
+from .http_protocol import HttpProtocol, ServiceConfig
+
+_BATCH: Final = 64
+"""Connections that are accepted in one turn of the loop."""
+_PAUSE: Final = 0.1
+"""Seconds without accepting when the operating system has nothing to accept with."""
+
+
+class ServiceServer(uvicorn.Server):
+    """uvicorn's server of one service, with our way to accept."""
+
+    def __init__(self, config: ServiceConfig) -> None:
+        super().__init__(config)
+        self._ours = config
+        self._listeners: list[Listener] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections on these sockets."""
+        loop = asyncio.get_running_loop()
+        self._listeners = [Listener(loop, listening, self._ours, self._make_protocol) for listening in sockets or ()]
+        self.started = True
+
+    def _make_protocol(self) -> HttpProtocol:
+        return HttpProtocol(self._ours, self.server_state, self.lifespan.state)
+
+    def stop_listening(self) -> None:
+        """Accept no more. TLS handshakes go on."""
+        for listener in self._listeners:
+            listener.close()
+
+    def abandon_handshakes(self) -> None:
+        """Cut the lines whose TLS handshake is not done."""
+        for listener in self._listeners:
+            listener.abandon_handshakes()
+
+
+class Listener:
+    """One listening socket."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listening: socket.socket,
+        config: ServiceConfig,
+        make_protocol: Callable[[], HttpProtocol],
+    ) -> None:
+        self._loop = loop
+        self._socket = listening
+        self._config = config
+        self._service = config.service
+        self._make_protocol = make_protocol
+        self._opening: set[asyncio.Task[None]] = set()
+        self._resuming: asyncio.TimerHandle | None = None
+        listening.setblocking(False)
+        listening.listen(config.backlog)
+        loop.add_reader(listening, self._accept)
+
+    def close(self) -> None:
+        """Accept no more."""
+        if self._resuming is not None:
+            self._resuming.cancel()
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+
+    def abandon_handshakes(self) -> None:
+        """Cut the lines whose handshake is not done."""
+        for task in self._opening:
+            task.cancel()
+
+    def _accept(self) -> None:
+        for _ in range(_BATCH):
+            try:
+                connection, address = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                self._pause()
+                return
+            self._open(connection, address)
+
+    def _pause(self) -> None:
+        self._loop.remove_reader(self._socket)
+        self._resuming = self._loop.call_later(_PAUSE, self._loop.add_reader, self._socket, self._accept)
+
+    def _open(self, connection: socket.socket, address: Any) -> None:
+        connection.setblocking(False)
+        if connection.family != socket.AF_UNIX:
+            with contextlib.suppress(OSError):  # it may be gone already
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tls = self._config.ssl
+        if tls is None:
+            opening = self._connect(connection)
+        elif self._service.acquire(connection, address[0] if isinstance(address, tuple) else ""):
+            opening = self._shake_hands(connection, tls)
+        else:  # nothing can be said before the handshake
+            connection.close()
+            return
+        task = self._loop.create_task(opening)
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            await self._loop.connect_accepted_socket(self._make_protocol, connection)
+
+    async def _shake_hands(self, connection: socket.socket, tls: ssl.SSLContext) -> None:
+        """Until the handshake is done the socket itself holds the slot; then the protocol's transport does."""
+        protocol = self._make_protocol()
+        protocol.accepted = connection
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: protocol, connection, ssl=tls, ssl_handshake_timeout=self._service.timeouts.header
+            )
+        except OSError:  # of the line, of TLS, or the time is up
+            pass
+        finally:
+            self._service.release(connection)
