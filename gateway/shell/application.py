@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
-from ..core.answers import Answer, clean_answer, framing_headers, plain_answer, upgrade_required
+from ..core.answers import Answer, clean_answer, framing_headers, overloaded, plain_answer, upgrade_required
 from ..core.relay_header import MalformedHeader, find_relay_header, parse_relay_header
 from ..core.requests import RequestHead
 from ..core.routing import NoMatch, RouteMatch, StaticMatch
@@ -70,7 +70,11 @@ class Application:
         if isinstance(match, NoMatch):
             return plain_answer(match.status, headers=(("allow", ", ".join(match.allow)),) if match.allow else ())
         if isinstance(match, StaticMatch):
-            return await find_file(match, head)
+            try:
+                return await find_file(match, head)
+            except OSError:
+                self._service.descriptors.report_refusal()
+                return overloaded("Too many files are open")
         body = await self._read_body(head, receive)
         if isinstance(body, Answer):
             return body

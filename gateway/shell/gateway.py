@@ -38,6 +38,7 @@ from ...kernel.wire.messages import (
 from .admin import AdminApplication, Watcher
 from .application import Application
 from .data_channels import Workers
+from .descriptors import Descriptors
 from .http_protocol import HttpProtocol, ServiceConfig
 from .kernel_link import KernelLink
 from .reconfiguration import Reconfiguration, Served, load_configuration, start_server
@@ -66,6 +67,8 @@ class Gateway:
         self._relay = Relay(loop, turn, self._kernel, self._workers)
         self._listeners: list[tuple[str, socket.socket]] = []
         self._served = Served()
+        self._descriptors = Descriptors(self._served.open_connections, lambda: len(self._workers.links()))
+        self._descriptors.refill()
         self._watcher = Watcher(self._relay, self._served.services)
         self._tasks: set[asyncio.Task[None]] = set()
         self._all_closed = asyncio.Event()
@@ -137,6 +140,7 @@ class Gateway:
             self._kernel.send(GatewayFailed(f"{type(problem).__name__}: {problem}"))
             return
         self._limit_workers()
+        self._check_descriptors()
         self._start_task(self._tick())
         self._kernel.send(GatewayReady())
 
@@ -149,14 +153,14 @@ class Gateway:
         sockets = [listener for name, listener in self._listeners if name == server.id]
         if not sockets:
             raise ValueError(f"{server.id}: no listening socket was passed")
-        service.on_release = self._released
+        service.on_release, service.descriptors = self._released, self._descriptors
         self._served.services.append(service)
         self._served.servers.append(await start_server(config, sockets))
 
     async def _reconfigure(self, record: Reconfigure) -> None:
         """Serve another configuration, or say why that cannot be."""
         listeners, self._listeners = self._listeners, []
-        change = Reconfiguration(self._relay, self._served, self._configure, self._released)
+        change = Reconfiguration(self._relay, self._served, self._configure, self._descriptors, self._released)
         try:
             settings = configuration.unpack(configuration.GatewayConfiguration, record.configuration)
             change.prepare(settings, listeners)
@@ -169,6 +173,7 @@ class Gateway:
             return
         change.commit()
         self._limit_workers()
+        self._check_descriptors()
         self._kernel.send(Reconfigured(record.number, ""))  # before any request that needs the new configuration
         try:
             await change.listen()
@@ -179,6 +184,9 @@ class Gateway:
     def _limit_workers(self) -> None:
         inbound = (service.limits.inbound for service in self._served.public_services())
         self._workers.limit = min(inbound, default=1 << 20)
+
+    def _check_descriptors(self) -> None:
+        self._descriptors.check(sum(service.limits.connections for service in self._served.public_services()))
 
     def _configure(self, service: Service) -> ServiceConfig:
         tls = service.tls
@@ -206,8 +214,9 @@ class Gateway:
         return config
 
     async def _tick(self) -> None:
-        """Keep the Date header of every server, and measure how late the loop is."""
+        """Keep the Date header of every server and the spare descriptors, and measure how late the loop is."""
         while True:
+            self._descriptors.refill()
             for server in list(self._served.servers):
                 await server.on_tick(0)
             before = time.monotonic()

@@ -16,12 +16,15 @@ from typing import Any, Final
 
 import uvicorn
 
+from ..core.answers import overloaded
+from ..core.handshake import encode_rejection
+from .descriptors import are_used_up
 from .http_protocol import HttpProtocol, ServiceConfig
 
-_BATCH: Final = 64
-"""Connections that are accepted in one turn of the loop."""
+_BATCH: Final = 16
+"""Connections that are accepted in one turn of the loop: they count only from the next on, so these are fewer than `RESERVED`."""
 _PAUSE: Final = 0.1
-"""Seconds without accepting when the operating system has nothing to accept with."""
+"""Seconds without accepting when the operating system cannot accept."""
 
 
 class ServiceServer(uvicorn.Server):
@@ -92,10 +95,34 @@ class Listener:
                 connection, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError:
-                self._pause()
-                return
+            except OSError as problem:
+                if not are_used_up(problem) or not self._accept_with_spare():
+                    self._pause()
+                    return
+            else:
+                self._open(connection, address)
+
+    def _accept_with_spare(self) -> bool:
+        """No descriptor is left: one that is kept back is for who asks an `http.admin`; anybody else is told so, and gives it back
+        at once. Returns whether there was one."""
+        descriptors = self._service.descriptors
+        if not self._service.admin:
+            descriptors.report_refusal()
+        if not descriptors.release_spare():
+            return False
+        try:
+            connection, address = self._socket.accept()
+        except OSError:
+            return False
+        if self._service.admin:
             self._open(connection, address)
+            return True
+        with connection, contextlib.suppress(OSError):
+            connection.setblocking(False)
+            if self._config.ssl is None:
+                connection.send(encode_rejection(overloaded("Too many connections")))
+        descriptors.refill()
+        return True
 
     def _pause(self) -> None:
         self._loop.remove_reader(self._socket)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from ...kernel.wire.configuration import GatewayConfiguration, Server
 from ...kernel.wire.pid import Pid
+from .descriptors import Descriptors
 from .drain import drain
 from .http_protocol import ServiceConfig
 from .listening import ServiceServer
@@ -64,11 +65,17 @@ class Reconfiguration:
     """One reload. `prepare`, and if that raises nothing, `commit` and then `listen`."""
 
     def __init__(
-        self, relay: Relay, served: Served, make: Callable[[Service], ServiceConfig], on_release: Callable[[], None]
+        self,
+        relay: Relay,
+        served: Served,
+        make: Callable[[Service], ServiceConfig],
+        descriptors: Descriptors,
+        on_release: Callable[[], None],
     ) -> None:
         self._relay = relay
         self._served = served
         self._make = make
+        self._descriptors = descriptors
         self._on_release = on_release
         self._kept: list[tuple[Service, Server]] = []
         self._fresh: list[tuple[Service, list[socket.socket]]] = []
@@ -117,7 +124,7 @@ class Reconfiguration:
         for service in self._gone:
             self._send_away(service)
         for service, sockets in self._fresh:
-            service.on_release = self._on_release
+            service.on_release, service.descriptors = self._on_release, self._descriptors
             self._served.servers.append(await start_server(load_configuration(self._make, service), sockets))
 
     def _send_away(self, service: Service) -> None:

@@ -14,6 +14,7 @@ from ..core.forwarded import TrustedProxies
 from ..core.origin import AllowedOrigins
 from ..core.routing import Router
 from ..core.slots import Slots
+from .descriptors import Descriptors
 from .tracing import tracing_of
 
 
@@ -32,6 +33,7 @@ class Service:
         """Whether a reload has removed it: who is in its handshake is refused."""
         self._holders: dict[object, str] = {}
         """Who holds a slot, with the address that it counts for: the transport of each connection; the socket, until TLS has one."""
+        self.descriptors = Descriptors()
         self.on_release: Callable[[], None] = lambda: None
 
     def update(self, server: Server) -> None:
@@ -62,6 +64,9 @@ class Service:
 
     def acquire(self, holder: object, address: str) -> bool:
         """Take a slot for a new connection. A trusted proxy's connections are not counted by address."""
+        if not self.admin and not self.descriptors.has_room():
+            self.descriptors.report_refusal()
+            return False
         counted = "" if self.proxies.trusts(address) else address
         if not self.slots.acquire(counted):
             return False

@@ -19,6 +19,7 @@ from typing import BinaryIO, Final
 from ..core.answers import Answer, Headers, plain_answer
 from ..core.requests import RequestHead
 from ..core.routing import StaticMatch
+from .descriptors import are_used_up
 
 _PIECE: Final = 64 << 10
 
@@ -33,7 +34,7 @@ class FileAnswer:
 
 
 async def find_file(match: StaticMatch, head: RequestHead) -> FileAnswer | Answer:
-    """Return the file that a path names, 304 if the client has it, or 404."""
+    """Return the file that a path names, 304 if the client has it, or 404. Raises OSError if no descriptor is left."""
     return await asyncio.to_thread(_find, match, head)
 
 
@@ -76,7 +77,9 @@ def _open(root: str, segments: tuple[str, ...], index: str) -> FileAnswer | None
             return None
         # Non-blocking, so that a FIFO does not hold the thread.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as problem:
+        if isinstance(problem, OSError) and are_used_up(problem):
+            raise
         return None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):

@@ -1,17 +1,22 @@
-"""What a real gateway process accepts: TLS handshakes that are not finished count, and do not last."""
+"""What a real gateway process accepts: TLS handshakes that are not finished count, and do not last; clients when
+no descriptor is left."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import resource
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.waiting import wait_until
 from wsrelay.kernel.wire import messages as m
-from wsrelay.kernel.wire.configuration import Limits, Proxy, Timeouts, Tls
+from wsrelay.kernel.wire.configuration import Limits, Proxy, Static, Timeouts, Tls
 
 HALF_A_HELLO = b"\x16\x03\x01\x02\x00\x01"
 GET = b"GET /nowhere HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -44,6 +49,15 @@ def answer(supervisor: Any, tls: Tls) -> bytes:
                 return connection.recv(100)
         except (ConnectionError, ssl.SSLError):
             return b""
+
+
+def read_not_found(connection: socket.socket) -> None:
+    """Read the answer to `GET`, all of it."""
+    answered = b""
+    while not answered.endswith(b"Not Found\n"):
+        received = connection.recv(1000)
+        assert received, answered
+        answered += received
 
 
 def is_cut(connection: socket.socket) -> bool:
@@ -80,9 +94,7 @@ def test_a_connection_over_tls_keeps_the_place_of_its_handshake(serve: Any, tls:
     with context.wrap_socket(plain, server_hostname="localhost") as connection:
         for _ in range(2):
             connection.sendall(GET)
-            answered = b""
-            while not answered.endswith(b"Not Found\n"):
-                answered += connection.recv(1000)
+            read_not_found(connection)
             assert is_cut(begin(supervisor))
     wait_until(lambda: answer(supervisor, tls).startswith(b"HTTP/1.1 404 "), message="the place to be free again")
 
@@ -120,3 +132,100 @@ def test_a_shutdown_does_not_wait_for_tls_handshakes(serve: Any, tls: Tls, begin
     supervisor.send(m.Shutdown())
     assert is_cut(half_open)
     supervisor.expect(m.ShutdownComplete)
+
+
+# --- descriptors ------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def open_files(supervisor: Any, allowed: int) -> Iterator[None]:
+    """So many may the gateway open meanwhile."""
+    os_pid = supervisor.process.pid
+    soft, hard = resource.prlimit(os_pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(os_pid, resource.RLIMIT_NOFILE, (allowed, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(os_pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def lowest_free(supervisor: Any) -> int:
+    """The number that the gateway's next descriptor has: if so many are allowed, there is none."""
+    taken = {int(number) for number in os.listdir(f"/proc/{supervisor.process.pid}/fd")}
+    return min(set(range(len(taken) + 1)) - taken)
+
+
+def ask(supervisor: Any, server: str = "app:gateway", path: str = "/nowhere") -> int:
+    """The status that a new client gets."""
+    with socket.create_connection(("127.0.0.1", supervisor.ports[server]), timeout=10) as connection:
+        connection.sendall(b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode())
+        return int(connection.recv(1000).split()[1])
+
+
+def told(supervisor: Any, server: str = "app:gateway") -> bytes:
+    """What a client is told that says nothing."""
+    with socket.create_connection(("127.0.0.1", supervisor.ports[server]), timeout=10) as connection:
+        return connection.recv(1000)
+
+
+def refusals(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    return re.findall(r"no descriptor for a client: refused (\d+); (\d+) open files", capfd.readouterr().err)
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_clients_leave_descriptors_for_the_gateway(serve: Any, uvloop: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    supervisor = serve(uvloop=uvloop)
+    supervisor.function_worker()
+    with contextlib.ExitStack() as stack, open_files(supervisor, 64 + 1 + 3):
+        for _ in range(3):
+            client = socket.create_connection(("127.0.0.1", supervisor.ports["app:gateway"]), timeout=10)
+            stack.enter_context(client)
+            client.sendall(GET)
+            assert client.recv(100).startswith(b"HTTP/1.1 404 ")
+        for _ in range(3):
+            assert told(supervisor).startswith(b"HTTP/1.1 503 ")
+        assert refusals(capfd) == [("1", "68")]
+        client.close()
+        wait_until(lambda: ask(supervisor) == 404, message="the place to be free again")
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_without_a_descriptor_clients_are_told_and_an_admin_answers(
+    start_gateway: Any, new_server: Any, uvloop: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    servers = new_server(), new_server(id="app:admin", routes=(), admin=True)
+    supervisor = start_gateway(*servers, uvloop=uvloop)
+    supervisor.expect(m.GatewayReady)
+    before = supervisor.descriptors()
+    assert ask(supervisor) == ask(supervisor, "app:admin") == 404
+    wait_until(lambda: supervisor.descriptors() == before, message="their descriptors to be closed")
+    allowed = lowest_free(supervisor)
+    with open_files(supervisor, allowed):
+        for _ in range(10):
+            assert told(supervisor).startswith(b"HTTP/1.1 503 ")
+            assert ask(supervisor, "app:admin") == 404
+        assert refusals(capfd) == [("1", str(allowed))]
+    assert ask(supervisor) == 404
+
+
+def test_a_file_that_cannot_be_opened_for_want_of_descriptors(
+    serve: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "page").write_text("here")
+    supervisor = serve(statics=(Static("/", str(tmp_path)),))
+    with socket.create_connection(("127.0.0.1", supervisor.ports["app:gateway"]), timeout=10) as client:
+        client.sendall(GET)
+        read_not_found(client)
+        allowed = lowest_free(supervisor)
+        with open_files(supervisor, allowed):
+            client.sendall(b"GET /page HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 503 ")
+        assert refusals(capfd) == [("1", str(allowed))]
+
+
+def test_more_connections_than_files_that_may_be_open(serve: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    serve(limits=Limits(connections=hard - 64))
+    assert "open files are allowed" not in capfd.readouterr().err
+    serve(limits=Limits(connections=hard - 63))
+    assert f"limits.connections is {hard - 63} in all, but {hard} open files are allowed" in capfd.readouterr().err
