@@ -47,6 +47,13 @@ def make_head(
     return RequestHead(method, path, query.decode("latin-1"), decoded, client.address, client.scheme, host)
 
 
+def framing_is_ambiguous(http_version: bytes, headers: RawHeaders) -> bool:
+    """Whether a server before us may see the body end elsewhere: Transfer-Encoding beside Content-Length, or in HTTP/1.0, which
+    has none (RFC 9112 §6.1). `headers` have names in lower case."""
+    names = {name for name, _ in headers}
+    return b"transfer-encoding" in names and (b"content-length" in names or http_version < b"1.1")
+
+
 def head_size(target_size: int, headers: RawHeaders) -> int:
     """Bytes of a request's head."""
     return target_size + sum(len(name) + len(value) + 4 for name, value in headers)

@@ -22,7 +22,7 @@ from uvicorn.server import ServerState
 
 from ..core.answers import Answer, overloaded, plain_answer
 from ..core.handshake import encode_rejection
-from ..core.requests import RequestHead, head_size, make_head
+from ..core.requests import RequestHead, framing_is_ambiguous, head_size, make_head
 from ..core.routing import Match, RouteMatch, origin_form
 from .accounts import request_answered
 from .invocations import Invocation
@@ -116,6 +116,8 @@ class HttpProtocol(H11Protocol):
         """What the current request waits for."""
         self.request_head: RequestHead | None = None
         self.match: Match | None = None
+        self.malformed = False
+        """Whether the head is one that we refuse, and h11 does not."""
         self.since = 0.0
         """When the head of the current request was there (time.monotonic)."""
         self._head_timer: asyncio.TimerHandle | None = None
@@ -258,8 +260,11 @@ class HttpProtocol(H11Protocol):
         self.transport.close()
 
     def _should_upgrade(self) -> bool:
-        """Called for every request once its head is there: route it, and say whether it is a WebSocket's."""
+        """Called for every request once its head is there: route it, and say whether uvicorn shall leave it to us."""
         scope = self.scope
+        self.malformed = framing_is_ambiguous(scope["http_version"].encode("ascii"), self.headers)
+        if self.malformed:
+            return True
         raw_path = origin_form(scope["raw_path"].decode("ascii"))
         self.request_head = make_head(
             scope["method"],
@@ -295,6 +300,9 @@ class HttpProtocol(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Hand the transport to an `Upgrade`, with the bytes that came after the head."""
+        if self.malformed:
+            self._answer_and_close(plain_answer(400))
+            return
         self.connections.discard(self)
         self._stop_awaiting_head()
         self._stop_awaiting_client()

@@ -155,6 +155,26 @@ def test_a_file_is_not_read_for_a_client_that_has_left(endless: Any) -> None:
     wait_until(lambda: endless.descriptors() == before, message="the file to be closed")
 
 
+@pytest.mark.parametrize(
+    ("version", "headers"),
+    [
+        (b"1.1", b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n"),
+        (b"1.1", b"Transfer-Encoding: chunked\r\nContent-Length: 6\r\n"),
+        (b"1.0", b"Transfer-Encoding: chunked\r\n"),
+    ],
+)
+@pytest.mark.parametrize("path", [b"/post", b"/nowhere", b"/ws/x"])
+def test_a_body_whose_end_is_in_doubt(
+    supervisor: Any, version: bytes, headers: bytes, path: bytes
+) -> None:  # RFC 9112 §6.1
+    smuggled = b"POST %s HTTP/%s\r\nHost: h\r\n%s\r\n0\r\n\r\n" % (path, version, headers)
+    with raw(supervisor, smuggled + GET % b"/nowhere") as client, client.makefile("rb") as stream:
+        answer = stream.read()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"connection: close" in answer.lower()
+
+
 def test_a_request_in_absolute_form(supervisor: Any) -> None:  # RFC 9112 §3.2.2
     worker = supervisor.function_worker()
     with raw(supervisor, GET % b"http://h/plain/a%20b?q=1") as client:
