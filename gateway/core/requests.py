@@ -5,11 +5,18 @@ Owns what is taken from the raw head, and its size. Knows nothing of bodies or c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...kernel.wire.messages import Request
 from .forwarded import TrustedProxies
+
+_HOST = re.compile(
+    rb"(?:\[(?:[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?|[vV][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+)\]"
+    rb"|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+)
+"""RFC 3986 §3.2.2, with a zone (RFC 6874), and a port: an IP literal, or a name, which may be an IPv4 address or empty."""
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -52,6 +59,11 @@ def framing_is_ambiguous(http_version: bytes, headers: RawHeaders) -> bool:
     has none (RFC 9112 §6.1). `headers` have names in lower case."""
     names = {name for name, _ in headers}
     return b"transfer-encoding" in names and (b"content-length" in names or http_version < b"1.1")
+
+
+def host_is_malformed(headers: RawHeaders) -> bool:
+    """Whether there is a Host header that names no host (RFC 9112 §3.2). `headers` have names in lower case."""
+    return any(name == b"host" and _HOST.fullmatch(value) is None for name, value in headers)
 
 
 def head_size(target_size: int, headers: RawHeaders) -> int:

@@ -22,7 +22,7 @@ from uvicorn.server import ServerState
 
 from ..core.answers import Answer, overloaded, plain_answer
 from ..core.handshake import encode_rejection
-from ..core.requests import RequestHead, framing_is_ambiguous, head_size, make_head
+from ..core.requests import RequestHead, framing_is_ambiguous, head_size, host_is_malformed, make_head
 from ..core.routing import Match, RouteMatch, origin_form
 from .accounts import request_answered
 from .invocations import Invocation
@@ -262,7 +262,8 @@ class HttpProtocol(H11Protocol):
     def _should_upgrade(self) -> bool:
         """Called for every request once its head is there: route it, and say whether uvicorn shall leave it to us."""
         scope = self.scope
-        self.malformed = framing_is_ambiguous(scope["http_version"].encode("ascii"), self.headers)
+        version = scope["http_version"].encode("ascii")
+        self.malformed = framing_is_ambiguous(version, self.headers) or host_is_malformed(self.headers)
         if self.malformed:
             return True
         raw_path = origin_form(scope["raw_path"].decode("ascii"))

@@ -175,6 +175,30 @@ def test_a_body_whose_end_is_in_doubt(
     assert b"connection: close" in answer.lower()
 
 
+@pytest.mark.parametrize(
+    ("answer", "hosts"),
+    [
+        (404, (
+            b"", b"h", b"h:80", b"h:", b":80", b"192.0.2.1:8080", b"[::1]", b"[2001:db8::1]:443", b"[fe80::1%25eth0]",
+            b"[v1.a:b]", b"a_b.example.", b"xn--bcher-kva.example", b"%e2%82%ac!$&'()*+,;=~", b"  h  ",
+        )),
+        (400, (
+            b"a b", b"a/b", b"a\\b", b"<x>", b"a\x1b]0;b\x07", b"h:x", b"h:80:80", b"[::1", b"::1", b"[::1]x", b"[x]",
+            b"user@h", b"b\xc3\xbccher", b"%zz", b"h?", b"h#", b'"h"', b"[fe80::1%25]",
+        )),
+    ],
+)  # fmt: skip
+def test_the_host_header(supervisor: Any, answer: int, hosts: tuple[bytes, ...]) -> None:  # RFC 9112 §3.2
+    for host in hosts:
+        with raw(supervisor, b"GET /nowhere HTTP/1.1\r\nHost: %s\r\n\r\n" % host) as client:
+            assert (host, status(client)) == (host, answer)
+
+
+def test_an_upgrade_with_a_malformed_host(supervisor: Any) -> None:
+    with raw(supervisor, HANDSHAKE.replace(b"Host: h", b"Host: a b")) as client:
+        assert status(client) == 400
+
+
 def test_a_request_in_absolute_form(supervisor: Any) -> None:  # RFC 9112 §3.2.2
     worker = supervisor.function_worker()
     with raw(supervisor, GET % b"http://h/plain/a%20b?q=1") as client:
