@@ -7,11 +7,17 @@ trusts: anybody can write them. X-Forwarded-Host is never read; a proxy must pas
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 UNIX_PEER = "unix"
 """How the configuration names whoever connects to a `unix:` socket."""
+
+_HOP = re.compile(r"(?:(?P<v4>[0-9.]+)|\[(?P<v6>[^\]]*)\])(?::[0-9]{1,5})?|(?P<bare>.*)", re.ASCII | re.DOTALL)
+"""An address, which has brackets or none; some proxies append the port."""
+_ZONE = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
+"""RFC 6874. `ip_address` takes anything for one, and what a client makes up must not reach a log."""
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -54,7 +60,7 @@ class TrustedProxies:
                 hops += value.decode("latin-1").split(",")
         # Every proxy appends the peer it saw, so the last hop that is not a trusted proxy is the client.
         for hop in reversed(hops):
-            parsed = _parse(hop.strip())
+            parsed = _parse_hop(hop.strip())
             if parsed is None:
                 break
             address = str(parsed)
@@ -63,11 +69,18 @@ class TrustedProxies:
         return Client(address, scheme)
 
 
+def _parse_hop(text: str) -> _Address | None:
+    match = _HOP.fullmatch(text)
+    return None if match is None else _parse(match["v4"] or match["v6"] or match["bare"] or "")
+
+
 def _parse(text: str) -> _Address | None:
     if len(text) > 64:
         return None
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id and _ZONE.fullmatch(address.scope_id) is None:
         return None
     return getattr(address, "ipv4_mapped", None) or address

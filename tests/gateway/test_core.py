@@ -171,11 +171,36 @@ def test_a_foreign_origin_is_never_the_own(origin: str, host: str) -> None:
         (("1.1.1.1",), "1.1.1.1", "2.2.2.2, nonsense", "1.1.1.1"),
         (("1.1.1.1",), "::ffff:1.1.1.1", "2001:db8::1", "2001:db8::1"),
         (("unix",), "", "2.2.2.2", "2.2.2.2"),
+        (("1.1.1.1",), "1.1.1.1", "2.2.2.2:80", "2.2.2.2"),
+        (("1.1.1.1", "3.3.3.3"), "1.1.1.1", "2.2.2.2:80, 3.3.3.3:4711", "2.2.2.2"),
+        (("1.1.1.1",), "1.1.1.1", "[2001:db8::1]:80", "2001:db8::1"),
+        (("1.1.1.1",), "1.1.1.1", "[2001:db8::1]", "2001:db8::1"),
+        (("1.1.1.1",), "1.1.1.1", "fe80::1%eth0.1", "fe80::1%eth0.1"),
+        (("1.1.1.1",), "1.1.1.1", "[fe80::1%eth0]:80", "fe80::1%eth0"),
+        *[
+            (("1.1.1.1",), "1.1.1.1", f"nonsense, {malformed}", "1.1.1.1")
+            for malformed in (
+                "fe80::1%\x1b]0;pwn\x07",
+                "fe80::1%a b",
+                "fe80::1%é",
+                "[fe80::1%\n]:80",
+                "2.2.2.2:",
+                "2.2.2.2:x",
+                "2.2.2.2:80:80",
+                "[2.2.2.2",
+                "[]",
+                "[]:80",
+                ":80",
+                "",
+                "2001:db8::1]:80",
+                "2.2.2.2:123456",
+            )
+        ],
         ((), "", "2.2.2.2", ""),
     ],
 )
 def test_forwarded_addresses(trusted: tuple[str, ...], peer: str, forwarded: str, client: str) -> None:
-    headers = [(b"x-forwarded-for", forwarded.encode()), (b"x-forwarded-proto", b"https")]
+    headers = [(b"x-forwarded-for", forwarded.encode("latin-1")), (b"x-forwarded-proto", b"https")]
     scheme = "https" if client != peer or "nonsense" in forwarded else "http"
     assert TrustedProxies(trusted).resolve(peer, "http", headers) == Client(client, scheme)
 

@@ -178,7 +178,7 @@ _SERVICE = Kind(
         Field(("tls", "certificate"), _PATH, REQUIRED_IN_GROUP, "PEM file, relative to the YAML file"),
         Field(("tls", "key"), _PATH, REQUIRED_IN_GROUP, "PEM file, relative to the YAML file"),
         _of(Proxy, "proxy", "trusted", items(text("an address", syntax.parse_network), "a list"),
-            "addresses or networks whose `X-Forwarded-*` headers are believed"),
+            "addresses or networks whose `X-Forwarded-For` and `X-Forwarded-Proto` headers are believed"),
         _of(Server, None, "access_log", FLAG, "a line in the log for each request, and for each connection's begin and end"),
         _of(Server, None, "tracing", optional(choice("a tracing library", "opentelemetry")),
             "`opentelemetry`: a span for each WebSocket handshake. Needs the extra of that name"),
