@@ -40,7 +40,7 @@ CATALOGUE: Final = (
     Metric(f"{P}slow_clients_total", "counter", "Clients closed with 1013 because they did not take what they were sent.", ("server",)),
     Metric(f"{P}stalls_total", "counter", "Times that the queue for a worker was full, so that its clients were not read."),
     Metric(f"{P}stalled_workers", "gauge", "Workers whose clients are not read now."),
-    Metric(f"{P}http_requests_total", "counter", "HTTP requests that were answered; 101 is a WebSocket.", ("server", "status")),
+    Metric(f"{P}http_requests_total", "counter", "HTTP requests by the status of their answer; 101 is a WebSocket, 499 a client that was gone before the answer.", ("server", "status")),
     Metric(f"{P}http_request_seconds", "histogram", "From the head of a request to its answer.", ("server",)),
     Metric(f"{P}http_requests_waiting", "gauge", "Requests that wait for a function worker.", ("server",)),
     Metric(f"{P}processes", "gauge", "Processes that run now; an idle function worker has no entry.", ("entry",)),

@@ -21,6 +21,8 @@ from .service import Service
 
 logger = logging.getLogger("wsrelay.access")
 
+CLIENT_GONE: Final = 499
+"""Stands for the status of a request whose client was gone before the answer; nobody is sent it (nginx has the number)."""
 _MAX_PATH: Final = 256
 _MAX_METHOD: Final = 16
 
@@ -37,7 +39,7 @@ class Traffic(Protocol):
 
 
 def request_answered(service: Service, head: RequestHead | None, peer: str, status: int, since: float) -> None:
-    """A request has its answer. `head` is None if it could not be read; `since` is when it was there (time.monotonic)."""
+    """A request has its answer, or `CLIENT_GONE`. `head` is None if it could not be read; `since` is when it was there (time.monotonic)."""
     seconds = time.monotonic() - since
     service.counts.requests[status] += 1
     service.counts.request_seconds.observe(seconds)

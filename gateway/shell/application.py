@@ -17,7 +17,7 @@ from ..core.answers import Answer, clean_answer, framing_headers, overloaded, pl
 from ..core.relay_header import MalformedHeader, find_relay_header, parse_relay_header
 from ..core.requests import RequestHead
 from ..core.routing import NoMatch, RouteMatch, StaticMatch
-from .accounts import request_answered
+from .accounts import CLIENT_GONE, request_answered
 from .http_protocol import HttpProtocol
 from .invocations import Completed
 from .relay import Relay
@@ -49,11 +49,15 @@ class Application:
         try:
             answer = await self._answer(protocol, receive)
         except ClientGone:
+            if not protocol.refused:
+                request_answered(self._service, protocol.request_head, protocol.peer, CLIENT_GONE, protocol.since)
             return
         except Exception:
             logger.exception("a request could not be answered")
             answer = plain_answer(500)
         status = 200 if isinstance(answer, FileAnswer) else answer.status
+        if protocol.cycle.disconnected:
+            status = CLIENT_GONE
         request_answered(self._service, protocol.request_head, protocol.peer, status, protocol.since)
         if isinstance(answer, FileAnswer):
             await _send_file(answer, protocol, send)

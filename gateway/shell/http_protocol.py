@@ -118,6 +118,8 @@ class HttpProtocol(H11Protocol):
         self.match: Match | None = None
         self.malformed = False
         """Whether the head is one that we refuse, and h11 does not."""
+        self.refused = False
+        """Whether a request was answered while its body was still awaited, because that is malformed."""
         self.since = 0.0
         """When the head of the current request was there (time.monotonic)."""
         self._head_timer: asyncio.TimerHandle | None = None
@@ -245,6 +247,7 @@ class HttpProtocol(H11Protocol):
         problem = sys.exc_info()[1]
         status = problem.error_status_hint if isinstance(problem, h11.RemoteProtocolError) else 400
         if self.cycle is not None and not self.cycle.response_complete:
+            self.refused = True
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):

@@ -24,7 +24,7 @@ from ..core.relay_header import MalformedHeader, RelayHeader, find_relay_header,
 from ..core.requests import RequestHead
 from ..core.session import Session
 from ..core.session_events import Stream, Target
-from .accounts import Account, request_answered
+from .accounts import CLIENT_GONE, Account, request_answered
 from .invocations import Completed, Invocation
 from .observation import Connection
 from .relay import Relay
@@ -51,6 +51,7 @@ class Upgrade(asyncio.Protocol):
         self._span = span
         self._early = bytearray()
         self._lost = False
+        self._answered = False
         self._invocation: Invocation | None = None
         self._handshake: Handshake | None = None
         self._head: RequestHead | None = None
@@ -93,6 +94,8 @@ class Upgrade(asyncio.Protocol):
             self._close_timer.cancel()
         if self._invocation is not None:
             self._invocation.client_gone()
+        if not self._answered:
+            request_answered(self._service, self._head, self._peer, CLIENT_GONE, self._since)
         self._end_span(None)
         self._service.release(self._transport)
 
@@ -100,6 +103,7 @@ class Upgrade(asyncio.Protocol):
         """Answer over HTTP and close."""
         if self._lost or self._transport.is_closing():
             return
+        self._answered = True
         request_answered(self._service, self._head, self._peer, answer.status, self._since)
         self._end_span(answer.status)
         self._transport.write(encode_rejection(answer))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import socket
 from pathlib import Path
@@ -206,3 +207,37 @@ def test_a_request_in_absolute_form(supervisor: Any) -> None:  # RFC 9112 §3.2.
         supervisor.answer(worker, 200, (), b"")
         assert status(client) == 200
     assert (request.path, request.query, request.parameters) == ("/plain/a b", "q=1", (("name", "a b"),))
+
+
+def test_a_client_that_leaves_before_the_answer_is_logged(serve: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    supervisor = serve(access_log=True)
+    before = supervisor.descriptors()
+    written: list[str] = []
+
+    def lines() -> list[str]:
+        written.append(capfd.readouterr().err)
+        return re.findall(r"127\.0\.0\.1 (.*) [\d.]+ ms\n", "".join(written))
+
+    with raw(supervisor, GET % b"/plain/waits"):
+        supervisor.expect(m.RequestInvocation)
+    wait_until(lambda: lines() == ["GET /plain/waits 499"], message=lambda: str(lines()))
+    with raw(supervisor, HANDSHAKE):
+        supervisor.expect(m.RequestInvocation)
+    wait_until(lambda: lines()[1:] == ["GET /ws/lobby 499"], message=lambda: str(lines()))
+    with raw(
+        supervisor, b"POST /post HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+    ) as client:
+        assert status(client) == 100
+        client.sendall(b"half")
+    wait_until(lambda: lines()[2:] == ["POST /post 499"], message=lambda: str(lines()))
+    worker = supervisor.function_worker()
+    with raw(supervisor, GET % b"/plain/runs"):
+        supervisor.grant(worker)
+    wait_until(lambda: supervisor.descriptors() == before + 1, message="the gateway to see that the client is gone")
+    supervisor.answer(worker)
+    wait_until(lambda: lines()[3:] == ["GET /plain/runs 499"], message=lambda: str(lines()))
+    with raw(supervisor, b"POST /post HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n") as client:
+        assert status(client) == 400
+    with raw(supervisor, GET % b"/nowhere") as client:
+        assert status(client) == 404
+    wait_until(lambda: lines()[4:] == ["- - 400", "GET /nowhere 404"], message=lambda: str(lines()))
