@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from typing import BinaryIO, Final
+from urllib.parse import quote
 
 from ..core.answers import Answer, Headers, plain_answer
 from ..core.requests import RequestHead
@@ -31,10 +32,12 @@ class FileAnswer:
     file: BinaryIO
     size: int
     headers: Headers
+    of_directory: bool
+    """Whether it is the index of the directory that the path names."""
 
 
 async def find_file(match: StaticMatch, head: RequestHead) -> FileAnswer | Answer:
-    """Return the file that a path names, 304 if the client has it, or 404. Raises OSError if no descriptor is left."""
+    """Return the file that a path names, 304 if the client has it, 308 to a directory's own path, or 404. Raises OSError if no descriptor is left."""
     return await asyncio.to_thread(_find, match, head)
 
 
@@ -60,10 +63,20 @@ def _find(match: StaticMatch, head: RequestHead) -> FileAnswer | Answer:
         answer = _open(root, (static.index,), static.index)
     if answer is None:
         return plain_answer(404)
+    if answer.of_directory and not head.path.endswith("/"):
+        answer.file.close()
+        return plain_answer(308, headers=(("location", _with_slash(match, head)),))
     if _is_fresh(head, dict(answer.headers)):
         answer.file.close()
         return Answer(304, tuple(pair for pair in answer.headers if pair[0] != "content-type"))
     return answer
+
+
+def _with_slash(match: StaticMatch, head: RequestHead) -> str:
+    """The path with a slash after it, so that relative links of the page are below it. It is told relative to the request's own:
+    a proxy may have taken something off that, and one that begins with `//` would name another host."""
+    last = [part for part in (*match.static.path.split("/"), *match.segments) if part][-1]
+    return f"./{quote(last, safe='', errors='replace')}/" + (f"?{head.query}" if head.query else "")
 
 
 def _open(root: str, segments: tuple[str, ...], index: str) -> FileAnswer | None:
@@ -71,7 +84,8 @@ def _open(root: str, segments: tuple[str, ...], index: str) -> FileAnswer | None
         return None
     try:
         path = os.path.realpath(Path(root, *segments), strict=True)
-        if os.path.isdir(path):
+        of_directory = os.path.isdir(path)
+        if of_directory:
             path = os.path.realpath(os.path.join(path, index), strict=True)
         if os.path.commonpath([root, path]) != root:
             return None
@@ -85,7 +99,7 @@ def _open(root: str, segments: tuple[str, ...], index: str) -> FileAnswer | None
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         return None
-    return FileAnswer(os.fdopen(descriptor, "rb"), status.st_size, _headers(path, status))
+    return FileAnswer(os.fdopen(descriptor, "rb"), status.st_size, _headers(path, status), of_directory)
 
 
 def _headers(path: str, status: os.stat_result) -> Headers:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from support.waiting import wait_until
@@ -325,10 +326,31 @@ def test_static_files(site: Any) -> None:
     status, headers, body = get(site, "/files/big.bin", "HEAD")
     assert (status, headers["content-length"], body) == (200, "300000", b"")
     assert get(site, "/files/big.bin")[2] == b"x" * 300_000
-    assert get(site, "/files/")[2] == get(site, "/files")[2] == get(site, "/files/inside")[2] == b"<p>home"
+    assert get(site, "/files/")[2] == get(site, "/files/inside")[2] == b"<p>home"
     assert get(site, "/files/nothing")[0] == 404
     assert get(site, "/any/page")[2] == b"<p>home"  # spa
     assert get(site, "/files/big.bin", "POST")[1]["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(
+    ("path", "there"),
+    [
+        ("/files", "/files/"),
+        ("/files?a=1&b=%20/", "/files/?a=1&b=%20/"),
+        ("/pages", "/pages/"),
+        ("/files/pages/a%20b:%3F", "/files/pages/a%20b%3A%3F/"),
+        ("//pages", "/pages/"),  # of this host, not of another; urljoin makes one slash of the two
+    ],
+)
+def test_a_directory_is_redirected_to_its_own_path(site: Any, tmp_path: Path, path: str, there: str) -> None:
+    for directory in (tmp_path / "public" / "pages", tmp_path / "public" / "pages" / "a b:?"):
+        directory.mkdir()
+        (directory / "index.html").write_text("<p>pages")
+    origin = f"http://127.0.0.1:{site.ports['app:gateway']}"
+    status, headers, _ = get(site, path)
+    assert (status, urljoin(origin + path, headers["location"])) == (308, origin + there)
+    assert get(site, there)[0] == 200
+    assert get(site, path, "HEAD")[0] == 308
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,13 @@ _STATIC = Kind(
         Field(("path",), text("a path", syntax.parse_static_path), REQUIRED, "below which the files appear"),
         Field(("directory",), _PATH, REQUIRED, "relative to the YAML file"),
         _of(Static, None, "spa", FLAG, "whether unknown paths give the index page"),
-        _of(Static, None, "index", text("a file name", _parse_file_name), "the page of a folder"),
+        _of(
+            Static,
+            None,
+            "index",
+            text("a file name", _parse_file_name),
+            "the page of a folder, at its path with a slash at the end",
+        ),
     ),
 )
 _FUNCTION = Kind(
