@@ -6,7 +6,7 @@ Owns what is taken from the raw head, and its size. Knows nothing of bodies or c
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ...kernel.wire.messages import Request
@@ -59,6 +59,14 @@ def framing_is_ambiguous(http_version: bytes, headers: RawHeaders) -> bool:
     has none (RFC 9112 §6.1). `headers` have names in lower case."""
     names = {name for name, _ in headers}
     return b"transfer-encoding" in names and (b"content-length" in names or http_version < b"1.1")
+
+
+def host_is_served(headers: RawHeaders, hosts: Collection[str]) -> bool:
+    """Whether the request is for one of these hosts, in lower case, at any port. No hosts stand for any."""
+    if not hosts:
+        return True
+    host = next((value for name, value in headers if name == b"host"), b"").decode("latin-1").lower()
+    return re.sub(r":[0-9]*$", "", host) in hosts
 
 
 def host_is_malformed(headers: RawHeaders) -> bool:

@@ -22,7 +22,14 @@ from uvicorn.server import ServerState
 
 from ..core.answers import Answer, overloaded, plain_answer
 from ..core.handshake import encode_rejection
-from ..core.requests import RequestHead, framing_is_ambiguous, head_size, host_is_malformed, make_head
+from ..core.requests import (
+    RequestHead,
+    framing_is_ambiguous,
+    head_size,
+    host_is_malformed,
+    host_is_served,
+    make_head,
+)
 from ..core.routing import Match, RouteMatch, origin_form
 from .accounts import request_answered
 from .invocations import Invocation
@@ -116,8 +123,8 @@ class HttpProtocol(H11Protocol):
         """What the current request waits for."""
         self.request_head: RequestHead | None = None
         self.match: Match | None = None
-        self.malformed = False
-        """Whether the head is one that we refuse, and h11 does not."""
+        self.refusal = 0
+        """The status that answers a head which we refuse, and h11 does not; 0 for any other."""
         self.refused = False
         """Whether a request was answered while its body was still awaited, because that is malformed."""
         self.since = 0.0
@@ -266,8 +273,12 @@ class HttpProtocol(H11Protocol):
         """Called for every request once its head is there: route it, and say whether uvicorn shall leave it to us."""
         scope = self.scope
         version = scope["http_version"].encode("ascii")
-        self.malformed = framing_is_ambiguous(version, self.headers) or host_is_malformed(self.headers)
-        if self.malformed:
+        self.refusal = 0
+        if framing_is_ambiguous(version, self.headers) or host_is_malformed(self.headers):
+            self.refusal = 400
+        elif not host_is_served(self.headers, self.service.hosts):
+            self.refusal = 421
+        if self.refusal:
             return True
         raw_path = origin_form(scope["raw_path"].decode("ascii"))
         self.request_head = make_head(
@@ -304,8 +315,8 @@ class HttpProtocol(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Hand the transport to an `Upgrade`, with the bytes that came after the head."""
-        if self.malformed:
-            self._answer_and_close(plain_answer(400))
+        if self.refusal:
+            self._answer_and_close(plain_answer(self.refusal))
             return
         self.connections.discard(self)
         self._stop_awaiting_head()

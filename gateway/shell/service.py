@@ -49,6 +49,7 @@ class Service:
         self.tracing = tracing_of(server)
         self.proxies, self._origins, self.router = proxies, origins, router
         self.timeouts = server.timeouts
+        self.hosts = frozenset(server.hosts)
         self.ping = server.ping
         self.limits = server.limits
         self.drain = server.drain

@@ -198,6 +198,7 @@ TAKES_EFFECT: Final[dict[str, dict[str, str]]] = {
         "tls.certificate": "new handshakes, read anew at every reload; with `tls` added or removed, as `addr`",
         "tls.key": "new handshakes, read anew at every reload; with `tls` added or removed, as `addr`",
         "proxy.trusted": _REQUEST,
+        "hosts": _REQUEST,
         "access_log": _MESSAGE,
         "tracing": "the next handshake; its import ahead of the fork: new workers",
     },

@@ -127,6 +127,8 @@ class Server:
     """Whether it is an `http.admin`, which serves metrics and health and nothing else."""
     tracing: str | None = None
     """What makes spans of handshakes: `opentelemetry`; None for nothing."""
+    hosts: tuple[str, ...] = ()
+    """The hosts, without a port and in lower case, that a request may be for; none for any."""
     places: dict[str, str] = field(default_factory=dict, compare=False)
     """As of a `HostConfiguration`."""
 

@@ -195,6 +195,21 @@ def test_the_host_header(supervisor: Any, answer: int, hosts: tuple[bytes, ...])
             assert (host, status(client)) == (host, answer)
 
 
+def test_only_listed_hosts_are_served(serve: Any) -> None:
+    supervisor = serve(hosts=("chat.example.com", "[::1]"))
+    for host, answer in (
+        (b"chat.example.com", 404), (b"CHAT.example.com:8080", 404), (b"[::1]:80", 404), (b"[::1]", 404),
+        (b"evil.example", 421), (b"chat.example.com.evil.example", 421), (b"", 421), (b"[::2]", 421), (b"[::1", 400),
+    ):  # fmt: skip
+        with raw(supervisor, b"GET /nowhere HTTP/1.1\r\nHost: %s\r\n\r\n" % host) as client:
+            assert (host, status(client)) == (host, answer)
+    rebound = HANDSHAKE.replace(b"Host: h", b"Host: evil.example\r\nOrigin: http://evil.example")
+    with raw(supervisor, rebound) as client:
+        assert status(client) == 421
+    with raw(supervisor, b"GET /nowhere HTTP/1.0\r\n\r\n") as client:
+        assert status(client) == 421
+
+
 def test_an_upgrade_with_a_malformed_host(supervisor: Any) -> None:
     with raw(supervisor, HANDSHAKE.replace(b"Host: h", b"Host: a b")) as client:
         assert status(client) == 400

@@ -227,6 +227,7 @@ class Assembly:
                 proxy=_group(Proxy, "proxy", entry),
                 routes=tuple(route for server, route in routes if server == entry.id),
                 statics=tuple(static for server, static in statics if server == entry.id),
+                hosts=entry.values["hosts"],
                 access_log=entry.values["access_log"],
                 tracing=entry.values["tracing"],
                 places={name: str(place) for name, place in entry.places.items()},

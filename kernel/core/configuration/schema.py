@@ -179,6 +179,8 @@ _SERVICE = Kind(
         Field(("tls", "key"), _PATH, REQUIRED_IN_GROUP, "PEM file, relative to the YAML file"),
         _of(Proxy, "proxy", "trusted", items(text("an address", syntax.parse_network), "a list"),
             "addresses or networks whose `X-Forwarded-For` and `X-Forwarded-Proto` headers are believed"),
+        _of(Server, None, "hosts", items(text("a host", syntax.parse_host), "a list"),
+            "the only hosts, without a port, that the `Host` header may name; any other is answered with 421. None for any"),
         _of(Server, None, "access_log", FLAG, "a line in the log for each request, and for each connection's begin and end"),
         _of(Server, None, "tracing", optional(choice("a tracing library", "opentelemetry")),
             "`opentelemetry`: a span for each WebSocket handshake. Needs the extra of that name"),

@@ -17,6 +17,7 @@ from .problems import Mistake, shown
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*", re.ASCII)
+_HOST = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9._-]+", re.ASCII)
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[^\]]*\]|[^:/?#\[\]@]*)(?::([0-9]*))?", re.ASCII)
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\.\.\.)?\}", re.ASCII)
@@ -132,6 +133,13 @@ def parse_network(text: str) -> str:
         raise Mistake(
             f"expected an IP address or a network such as 10.0.0.0/8 without host bits, got {shown(text)}"
         ) from None
+
+
+def parse_host(text: str) -> str:
+    """Check a host as it stands in a Host header, but without a port: a name, an IPv4 address or `[v6]`; lower case."""
+    if _HOST.fullmatch(text.lower()) is None:
+        raise Mistake(f"expected a host without a port, such as chat.example.com or [2001:db8::1], got {shown(text)}")
+    return text.lower()
 
 
 def parse_origin(text: str) -> str:

@@ -254,6 +254,8 @@ def test_bad_files(text: str | bytes, expected: str) -> None:
          "4:79: tls.certificate: there is no file '/srv/app/no.pem'"),
         ("- {name: a, kind: http.service, addr: ':80', proxy: {trusted: [10.0.0.1/8]}}",
          "4:64: proxy.trusted: expected an IP address or a network such as 10.0.0.0/8 without host bits, got '10.0.0.1/8'"),
+        ("- {name: a, kind: http.service, addr: ':80', hosts: ['h:80']}",
+         "4:54: hosts: expected a host without a port, such as chat.example.com or [2001:db8::1], got 'h:80'"),
         # Routers
         ("- {name: r, kind: http.router}", "4:3: missing field meta.server of http.router"),
         (SERVICE + "- {name: r, kind: http.router, meta: {server: wbe}}",
