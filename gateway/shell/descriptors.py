@@ -47,7 +47,7 @@ class Descriptors:
         """Say so if not so many clients can be served at once."""
         room = max(0, _limit() - RESERVED)
         if connections > room:
-            logger.warning(
+            logger.info(
                 "limits.connections is %d in all, but %d open files are allowed: no more than %d clients are served, less one for each worker",
                 connections,
                 _limit(),

@@ -23,6 +23,8 @@ from .http_protocol import HttpProtocol, ServiceConfig
 
 _BATCH: Final = 16
 """Connections that are accepted in one turn of the loop: they count only from the next on, so these are fewer than `RESERVED`."""
+_LEAST_BUFFER: Final = 64 << 10
+_MOST_BUFFER: Final = 1 << 30
 _PAUSE: Final = 0.1
 """Seconds without accepting when the operating system cannot accept."""
 
@@ -43,6 +45,11 @@ class ServiceServer(uvicorn.Server):
 
     def _make_protocol(self) -> HttpProtocol:
         return HttpProtocol(self._ours, self.server_state, self.lifespan.state)
+
+    def limit_buffers(self) -> None:
+        """Take `limits.outbound` as it is now over, for connections that are still to come."""
+        for listener in self._listeners:
+            listener.limit_buffers()
 
     def stop_listening(self) -> None:
         """Accept no more. TLS handshakes go on."""
@@ -74,6 +81,7 @@ class Listener:
         self._resuming: asyncio.TimerHandle | None = None
         listening.setblocking(False)
         listening.listen(config.backlog)
+        self.limit_buffers()
         loop.add_reader(listening, self._accept)
 
     def close(self) -> None:
@@ -83,6 +91,14 @@ class Listener:
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket)
             self._socket.close()
+
+    def limit_buffers(self) -> None:
+        """Have the operating system keep no more than `limits.outbound` for a client: connections inherit it. By itself it grows the
+        buffer to some MiB (tcp_wmem), and what has been written there is not seen to wait (S54)."""
+        if self._socket.fileno() < 0 or self._socket.family == socket.AF_UNIX:  # the latter inherit nothing, and do not grow
+            return
+        size = min(max(self._service.limits.outbound, _LEAST_BUFFER), _MOST_BUFFER)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
     def abandon_handshakes(self) -> None:
         """Cut the lines whose handshake is not done."""

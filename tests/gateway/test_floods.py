@@ -1,4 +1,5 @@
-"""What one client sends without end, in a real gateway: the others have their turn (S10, invariant 11)."""
+"""What one client sends without end, or does not take, in a real gateway: it is bounded, and the others have their turn (S10, S54,
+invariant 11)."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from wsrelay.kernel.wire import messages as m
-from wsrelay.kernel.wire.configuration import Limits, Static
+from wsrelay.kernel.wire.configuration import Limits, Static, Timeouts
 
 HANDSHAKE = (
     b"GET /ws/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -30,8 +31,12 @@ def frame(opcode: int, payload: bytes, *, fin: int = 0x80, rsv: int = 0) -> byte
     return head + b"\0\0\0\0" + payload
 
 
-def connect(supervisor: Any, data: bytes) -> socket.socket:
-    line = socket.create_connection(("127.0.0.1", supervisor.ports["app:gateway"]), timeout=10)
+def connect(supervisor: Any, data: bytes, receive_buffer: int = 0) -> socket.socket:
+    line = socket.socket()
+    line.settimeout(10)
+    if receive_buffer:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    line.connect(("127.0.0.1", supervisor.ports["app:gateway"]))
     line.sendall(data)
     return line
 
@@ -55,9 +60,9 @@ def stopped(supervisor: Any) -> Iterator[None]:
         supervisor.process.send_signal(signal.SIGCONT)
 
 
-def join(supervisor: Any, function: Any, target: Any, headers: bytes = b"") -> socket.socket:
+def join(supervisor: Any, function: Any, target: Any, headers: bytes = b"", receive_buffer: int = 0) -> socket.socket:
     """The line of a client that has joined `target`."""
-    line = connect(supervisor, HANDSHAKE % headers)
+    line = connect(supervisor, HANDSHAKE % headers, receive_buffer)
     supervisor.grant(function)
     supervisor.answer(function, headers=(("X-WS-Relay", json.dumps({"target_pid": target.pid})),))
     supervisor.admit(target)
@@ -205,3 +210,19 @@ def test_a_body_that_has_come_does_not_end_the_connection(supervisor: Any) -> No
         for _ in range(2):
             assert b"connection: close" not in head_of_answer(line)
             line.sendall(request)
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_what_a_client_does_not_read_is_bounded_in_the_operating_system_too(serve: Any, uvloop: bool) -> None:
+    # S54: it would keep 2.5 MiB and more by itself
+    supervisor = serve(limits=Limits(outbound=64 << 10), timeouts=Timeouts(close=0.2, write=60.0), uvloop=uvloop)
+    function, target = supervisor.function_worker(), supervisor.actor()
+    with join(supervisor, function, target, receive_buffer=4096) as line:
+        for _ in range(160):
+            target.send(m.ClientSend((1,), b"x" * (16 << 10)))
+        assert target.expect(m.Leave).reason == "slow_client"
+        taken = 0
+        with contextlib.suppress(ConnectionResetError):
+            while received := line.recv(1 << 16):
+                taken += len(received)
+    assert taken < 1 << 19
