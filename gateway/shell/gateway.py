@@ -41,6 +41,7 @@ from .data_channels import Workers
 from .descriptors import Descriptors
 from .http_protocol import HttpProtocol, ServiceConfig
 from .kernel_link import KernelLink
+from .listening import open_first_stream
 from .reconfiguration import Reconfiguration, Served, load_configuration, start_server
 from .relay import Relay
 from .service import Service
@@ -141,6 +142,7 @@ class Gateway:
             return
         self._limit_workers()
         self._check_descriptors()
+        await open_first_stream()
         self._start_task(self._tick())
         self._kernel.send(GatewayReady())
 

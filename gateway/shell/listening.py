@@ -29,6 +29,15 @@ _PAUSE: Final = 0.1
 """Seconds without accepting when the operating system cannot accept."""
 
 
+async def open_first_stream() -> None:
+    """Have the loop open now what it opens with its first stream: libuv keeps a descriptor back. So how many are open is the same
+    before the first client and after the last."""
+    one, other = socket.socketpair()
+    with other:
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, one)
+        transport.abort()
+
+
 class ServiceServer(uvicorn.Server):
     """uvicorn's server of one service, with our way to accept."""
 
@@ -94,8 +103,8 @@ class Listener:
 
     def limit_buffers(self) -> None:
         """Have the operating system keep no more than `limits.outbound` for a client: connections inherit it. By itself it grows the
-        buffer to some MiB (tcp_wmem), and what has been written there is not seen to wait (S54)."""
-        if self._socket.fileno() < 0 or self._socket.family == socket.AF_UNIX:  # the latter inherit nothing, and do not grow
+        buffer to some MiB (tcp_wmem), and what has been written there is not seen to wait (S54). Those of AF_UNIX do not grow."""
+        if self._socket.fileno() < 0 or self._socket.family == socket.AF_UNIX:
             return
         size = min(max(self._service.limits.outbound, _LEAST_BUFFER), _MOST_BUFFER)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
