@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,12 +10,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import yaml
 from wsrelay.tools import faults
 from wsrelay.tools.faults import ProcessView, Runtime, Snapshot, wait_until
-from wsrelay.tools.faults.applications import free_ports, write_application
+from wsrelay.tools.faults.applications import Entries, write_application
+from wsrelay.tools.faults.copies import adapt
 
 APP = """
     import os, socket, subprocess, sys
@@ -221,14 +225,76 @@ def test_a_signal_while_the_runtime_stops_does_no_harm() -> None:
 # --- the application --------------------------------------------------------------------------------------------------
 
 
-def test_ports_are_freed_and_nothing_else_is_touched() -> None:
-    text = '# 8080\nentries:\n  - {name: g, kind: http.service, addr: ":8080"} # :8080\n  - name: h\n    kind: http.admin\n    addr: unix:/run/x\n  - {name: x, kind: other, addr: ":8080"}\n'
-    freed = free_ports(text)
-    assert freed == text.replace('"} # :8080', '"} # :8080').replace(
-        'kind: http.service, addr: ":8080"', 'kind: http.service, addr: "127.0.0.1:0"'
-    ).replace("unix:/run/x", '"127.0.0.1:0"')
-    for odd in ("", "[", "entries: 3", "- a"):
-        assert free_ports(odd) == odd
+def test_addresses_are_freed_and_nothing_else_is_touched() -> None:
+    text = '# 8080\nnamespace: a\nentries:\n  - {name: g, kind: http.service, addr: ":8080"} # :8080\n  - name: h\n    kind: http.admin\n    addr: unix:/run/x\n  - {name: x, kind: other, addr: ":8080"}\n  - {name: y, kind: http.service, addr: localhost:0}\n'
+    freed = adapt(text, Path("/kit"))
+    expected = text.replace('http.service, addr: ":8080"', 'http.service, addr: "127.0.0.1:0"')
+    assert freed == expected.replace("unix:/run/x", '"unix:/kit/a.h.sock"')
+    for odd in ("", "[", "entries: 3", "- a", "entries: [{kind: [http.service], addr: {}}]", "{[a]: b}"):
+        assert adapt(odd, Path("/kit")) == odd
+
+
+FIXED = """
+version: "1.0"
+namespace: app
+entries:
+  - {name: gateway, kind: http.service, addr: "127.0.0.1:1"}   # nobody may listen there but root
+  - {name: admin, kind: http.admin, addr: "127.0.0.1:2"}
+  - {name: processes, kind: process.host}
+"""
+
+
+@pytest.mark.parametrize("application", [FIXED, yaml.safe_load(FIXED), yaml.safe_load(FIXED)["entries"]], ids=type)
+def test_addresses_of_entries_are_freed_too(application: Entries) -> None:
+    with faults.running_runtime(application) as runtime:
+        assert runtime.port("app:gateway") > 2
+        assert "127.0.0.1:2 " not in runtime.log()
+
+
+def on_a_socket(path: Path) -> list[dict[str, Any]]:
+    """The application, on a socket file."""
+    entries = faults.application(faults.endpoint("/{what}", "connect"), faults.actor("does"))
+    entries[0]["addr"] = f"unix:{path}"
+    return entries
+
+
+def test_a_socket_file_is_in_the_folder_of_the_kit(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.sock"
+    entries = on_a_socket(mine)
+    with (
+        faults.running_runtime(entries, {"app.py": APP}) as one,
+        faults.running_runtime(entries, {"app.py": APP}) as two,
+    ):
+        assert one.address() == f"unix:{one.temporary}/app.gateway.sock"
+        assert Path(two.address().removeprefix("unix:")).is_socket()
+        assert not mine.exists()
+        run(one, "nothing")
+
+        async def asynchronously() -> str | bytes:
+            async with one.connect_async("/nothing") as client:
+                return await client.recv()
+
+        assert asyncio.run(asynchronously())
+        with pytest.raises(ValueError, match="expected a service on a port"):
+            one.url()
+
+
+def test_a_socket_file_is_removed_when_the_test_fails(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        faults.running_runtime(on_a_socket(Path("/x")), {"app.py": APP}, folder=tmp_path) as runtime,
+    ):
+        _ = 1 // (len(list(runtime.temporary.glob("*.sock"))) - 1)  # there is one
+    assert [path for path in tmp_path.rglob("*") if path.is_socket()] == []
+
+
+def test_what_application_returns_is_the_tests_own() -> None:
+    mine = faults.application()
+    for entry in mine:
+        entry["mine"] = True
+    mine[2]["meta"]["server"] = "other"
+    assert faults.application()[2]["meta"] == {"server": "gateway"}
+    assert not any("mine" in entry for entry in faults.application())
 
 
 def test_a_folder_of_yours_is_run_on_a_free_port(tmp_path: Path) -> None:
@@ -245,8 +311,11 @@ entries:
     )
     with faults.running_runtime(folder / "app.yaml") as runtime:
         assert runtime.port() > 1
-    with pytest.raises(FileNotFoundError, match="no such file or folder"), faults.running_runtime(tmp_path / "gone"):
-        pass
+    with faults.running_runtime(str(folder / "app.yaml")) as runtime:  # a str may be a path too
+        assert runtime.port() > 1
+    for gone in (tmp_path / "gone", str(tmp_path / "gone")):
+        with pytest.raises(FileNotFoundError, match="no such file or folder"), faults.running_runtime(gone):
+            pass
 
 
 def test_a_quiet_runtime_answers_too(tmp_path: Path) -> None:

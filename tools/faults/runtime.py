@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from .applications import Entries, copy_application, write_application
+from .applications import Entries, make_application
 from .hygiene import tagged_processes
 from .inside import VARIABLE
 from .kinds import Fault
@@ -57,7 +57,7 @@ class Runtime:
         self.folder = folder
         self.identity = uuid.uuid4().hex
         self._log = folder.parent / f"{folder.name}.log"
-        self.temporary = folder.parent / f"{folder.name}.tmp"
+        self.temporary = temporary_of(folder)
         self.temporary.mkdir()
         self.points = Points(folder.parent / f"{folder.name}.points")
         self.strict = True
@@ -118,16 +118,22 @@ class Runtime:
         return addresses[service] if service else next(iter(addresses.values()))
 
     def url(self, path: str = "/", service: str | None = None) -> str:
-        """An HTTP URL."""
-        return self.address(service) + path
+        """An HTTP URL. Raises ValueError for a service on a socket file."""
+        return self._on_tcp(service) + path
 
     def ws_url(self, path: str = "/", service: str | None = None) -> str:
-        """A WebSocket URL."""
-        return "ws" + self.address(service).removeprefix("http") + path
+        """A WebSocket URL. Raises ValueError for a service on a socket file."""
+        return "ws" + self._on_tcp(service).removeprefix("http") + path
 
     def port(self, service: str | None = None) -> int:
-        """The TCP port of a service."""
-        return int(self.address(service).rpartition(":")[2])
+        """The TCP port of a service. Raises ValueError for a service on a socket file."""
+        return int(self._on_tcp(service).rpartition(":")[2])
+
+    def _on_tcp(self, service: str | None) -> str:
+        address = self.address(service)
+        if address.startswith("unix:"):
+            raise ValueError(f"expected a service on a port; this one is on {address}: `connect` finds it, URLs do not")
+        return address
 
     @property
     def supervisor(self) -> int:
@@ -168,6 +174,15 @@ class Runtime:
                 os.kill(os_pid, signal.SIGKILL)
         wait_until(lambda: not self.processes(), message="killed processes to go")
 
+    def remove_sockets(self) -> None:
+        """Remove the socket files in the runtime's folders: who is killed leaves them."""
+        for path in self._sockets(self.folder, self.temporary):
+            path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _sockets(*folders: Path) -> list[Path]:
+        return [path for folder in folders for path in folder.rglob("*") if path.is_socket()]
+
     def check_nothing_left(self) -> None:
         """After the end: no process of the tree is left, and no temporary file or socket file."""
         wait_until(
@@ -183,18 +198,26 @@ class Runtime:
     def connect(self, path: str = "/", **options: Any) -> ClientConnection:
         """A WebSocket client (of `websockets`, blocking), to be used as a context manager. It answers pings when it reads, and
         sends none. `options` are those of `websockets.sync.client.connect`."""
-        from websockets.sync.client import connect
+        from websockets.sync.client import connect, unix_connect
 
-        client: ClientConnection = connect(
-            self.ws_url(path), **{"ping_interval": None, "open_timeout": START_TIMEOUT, **options}
-        )
+        options = {"ping_interval": None, "open_timeout": START_TIMEOUT, **options}
+        address = self.address()
+        client: ClientConnection
+        if address.startswith("unix:"):
+            client = unix_connect(address.removeprefix("unix:"), f"ws://localhost{path}", **options)
+        else:
+            client = connect(self.ws_url(path), **options)
         return client
 
     def connect_async(self, path: str = "/", **options: Any) -> AsyncConnect:
         """The same for coroutines: `async with runtime.connect_async("/ws") as client`."""
-        from websockets.asyncio.client import connect
+        from websockets.asyncio.client import connect, unix_connect
 
-        return connect(self.ws_url(path), **{"ping_interval": None, "open_timeout": START_TIMEOUT, **options})
+        options = {"ping_interval": None, "open_timeout": START_TIMEOUT, **options}
+        address = self.address()
+        if address.startswith("unix:"):
+            return unix_connect(address.removeprefix("unix:"), f"ws://localhost{path}", **options)
+        return connect(self.ws_url(path), **options)
 
     # --- faults -------------------------------------------------------------------------------------------------------
 
@@ -281,8 +304,9 @@ def running_runtime(
 ) -> Iterator[Runtime]:
     """Run an application. At the end: everything is as it was at the start, then SIGTERM, exit status 0, and nothing left.
 
-    `application` is a Path of a YAML file or folder, which is copied; or entries, or the text of a file, with `sources` (file
-    name to text). `folder` is where the copies, the log and temporary files go; by default a temporary one, which is removed.
+    `application` is the path of a YAML file or folder, which is copied; or entries, or the text of a file, with `sources` (file
+    name to text). Its services listen on free ports; one with a `unix:` address on a socket in the kit's folder
+    (`Runtime.addresses`). `folder` is where the copies, the log and temporary files go; by default a temporary one, which is removed.
     `services` is how many `http.service` to wait for, `environment` is added to this process's own, `keeps` as in
     `Runtime.check_as_found`. Without `strict`, actors, monitors and clients may be there until the stop. A test may have stopped
     the runtime, or waited for its end, before. Raises AssertionError; one that the block raises comes with the end of the log.
@@ -291,12 +315,7 @@ def running_runtime(
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wsrelay-faults-")))
         place = folder / f"application-{len(list(folder.iterdir()))}"
-        if isinstance(application, Path):
-            copy_application(application, place)
-            for name, text in (sources or {}).items():
-                (place / name).write_text(text)
-        else:
-            write_application(place, application, sources or {})
+        make_application(application, sources or {}, place, temporary_of(place))
         yield stack.enter_context(_running(place, services, environment, keeps, strict))
 
 
@@ -323,7 +342,13 @@ def _running(
         runtime.check_nothing_left()
     finally:
         runtime.kill()
+        runtime.remove_sockets()
         shutil.rmtree(runtime.points.folder)
+
+
+def temporary_of(folder: Path) -> Path:
+    """Where the temporary files and sockets of the runtime in `folder` are."""
+    return folder.parent / f"{folder.name}.tmp"
 
 
 def _command() -> Path:
