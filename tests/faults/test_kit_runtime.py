@@ -160,6 +160,14 @@ def test_what_may_stay() -> None:
         run(runtime, "leave_a_process")
 
 
+def test_an_entry_that_may_stay_must_be_there() -> None:
+    complaint = "there is no entry 'app:idel' in this application; it has app:idle"
+    with pytest.raises(ValueError, match=complaint), running(keeps=["app:idel"]):
+        pass
+    with running() as runtime, pytest.raises(ValueError, match=complaint):
+        runtime.check_as_found(["app:idel"])
+
+
 def test_a_failure_comes_with_the_log() -> None:
     with pytest.raises(ZeroDivisionError) as caught, running():
         _ = 1 / 0
@@ -227,11 +235,11 @@ def test_a_signal_while_the_runtime_stops_does_no_harm() -> None:
 
 def test_addresses_are_freed_and_nothing_else_is_touched() -> None:
     text = '# 8080\nnamespace: a\nentries:\n  - {name: g, kind: http.service, addr: ":8080"} # :8080\n  - name: h\n    kind: http.admin\n    addr: unix:/run/x\n  - {name: x, kind: other, addr: ":8080"}\n  - {name: y, kind: http.service, addr: localhost:0}\n'
-    freed = adapt(text, Path("/kit"))
+    freed = adapt(text, Path("/kit"), Path("/points"))
     expected = text.replace('http.service, addr: ":8080"', 'http.service, addr: "127.0.0.1:0"')
     assert freed == expected.replace("unix:/run/x", '"unix:/kit/a.h.sock"')
     for odd in ("", "[", "entries: 3", "- a", "entries: [{kind: [http.service], addr: {}}]", "{[a]: b}"):
-        assert adapt(odd, Path("/kit")) == odd
+        assert adapt(odd, Path("/kit"), Path("/points")) == odd
 
 
 FIXED = """

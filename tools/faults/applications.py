@@ -7,15 +7,16 @@ Knows nothing of processes.
 from __future__ import annotations
 
 import copy
+import difflib
 import shutil
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .copies import adapt
+from .copies import adapt, entry_ids
 
 Entry = Mapping[str, Any]
 Entries = Sequence[Entry] | Mapping[str, Any] | str
@@ -62,9 +63,11 @@ def application(*entries: Entry | Sequence[Entry]) -> list[dict[str, Any]]:
     return [copy.deepcopy(dict(entry)) for entry in made]
 
 
-def make_application(application: Path | Entries, sources: Mapping[str, str], folder: Path, sockets: Path) -> None:
+def make_application(
+    application: Path | Entries, sources: Mapping[str, str], folder: Path, sockets: Path, points: Path
+) -> None:
     """Make what is to be run in `folder`: a copy of a path, or entries written down; in both, services listen where nothing else
-    does. Raises FileNotFoundError."""
+    does, and sandboxes let `points` through. Raises FileNotFoundError."""
     path = path_of(application)
     if path is None:
         assert not isinstance(application, Path)
@@ -73,7 +76,17 @@ def make_application(application: Path | Entries, sources: Mapping[str, str], fo
         copy_application(path, folder)
         write_sources(folder, sources)
     for index in folder.rglob("_index.yaml"):
-        index.write_text(adapt(index.read_text(), sockets))
+        index.write_text(adapt(index.read_text(), sockets, points))
+
+
+def check_ids(folder: Path, ids: Collection[str]) -> None:
+    """Check that the application in `folder` has these entries. Raises ValueError with the nearest that it has."""
+    known: set[str] = set()
+    for index in folder.rglob("_index.yaml"):
+        known |= entry_ids(index.read_text())
+    for unknown in sorted(set(ids) - known) if known else ():  # what is no configuration is told of otherwise
+        near = difflib.get_close_matches(unknown, known, 3, 0.0)
+        raise ValueError(f"there is no entry {unknown!r} in this application; it has {', '.join(near)}, …")
 
 
 def path_of(application: Path | Entries) -> Path | None:

@@ -28,7 +28,7 @@ def wsrelay_runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[
     In a Hypothesis test, which runs many times, use `running_runtime`, or a fixture of your own with a wider scope around it.
     """
     from .hygiene import nothing_left_behind
-    from .runtime import running_runtime
+    from .running import running_runtime
 
     running = request.node.stash.setdefault(_RUNNING, [])
     with nothing_left_behind(), contextlib.ExitStack() as stack:

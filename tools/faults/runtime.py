@@ -1,7 +1,4 @@
-"""A real runtime for a test: `wsrelay run` on a free port, stopped and searched for leftovers at the end.
-
-    with running_runtime("examples/echo") as runtime, runtime.connect("/ws/echo") as client:
-        client.send("hello")
+"""A real runtime for a test: `wsrelay run` in a folder, what is done to it, and the search for what it leaves.
 
 Owns the processes that it starts, their folder, and their log. They are marked with an environment variable, so that one that
 moved to another session or process group is found all the same. What is seen of them is made in `observation`.
@@ -16,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -24,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from .applications import Entries, make_application
+from .applications import check_ids
 from .hygiene import tagged_processes
 from .inside import VARIABLE
 from .kinds import Fault
 from .observation import look, read_statistics, without_answers
-from .points import Points
+from .points import Armed, Points
 from .views import ProcessView, Snapshot
 from .waiting import wait_until
 
@@ -50,7 +46,7 @@ _SERVING = re.compile(r"serving (?P<id>\S+) on (?P<address>(?:https?://|unix:)\S
 
 
 class Runtime:
-    """One running `wsrelay run`. Use `running_runtime`, which stops it too."""
+    """One running `wsrelay run`. Use `running.running_runtime`, which stops it too."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         """Start what is configured below `folder`; `environment` is added to this process's own."""
@@ -59,7 +55,7 @@ class Runtime:
         self._log = folder.parent / f"{folder.name}.log"
         self.temporary = temporary_of(folder)
         self.temporary.mkdir()
-        self.points = Points(folder.parent / f"{folder.name}.points")
+        self.points = Points(points_of(folder))
         self.strict = True
         """Whether it is checked, before it is stopped, that all is as at the start."""
         self._start: Snapshot | None = None
@@ -221,17 +217,21 @@ class Runtime:
 
     # --- faults -------------------------------------------------------------------------------------------------------
 
-    def arm(self, point: str, fault: Fault, *, skip: int = 0) -> None:
-        """Have a handler perform the fault when it next reaches this `point`, or after `skip` times. Raises ValueError."""
-        self.points.arm(point, fault, skip=skip)
+    def arm(self, point: str, fault: Fault, *, skip: int = 0) -> Armed:
+        """Have a handler perform the fault when it next reaches this `point`, or after `skip` times. Returns what tells whether it
+        has (`Armed.performed`). Raises ValueError."""
+        return self.points.arm(point, fault, skip=skip)
 
     @contextlib.contextmanager
-    def armed(self, point: str, fault: Fault | None, *, skip: int = 0) -> Iterator[None]:
-        """`arm` for the length of a block, after which nothing is armed, reached or not. None: no fault."""
-        if fault is not None:
-            self.arm(point, fault, skip=skip)
+    def armed(self, point: str, fault: Fault | None, *, skip: int = 0, required: bool = False) -> Iterator[Armed]:
+        """`arm` for the length of a block, after which nothing is armed, reached or not. None: no fault. With `required` the
+        block ends when the fault is performed: raises AssertionError if that does not happen. Without, a point that was never
+        reached in the runtime's whole life is told at its end, as the warning PointNeverReached."""
+        armed = self.points.nothing(point) if fault is None else self.arm(point, fault, skip=skip)
         try:
-            yield
+            yield armed
+            if required:
+                armed.wait_performed()
         finally:
             self.points.disarm()
 
@@ -276,7 +276,9 @@ class Runtime:
     def check_as_found(self, keeps: Collection[str] = (), timeout: float | None = None) -> None:
         """Check that, when the clients are gone, nothing is left that was not there at the start: no process, monitor, link,
         name, membership, timer or descriptor of the runtime. Processes of the entries `keeps` may stay, with what they hold.
-        Raises AssertionError that says what is left after `timeout` seconds, by default REST_TIMEOUT."""
+        Raises AssertionError that says what is left after `timeout` seconds, by default REST_TIMEOUT, and ValueError for an entry
+        that there is not."""
+        check_ids(self.folder, keeps)
         assert self._start is not None, "remember_start was not called"
         start, left = self._start, [""]
 
@@ -291,64 +293,14 @@ class Runtime:
         wait_until(clean, REST_TIMEOUT if timeout is None else timeout, complaint, step=LOOK_AGAIN)
 
 
-@contextlib.contextmanager
-def running_runtime(
-    application: Path | Entries,
-    sources: Mapping[str, str] | None = None,
-    *,
-    folder: Path | None = None,
-    services: int = 1,
-    environment: Mapping[str, str] | None = None,
-    keeps: Collection[str] = (),
-    strict: bool = True,
-) -> Iterator[Runtime]:
-    """Run an application. At the end: everything is as it was at the start, then SIGTERM, exit status 0, and nothing left.
-
-    `application` is the path of a YAML file or folder, which is copied; or entries, or the text of a file, with `sources` (file
-    name to text). Its services listen on free ports; one with a `unix:` address on a socket in the kit's folder
-    (`Runtime.addresses`). `folder` is where the copies, the log and temporary files go; by default a temporary one, which is removed.
-    `services` is how many `http.service` to wait for, `environment` is added to this process's own, `keeps` as in
-    `Runtime.check_as_found`. Without `strict`, actors, monitors and clients may be there until the stop. A test may have stopped
-    the runtime, or waited for its end, before. Raises AssertionError; one that the block raises comes with the end of the log.
-    """
-    with contextlib.ExitStack() as stack:
-        if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wsrelay-faults-")))
-        place = folder / f"application-{len(list(folder.iterdir()))}"
-        make_application(application, sources or {}, place, temporary_of(place))
-        yield stack.enter_context(_running(place, services, environment, keeps, strict))
-
-
-@contextlib.contextmanager
-def _running(
-    folder: Path, services: int, environment: Mapping[str, str] | None, keeps: Collection[str], strict: bool
-) -> Iterator[Runtime]:
-    runtime = Runtime(folder, environment)
-    runtime.strict = strict
-    try:
-        runtime.wait_ready(services)
-        if strict:
-            runtime.remember_start()
-        try:
-            yield runtime
-        except Exception as error:
-            error.add_note(f"the log of the runtime:\n{runtime.log_end()}")
-            raise
-        stopped_by_test = runtime.process.returncode is not None
-        if runtime.strict and not stopped_by_test:
-            runtime.check_as_found(keeps)
-        status = runtime.stop()
-        assert stopped_by_test or status == 0, f"the runtime ended with {status}:\n{runtime.log_end()}"
-        runtime.check_nothing_left()
-    finally:
-        runtime.kill()
-        runtime.remove_sockets()
-        shutil.rmtree(runtime.points.folder)
-
-
 def temporary_of(folder: Path) -> Path:
     """Where the temporary files and sockets of the runtime in `folder` are."""
     return folder.parent / f"{folder.name}.tmp"
+
+
+def points_of(folder: Path) -> Path:
+    """Where the armed points of the runtime in `folder` are."""
+    return folder.parent / f"{folder.name}.points"
 
 
 def _command() -> Path:
