@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,19 @@ APP = """
 
     def leave_a_socket():
         socket.socket(socket.AF_UNIX).bind(os.environ["TMPDIR"] + "/socket")
+
+    def leave_a_socket_beside_the_source():
+        socket.socket(socket.AF_UNIX).bind(os.path.join(os.path.dirname(__file__), "socket"))
+
+    kept = []
+
+    def keep():
+        kept.append(os.open("/dev/null", os.O_RDONLY))
+        http.response().write("kept")
+
+    async def rest():
+        kept and os.close(kept.pop())
+        http.response().write("rested")
 
     def watch_the_service():
         process.send("service", "watch", None)
@@ -129,6 +144,7 @@ def test_what_is_seen_of_a_runtime(tmp_path: Path) -> None:
     [
         ("leave_a_process", r"a process: worker app:idle \{"),
         ("leave_a_file", r"temporary files are left: \['.*/left'\]"),
+        ("leave_a_socket_beside_the_source", r"socket files are left beside the application: \['.*/socket'\]"),
         ("leave_a_socket", r"temporary files are left: \['.*/socket'\]"),
         (
             "watch_the_service",
@@ -140,6 +156,35 @@ def test_what_is_left_fails_the_test(what: str, complaint: str, monkeypatch: pyt
     monkeypatch.setattr("wsrelay.tools.faults.runtime.REST_TIMEOUT", 2.0)
     with pytest.raises(AssertionError, match=complaint), running() as runtime:
         run(runtime, what)
+
+
+def requesting(paths: list[str], **options: Any) -> None:
+    """The life of a runtime that has these requests, and one worker for them."""
+    entries = faults.application(faults.endpoint("/keep", "keep"), faults.endpoint("/rest", "rest"))
+    entries[1]["functions"] = 1
+    with faults.running_runtime(entries, {"app.py": APP}, **options) as runtime:
+        for path in paths:
+            with urllib.request.urlopen(runtime.url(path), timeout=15) as answer:
+                assert answer.status == 200
+
+
+def test_descriptors_that_requests_leave_fail_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsrelay.tools.faults.runtime.REST_TIMEOUT", 2.0)
+    with pytest.raises(AssertionError) as failed:
+        requesting(["/keep"] * 5)
+    found = re.search(
+        r"descriptors of a function worker of app:processes \(os process \d+\): (\d+), when it first .* (\d+)",
+        str(failed.value),
+    )
+    assert found is not None, failed.value
+    assert int(found[1]) - int(found[2]) == 5
+
+
+@pytest.mark.parametrize(
+    ("paths", "keeps"), [(["/keep"] * 5, ["app:processes"]), (["/keep", "/rest"], []), (["/rest"] * 3, [])]
+)
+def test_descriptors_that_may_stay_or_do_not(paths: list[str], keeps: list[str]) -> None:
+    requesting(paths, keeps=keeps)
 
 
 def test_what_a_worker_leaves_is_swept(tmp_path: Path) -> None:  # S16

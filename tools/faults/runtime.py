@@ -59,6 +59,9 @@ class Runtime:
         self.strict = True
         """Whether it is checked, before it is stopped, that all is as at the start."""
         self._start: Snapshot | None = None
+        self._last: Snapshot | None = None
+        self._rested: dict[int, ProcessView] = {}
+        """How each function worker was when it first waited for a request, by os_pid."""
         own = {
             MARK: self.identity,
             VARIABLE: str(self.points.folder),
@@ -186,6 +189,8 @@ class Runtime:
             5.0,
             lambda: f"every process to end; left are {self.processes()}\n{self.log_end()}",
         )
+        sockets = list(map(str, self._sockets(self.folder)))
+        assert not sockets, f"socket files are left beside the application: {sockets}"
         files = [str(path) for path in self.temporary.rglob("*")]
         assert not files, f"temporary files are left: {files}"
 
@@ -239,7 +244,7 @@ class Runtime:
 
     def ps(self) -> tuple[ProcessView, ...]:
         """Every OS process of the runtime, as it is now. Raises AssertionError if the supervisor does not answer."""
-        return look(self).processes
+        return self._look().processes
 
     def statistics(self) -> dict[str, int]:
         """The sizes of the supervisor's tables (`views.Snapshot.sizes`). Raises AssertionError if it does not answer."""
@@ -256,10 +261,10 @@ class Runtime:
         """Wait until nothing changes any more: no connection is open, nothing is being started or swept, every process waits, and
         two looks see the same. Actors that wait for mail are at rest; those that always have something to do need `idle=False`,
         or this raises. Returns the last look. Raises AssertionError after `timeout` seconds."""
-        seen = [look(self)]
+        seen = [self._look()]
 
         def at_rest() -> bool:
-            seen.append(look(self))
+            seen.append(self._look())
             before, now = seen[-2:]
             return now.resting and (now.idle or not idle) and before.outline() == now.outline()
 
@@ -269,13 +274,26 @@ class Runtime:
         wait_until(at_rest, timeout, complaint, step=LOOK_AGAIN)
         return seen[-1]
 
+    def _look(self) -> Snapshot:
+        """Look, and remember the function workers that are new and rest: two looks see them the same."""
+        now = look(self)
+        before = {each.os_pid: each for each in self._last.processes} if self._last else {}
+        for each in now.processes:
+            then = before.get(each.os_pid)
+            if each.waits_for_a_request and then and then.waits_for_a_request and each.descriptors == then.descriptors:
+                self._rested.setdefault(each.os_pid, each)
+        self._last = now
+        return now
+
     def remember_start(self) -> None:
         """From here on, `check_as_found` compares with what is now."""
+        self._rested.clear()
         self._start = self.quiesce(START_TIMEOUT, idle=False)
 
     def check_as_found(self, keeps: Collection[str] = (), timeout: float | None = None) -> None:
         """Check that, when the clients are gone, nothing is left that was not there at the start: no process, monitor, link,
-        name, membership, timer or descriptor of the runtime. Processes of the entries `keeps` may stay, with what they hold.
+        name, membership, timer or descriptor of the runtime and of its function workers. Processes of the entries `keeps` may stay,
+        with what they hold, and function workers of the hosts among them may keep descriptors.
         Raises AssertionError that says what is left after `timeout` seconds, by default REST_TIMEOUT, and ValueError for an entry
         that there is not."""
         check_ids(self.folder, keeps)
@@ -283,8 +301,8 @@ class Runtime:
         start, left = self._start, [""]
 
         def clean() -> bool:
-            now = look(self)
-            left[:] = now.left_since(start, keeps)
+            now = self._look()
+            left[:] = now.left_since(start, keeps, self._rested)
             return now.resting and not left
 
         def complaint() -> str:
