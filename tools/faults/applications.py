@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from .copies import adapt, entry_ids
+from .copies import adapt, entry_ids, users
 
 Entry = Mapping[str, Any]
 Entries = Sequence[Entry] | Mapping[str, Any] | str
@@ -70,7 +70,7 @@ def make_application(
     does, and sandboxes let `points` through. Raises FileNotFoundError."""
     path = path_of(application)
     if path is None:
-        assert not isinstance(application, Path)
+        assert not isinstance(application, Path)  # for the type
         write_application(folder, application, sources)
     else:
         copy_application(path, folder)
@@ -89,6 +89,17 @@ def check_ids(folder: Path, ids: Collection[str]) -> None:
         raise ValueError(f"there is no entry {unknown!r} in this application; it has {', '.join(near)}, …")
 
 
+def users_of(application: Path | Entries) -> dict[str, str]:
+    """Hosts with a `user` of their own, in an application or in the folder that was made of it: id to user."""
+    path = path_of(application)
+    if path is None:
+        return users(_text_of(application, "app"))
+    found: dict[str, str] = {}
+    for index in path.rglob("_index.yaml") if path.is_dir() else [path] if path.exists() else []:
+        found |= users(index.read_text())
+    return found
+
+
 def path_of(application: Path | Entries) -> Path | None:
     """The path that is meant; None for entries. A str is a path if it cannot be YAML with entries, or is there."""
     if isinstance(application, Path):
@@ -105,9 +116,7 @@ def path_of(application: Path | Entries) -> Path | None:
 def write_application(folder: Path, entries: Entries, sources: Mapping[str, str], namespace: str = "app") -> None:
     """Write `_index.yaml` and the Python files (name to text, dedented) into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not isinstance(entries, str):
-        entries = yaml.safe_dump(_document(entries, namespace), sort_keys=False)
-    (folder / "_index.yaml").write_text(entries)
+    (folder / "_index.yaml").write_text(_text_of(entries, namespace))
     write_sources(folder, sources)
 
 
@@ -128,6 +137,11 @@ def copy_application(path: Path, folder: Path) -> None:
                 other.unlink()
         if path.name != "_index.yaml":
             (folder / path.name).rename(folder / "_index.yaml")
+
+
+def _text_of(entries: Path | Entries, namespace: str) -> str:
+    assert not isinstance(entries, Path)
+    return entries if isinstance(entries, str) else yaml.safe_dump(_document(entries, namespace), sort_keys=False)
 
 
 def _document(entries: Sequence[Entry] | Mapping[str, Any], namespace: str) -> dict[str, Any]:

@@ -50,6 +50,20 @@ def entry_ids(text: str) -> set[str]:
     return {f"{_text(top.get('namespace'))}:{name}" for name in names}
 
 
+def users(text: str) -> dict[str, str]:
+    """Hosts with a `user` of their own: id to user."""
+    try:
+        top = _fields(yaml.compose(text))
+    except yaml.YAMLError:
+        return {}
+    hosts = (_fields(entry) for entry in getattr(top.get("entries"), "value", []))
+    return {
+        f"{_text(top.get('namespace'))}:{_text(host.get('name'))}": user
+        for host in hosts
+        if _text(host.get("kind")) == "process.host" and (user := _text(host.get("user")))
+    }
+
+
 def _changes(document: yaml.Node | None, sockets: Path, points: Path) -> Iterator[_Change]:
     top = _fields(document)
     for entry in getattr(top.get("entries"), "value", []):

@@ -77,6 +77,7 @@ class Points:
             token = self.folder / f"{name}@{self._last:08d}"
             new = token.with_name(f".new-{token.name}")
             new.write_text(text)
+            new.chmod(0o644)  # whatever the umask is: its folder says who may come
             new.rename(token)  # whoever sees it sees all of it
             tokens.append(token)
         armed = Armed(self, name, fault, tokens)

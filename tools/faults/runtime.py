@@ -25,6 +25,7 @@ from .hygiene import tagged_processes
 from .inside import VARIABLE
 from .kinds import Fault
 from .observation import look, read_statistics, without_answers
+from .openness import open_to_all
 from .points import Armed, Points
 from .views import ProcessView, Snapshot
 from .waiting import wait_until
@@ -48,14 +49,17 @@ _SERVING = re.compile(r"serving (?P<id>\S+) on (?P<address>(?:https?://|unix:)\S
 class Runtime:
     """One running `wsrelay run`. Use `running.running_runtime`, which stops it too."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
-        """Start what is configured below `folder`; `environment` is added to this process's own."""
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None, *, shared: bool = False) -> None:
+        """Start what is configured below `folder`; `environment` is added to this process's own. With `shared` workers of other
+        users can have temporary files, and reach points."""
         self.folder = folder
         self.identity = uuid.uuid4().hex
         self._log = folder.parent / f"{folder.name}.log"
         self.temporary = temporary_of(folder)
         self.temporary.mkdir()
         self.points = Points(points_of(folder))
+        if shared:
+            open_to_all(self.temporary, self.points.folder)
         self.strict = True
         """Whether it is checked, before it is stopped, that all is as at the start."""
         self._start: Snapshot | None = None
