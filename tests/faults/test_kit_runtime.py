@@ -213,6 +213,17 @@ def test_an_entry_that_may_stay_must_be_there() -> None:
         runtime.check_as_found(["app:idel"])
 
 
+def test_what_an_operator_asks() -> None:
+    with running() as runtime:
+        assert "app:service.run" in runtime.command("status")
+        runtime.command("stop", "app:service.run")
+        wait_until(lambda: not [each for each in runtime.ps() if each.entry == "app:service"])
+        runtime.command("start", "app:service.run")
+        wait_until(lambda: [each for each in runtime.ps() if each.entry == "app:service"])
+        with pytest.raises(AssertionError, match="wsrelay stop app:none ended with 1"):
+            runtime.command("stop", "app:none")
+
+
 def test_a_failure_comes_with_the_log() -> None:
     with pytest.raises(ZeroDivisionError) as caught, running():
         _ = 1 / 0

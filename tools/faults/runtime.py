@@ -66,11 +66,12 @@ class Runtime:
         self._last: Snapshot | None = None
         self._rested: dict[int, ProcessView] = {}
         """How each function worker was when it first waited for a request, by os_pid."""
-        own = {
-            MARK: self.identity,
+        self._environment = {
+            **os.environ,
             VARIABLE: str(self.points.folder),
             "TMPDIR": str(self.temporary),
             "XDG_RUNTIME_DIR": str(self.temporary),
+            **(environment or {}),
         }
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -78,7 +79,7 @@ class Runtime:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **own, **(environment or {})},
+                env={**self._environment, MARK: self.identity},
                 start_new_session=True,
             )
 
@@ -166,6 +167,22 @@ class Runtime:
         )
         status: int = self.process.returncode
         return status
+
+    def command(self, *arguments: str, timeout: float = STOP_TIMEOUT) -> str:
+        """Ask this runtime what an operator may: `command("restart", "app:room")` is `wsrelay restart app:room`; also `status`,
+        `start`, `stop` and `reload`. Returns what it says. Raises AssertionError, with that, if it refuses."""
+        done = subprocess.run(
+            [_command(), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._environment,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0, f"wsrelay {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}"
+        return done.stdout
 
     def kill(self) -> None:
         """Leave nothing of it, whatever state it is in. For tests that failed."""
