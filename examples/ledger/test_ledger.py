@@ -54,6 +54,8 @@ def deposit(runtime: Runtime, path: str, id: str, amount: int) -> int:
     raise AssertionError(f"no answer to {id} in {TRIES} tries")
 
 
+# Each keeper has points of its own: one alone never reaches all of them.
+@pytest.mark.filterwarnings("ignore::wsrelay.tools.faults.PointNeverReached")
 @pytest.mark.parametrize(
     "keeper", ["careful", pytest.param("careless", marks=pytest.mark.xfail(strict=True, reason="it has a bug"))]
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.invented import Paper
+from support.invented import Paper, connection
 from wsrelay.kernel.wire import journal_records as j
 from wsrelay.tools.faults.checker import check, story, tell
 from wsrelay.tools.faults.entry import Entry
@@ -101,6 +101,15 @@ def test_a_leave_that_is_lost_is_found(paper: Paper, data: st.DataObject) -> Non
         assert 12 in broken(without(paper.entries, data.draw(st.sampled_from(leaves))))
 
 
+@given(good_journals(), st.data())
+def test_a_leave_that_the_gateway_does_not_write_is_found(paper: Paper, data: st.DataObject) -> None:  # S45
+    leaves = [i for i, entry in enumerate(paper.entries) if isinstance(entry.record, j.Left)]
+    if leaves:
+        index = data.draw(st.sampled_from(leaves))
+        assert 12 in broken(without(paper.entries, index))
+        assert 12 in broken([*paper.entries[: index + 1], *paper.entries[index:]])
+
+
 # --- what is excused --------------------------------------------------------------------------------------------------
 
 
@@ -109,6 +118,18 @@ def a_target_dies_with_items(paper: Paper) -> None:
     second = [i for i, entry in enumerate(paper.entries) if isinstance(entry.record, j.NumberReceived)][2]
     del paper.entries[second]
     paper.die(A, "signal:SIGKILL")
+
+
+def a_target_dies_and_is_not_told_of_the_end(paper: Paper) -> None:
+    paper.write("gateway", j.Joined(connection(2), A, 1))
+    paper.die(A, "signal:SIGKILL")
+    paper.write("gateway", j.Left(connection(2), A, 1, 0, ""))
+    paper.write("gateway", j.ConnectionOver(connection(2), "ws_closed:1011"))
+
+
+def the_gateway_dies_with_a_bracket(paper: Paper) -> None:
+    paper.write("gateway", j.Joined(connection(2), A, 1))
+    paper.supervise(j.GatewayLost(1))
 
 
 def the_gateway_dies(paper: Paper) -> None:
@@ -192,7 +213,7 @@ def a_client_gets_a_prefix(paper: Paper) -> None:
 
 
 GOOD = [
-    a_target_dies_with_items, the_gateway_dies, the_test_cuts_the_line, a_handler_is_busy, a_killed_sender_does_not_finish,
+    a_target_dies_with_items, a_target_dies_and_is_not_told_of_the_end, the_gateway_dies, the_gateway_dies_with_a_bracket, the_test_cuts_the_line, a_handler_is_busy, a_killed_sender_does_not_finish,
     a_service_comes_back_as_it_should, a_service_is_given_up_and_started_again, a_connection_is_handed_back, the_supervisor_is_killed,
     the_supervisor_is_killed_with_mail, a_client_gets_a_prefix, groups_are_watched, a_handler_listens, a_handler_listens_no_more,
 ]  # fmt: skip

@@ -241,6 +241,33 @@ def fewer_messages_than_were_accepted(paper: Paper) -> None:
     paper.write("gateway", j.Left(K, A, 1, 2, "closed"))
 
 
+def the_gateway_leaves_nobody(paper: Paper) -> None:
+    paper.write("gateway", j.Joined(K, A, 1))
+    paper.write("gateway", j.ConnectionOver(K, "normal"))
+
+
+def the_gateway_joins_the_next_before_it_leaves(paper: Paper) -> None:
+    paper.write("gateway", j.Joined(K, A, 1))
+    paper.write("gateway", j.Joined(K, B, 2))
+
+
+def the_gateway_leaves_twice(paper: Paper) -> None:
+    paper.write("gateway", j.Joined(K, A, 1))
+    for _ in range(2):
+        paper.write("gateway", j.Left(K, A, 1, 0, "closed"))
+
+
+def the_gateway_leaves_another(paper: Paper) -> None:
+    paper.write("gateway", j.Joined(K, A, 1))
+    paper.write("gateway", j.Left(K, B, 1, 0, "closed"))
+
+
+def no_leave_is_written_to_who_lives(paper: Paper) -> None:
+    paper.write("gateway", j.Joined(K, A, 1))
+    paper.write("gateway", j.Left(K, A, 1, 0, ""))
+    paper.die(A, "killed")
+
+
 def item_at_two_targets(paper: Paper) -> None:
     paper.client(1, "c", (A, 3), (B, 3))
     paper.write("worker", j.NumberReceived(C, K, "c", 2))
@@ -368,6 +395,8 @@ BROKEN: list[tuple[int, Callable[[Paper], Any]]] = [
     (10, a_descendant_is_left), (10, a_child_is_not_reaped),
     (11, others_are_slow), (11, memory_is_not_bounded),
     (12, joins_twice), (12, message_after_leave), (12, leave_never_comes), (12, fewer_messages_than_were_accepted),
+    (12, the_gateway_leaves_nobody), (12, the_gateway_joins_the_next_before_it_leaves), (12, the_gateway_leaves_twice),
+    (12, the_gateway_leaves_another), (12, no_leave_is_written_to_who_lives),
     (13, item_at_two_targets), (13, items_out_of_order), (13, the_tail_is_lost), (13, an_item_that_nobody_sent),
     (14, a_crash_closes_with_1000), (14, a_restart_closes_with_1011), (14, the_client_sees_another_code),
     (14, the_client_sees_1006), (14, two_close_frames),

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import yaml
 from wsrelay.tools import faults
 from wsrelay.tools.faults import ProcessView, Runtime, Snapshot, wait_until
-from wsrelay.tools.faults.applications import free_ports, write_application
+from wsrelay.tools.faults.applications import Entries, write_application
+from wsrelay.tools.faults.copies import adapt
 
 APP = """
     import os, socket, subprocess, sys
@@ -56,6 +62,19 @@ APP = """
 
     def leave_a_socket():
         socket.socket(socket.AF_UNIX).bind(os.environ["TMPDIR"] + "/socket")
+
+    def leave_a_socket_beside_the_source():
+        socket.socket(socket.AF_UNIX).bind(os.path.join(os.path.dirname(__file__), "socket"))
+
+    kept = []
+
+    def keep():
+        kept.append(os.open("/dev/null", os.O_RDONLY))
+        http.response().write("kept")
+
+    async def rest():
+        kept and os.close(kept.pop())
+        http.response().write("rested")
 
     def watch_the_service():
         process.send("service", "watch", None)
@@ -125,6 +144,7 @@ def test_what_is_seen_of_a_runtime(tmp_path: Path) -> None:
     [
         ("leave_a_process", r"a process: worker app:idle \{"),
         ("leave_a_file", r"temporary files are left: \['.*/left'\]"),
+        ("leave_a_socket_beside_the_source", r"socket files are left beside the application: \['.*/socket'\]"),
         ("leave_a_socket", r"temporary files are left: \['.*/socket'\]"),
         (
             "watch_the_service",
@@ -136,6 +156,35 @@ def test_what_is_left_fails_the_test(what: str, complaint: str, monkeypatch: pyt
     monkeypatch.setattr("wsrelay.tools.faults.runtime.REST_TIMEOUT", 2.0)
     with pytest.raises(AssertionError, match=complaint), running() as runtime:
         run(runtime, what)
+
+
+def requesting(paths: list[str], **options: Any) -> None:
+    """The life of a runtime that has these requests, and one worker for them."""
+    entries = faults.application(faults.endpoint("/keep", "keep"), faults.endpoint("/rest", "rest"))
+    entries[1]["functions"] = 1
+    with faults.running_runtime(entries, {"app.py": APP}, **options) as runtime:
+        for path in paths:
+            with urllib.request.urlopen(runtime.url(path), timeout=15) as answer:
+                assert answer.status == 200
+
+
+def test_descriptors_that_requests_leave_fail_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsrelay.tools.faults.runtime.REST_TIMEOUT", 2.0)
+    with pytest.raises(AssertionError) as failed:
+        requesting(["/keep"] * 5)
+    found = re.search(
+        r"descriptors of a function worker of app:processes \(os process \d+\): (\d+), when it first .* (\d+)",
+        str(failed.value),
+    )
+    assert found is not None, failed.value
+    assert int(found[1]) - int(found[2]) == 5
+
+
+@pytest.mark.parametrize(
+    ("paths", "keeps"), [(["/keep"] * 5, ["app:processes"]), (["/keep", "/rest"], []), (["/rest"] * 3, [])]
+)
+def test_descriptors_that_may_stay_or_do_not(paths: list[str], keeps: list[str]) -> None:
+    requesting(paths, keeps=keeps)
 
 
 def test_what_a_worker_leaves_is_swept(tmp_path: Path) -> None:  # S16
@@ -154,6 +203,25 @@ def test_quiescence_is_more_than_no_connections() -> None:
 def test_what_may_stay() -> None:
     with running(keeps=["app:idle"]) as runtime:
         run(runtime, "leave_a_process")
+
+
+def test_an_entry_that_may_stay_must_be_there() -> None:
+    complaint = "there is no entry 'app:idel' in this application; it has app:idle"
+    with pytest.raises(ValueError, match=complaint), running(keeps=["app:idel"]):
+        pass
+    with running() as runtime, pytest.raises(ValueError, match=complaint):
+        runtime.check_as_found(["app:idel"])
+
+
+def test_what_an_operator_asks() -> None:
+    with running() as runtime:
+        assert "app:service.run" in runtime.command("status")
+        runtime.command("stop", "app:service.run")
+        wait_until(lambda: not [each for each in runtime.ps() if each.entry == "app:service"])
+        runtime.command("start", "app:service.run")
+        wait_until(lambda: [each for each in runtime.ps() if each.entry == "app:service"])
+        with pytest.raises(AssertionError, match="wsrelay stop app:none ended with 1"):
+            runtime.command("stop", "app:none")
 
 
 def test_a_failure_comes_with_the_log() -> None:
@@ -221,14 +289,76 @@ def test_a_signal_while_the_runtime_stops_does_no_harm() -> None:
 # --- the application --------------------------------------------------------------------------------------------------
 
 
-def test_ports_are_freed_and_nothing_else_is_touched() -> None:
-    text = '# 8080\nentries:\n  - {name: g, kind: http.service, addr: ":8080"} # :8080\n  - name: h\n    kind: http.admin\n    addr: unix:/run/x\n  - {name: x, kind: other, addr: ":8080"}\n'
-    freed = free_ports(text)
-    assert freed == text.replace('"} # :8080', '"} # :8080').replace(
-        'kind: http.service, addr: ":8080"', 'kind: http.service, addr: "127.0.0.1:0"'
-    ).replace("unix:/run/x", '"127.0.0.1:0"')
-    for odd in ("", "[", "entries: 3", "- a"):
-        assert free_ports(odd) == odd
+def test_addresses_are_freed_and_nothing_else_is_touched() -> None:
+    text = '# 8080\nnamespace: a\nentries:\n  - {name: g, kind: http.service, addr: ":8080"} # :8080\n  - name: h\n    kind: http.admin\n    addr: unix:/run/x\n  - {name: x, kind: other, addr: ":8080"}\n  - {name: y, kind: http.service, addr: localhost:0}\n'
+    freed = adapt(text, Path("/kit"), Path("/points"))
+    expected = text.replace('http.service, addr: ":8080"', 'http.service, addr: "127.0.0.1:0"')
+    assert freed == expected.replace("unix:/run/x", '"unix:/kit/a.h.sock"')
+    for odd in ("", "[", "entries: 3", "- a", "entries: [{kind: [http.service], addr: {}}]", "{[a]: b}"):
+        assert adapt(odd, Path("/kit"), Path("/points")) == odd
+
+
+FIXED = """
+version: "1.0"
+namespace: app
+entries:
+  - {name: gateway, kind: http.service, addr: "127.0.0.1:1"}   # nobody may listen there but root
+  - {name: admin, kind: http.admin, addr: "127.0.0.1:2"}
+  - {name: processes, kind: process.host}
+"""
+
+
+@pytest.mark.parametrize("application", [FIXED, yaml.safe_load(FIXED), yaml.safe_load(FIXED)["entries"]], ids=type)
+def test_addresses_of_entries_are_freed_too(application: Entries) -> None:
+    with faults.running_runtime(application) as runtime:
+        assert runtime.port("app:gateway") > 2
+        assert "127.0.0.1:2 " not in runtime.log()
+
+
+def on_a_socket(path: Path) -> list[dict[str, Any]]:
+    """The application, on a socket file."""
+    entries = faults.application(faults.endpoint("/{what}", "connect"), faults.actor("does"))
+    entries[0]["addr"] = f"unix:{path}"
+    return entries
+
+
+def test_a_socket_file_is_in_the_folder_of_the_kit(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.sock"
+    entries = on_a_socket(mine)
+    with (
+        faults.running_runtime(entries, {"app.py": APP}) as one,
+        faults.running_runtime(entries, {"app.py": APP}) as two,
+    ):
+        assert one.address() == f"unix:{one.temporary}/app.gateway.sock"
+        assert Path(two.address().removeprefix("unix:")).is_socket()
+        assert not mine.exists()
+        run(one, "nothing")
+
+        async def asynchronously() -> str | bytes:
+            async with one.connect_async("/nothing") as client:
+                return await client.recv()
+
+        assert asyncio.run(asynchronously())
+        with pytest.raises(ValueError, match="expected a service on a port"):
+            one.url()
+
+
+def test_a_socket_file_is_removed_when_the_test_fails(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        faults.running_runtime(on_a_socket(Path("/x")), {"app.py": APP}, folder=tmp_path) as runtime,
+    ):
+        _ = 1 // (len(list(runtime.temporary.glob("*.sock"))) - 1)  # there is one
+    assert [path for path in tmp_path.rglob("*") if path.is_socket()] == []
+
+
+def test_what_application_returns_is_the_tests_own() -> None:
+    mine = faults.application()
+    for entry in mine:
+        entry["mine"] = True
+    mine[2]["meta"]["server"] = "other"
+    assert faults.application()[2]["meta"] == {"server": "gateway"}
+    assert not any("mine" in entry for entry in faults.application())
 
 
 def test_a_folder_of_yours_is_run_on_a_free_port(tmp_path: Path) -> None:
@@ -245,8 +375,11 @@ entries:
     )
     with faults.running_runtime(folder / "app.yaml") as runtime:
         assert runtime.port() > 1
-    with pytest.raises(FileNotFoundError, match="no such file or folder"), faults.running_runtime(tmp_path / "gone"):
-        pass
+    with faults.running_runtime(str(folder / "app.yaml")) as runtime:  # a str may be a path too
+        assert runtime.port() > 1
+    for gone in (tmp_path / "gone", str(tmp_path / "gone")):
+        with pytest.raises(FileNotFoundError, match="no such file or folder"), faults.running_runtime(gone):
+            pass
 
 
 def test_a_quiet_runtime_answers_too(tmp_path: Path) -> None:

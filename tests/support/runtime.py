@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from wsrelay.tools.faults import runtime as kit
+from wsrelay.tools.faults import running as kit
 from wsrelay.tools.faults.applications import (
     GATEWAY,
     PROCESSES,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from . import strategies
     from .applications import actor, application, endpoint
     from .clients import RawClient, close_of
-    from .inside import InjectedFault, NoChannel, inject, obey, order, point
+    from .inside import InjectedFault, NoChannel, PointsUnreachable, inject, obey, order, point
     from .kinds import (
         ALL,
         BusyLoop,
@@ -43,15 +43,17 @@ if TYPE_CHECKING:
         parse,
     )
     from .outside import perform
+    from .points import Armed, PointNeverReached
     from .properties import Bystander, check_answer, check_isolation, check_truth
-    from .runtime import Runtime, running_runtime
+    from .running import running_runtime
+    from .runtime import Runtime
     from .views import ProcessView, Snapshot
     from .waiting import wait_until, wait_until_async
 
 _HOMES = {
     "applications": ("actor", "application", "endpoint"),
     "clients": ("RawClient", "close_of"),
-    "inside": ("InjectedFault", "NoChannel", "inject", "obey", "order", "point"),
+    "inside": ("InjectedFault", "NoChannel", "PointsUnreachable", "inject", "obey", "order", "point"),
     "kinds": (
         "ALL", "BusyLoop", "ClientGarbage", "ExitCode", "Fault", "ForkKeepsChannel", "Garbage", "HoldGIL", "KillGateway",
         "KillHost", "KillSupervisor", "MemoryHog", "NeverReads", "OsExit", "Outcome", "Raise", "ResetLine", "Scope", "Segfault",
@@ -59,7 +61,9 @@ _HOMES = {
     ),
     "outside": ("perform",),
     "properties": ("Bystander", "check_answer", "check_isolation", "check_truth"),
-    "runtime": ("Runtime", "running_runtime"),
+    "points": ("Armed", "PointNeverReached"),
+    "running": ("running_runtime",),
+    "runtime": ("Runtime",),
     "views": ("ProcessView", "Snapshot"),
     "waiting": ("wait_until", "wait_until_async"),
 }  # fmt: skip
@@ -67,6 +71,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ALL",
+    "Armed",
     "BusyLoop",
     "Bystander",
     "ClientGarbage",
@@ -84,6 +89,8 @@ __all__ = [
     "NoChannel",
     "OsExit",
     "Outcome",
+    "PointNeverReached",
+    "PointsUnreachable",
     "ProcessView",
     "Raise",
     "RawClient",

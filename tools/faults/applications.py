@@ -1,22 +1,27 @@
 """What a runtime under test is to run: a YAML file or folder of yours, or entries and sources that a test writes down.
 
-Owns the folder that the runtime reads: always a copy, in which every `http.service` and `http.admin` listens on a free port, so that a test
-never meets what runs on the machine. Knows nothing of processes.
+Owns the folder that the runtime reads: always a copy, which `copies` changes so that a test never meets what runs on the machine.
+Knows nothing of processes.
 """
 
 from __future__ import annotations
 
+import copy
+import difflib
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .copies import adapt, entry_ids, users
+
 Entry = Mapping[str, Any]
 Entries = Sequence[Entry] | Mapping[str, Any] | str
-"""A list of entries; a whole document (`version`, `namespace`, `entries`) or entries by their names; or the text of a file."""
+"""A list of entries; a whole document (`version`, `namespace`, `entries`) or entries by their names; or the text of a file. A text of
+one line without a colon cannot be one: it is a path."""
 
 GATEWAY: Entry = {"name": "gateway", "kind": "http.service", "addr": "127.0.0.1:0"}
 PROCESSES: Entry = {"name": "processes", "kind": "process.host"}
@@ -50,27 +55,79 @@ def actor(method: str, *, source: str = "file://app.py") -> dict[str, Any]:
     return {"name": method, "kind": "process.python", "source": source, "method": method}
 
 
-def application(*entries: Entry | Sequence[Entry]) -> list[Entry]:
-    """A gateway on a free port, a host, a router with the relay at `/`, and `entries`."""
+def application(*entries: Entry | Sequence[Entry]) -> list[dict[str, Any]]:
+    """A gateway on a free port, a host, a router with the relay at `/`, and `entries`: copies, which the test may change."""
     made: list[Entry] = [GATEWAY, PROCESSES, ROUTER]
     for entry in entries:
         made += [entry] if isinstance(entry, Mapping) else entry
-    return made
+    return [copy.deepcopy(dict(entry)) for entry in made]
+
+
+def make_application(
+    application: Path | Entries, sources: Mapping[str, str], folder: Path, sockets: Path, points: Path
+) -> None:
+    """Make what is to be run in `folder`: a copy of a path, or entries written down; in both, services listen where nothing else
+    does, and sandboxes let `points` through. Raises FileNotFoundError."""
+    path = path_of(application)
+    if path is None:
+        assert not isinstance(application, Path)  # for the type
+        write_application(folder, application, sources)
+    else:
+        copy_application(path, folder)
+        write_sources(folder, sources)
+    for index in folder.rglob("_index.yaml"):
+        index.write_text(adapt(index.read_text(), sockets, points))
+
+
+def check_ids(folder: Path, ids: Collection[str]) -> None:
+    """Check that the application in `folder` has these entries. Raises ValueError with the nearest that it has."""
+    known: set[str] = set()
+    for index in folder.rglob("_index.yaml"):
+        known |= entry_ids(index.read_text())
+    for unknown in sorted(set(ids) - known) if known else ():  # what is no configuration is told of otherwise
+        near = difflib.get_close_matches(unknown, known, 3, 0.0)
+        raise ValueError(f"there is no entry {unknown!r} in this application; it has {', '.join(near)}, …")
+
+
+def users_of(application: Path | Entries) -> dict[str, str]:
+    """Hosts with a `user` of their own, in an application or in the folder that was made of it: id to user."""
+    path = path_of(application)
+    if path is None:
+        return users(_text_of(application, "app"))
+    found: dict[str, str] = {}
+    for index in path.rglob("_index.yaml") if path.is_dir() else [path] if path.exists() else []:
+        found |= users(index.read_text())
+    return found
+
+
+def path_of(application: Path | Entries) -> Path | None:
+    """The path that is meant; None for entries. A str is a path if it cannot be YAML with entries, or is there."""
+    if isinstance(application, Path):
+        return application
+    if (
+        isinstance(application, str)
+        and "\n" not in application
+        and (":" not in application or Path(application).exists())
+    ):
+        return Path(application)
+    return None
 
 
 def write_application(folder: Path, entries: Entries, sources: Mapping[str, str], namespace: str = "app") -> None:
     """Write `_index.yaml` and the Python files (name to text, dedented) into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not isinstance(entries, str):
-        entries = yaml.safe_dump(_document(entries, namespace), sort_keys=False)
-    (folder / "_index.yaml").write_text(entries)
+    (folder / "_index.yaml").write_text(_text_of(entries, namespace))
+    write_sources(folder, sources)
+
+
+def write_sources(folder: Path, sources: Mapping[str, str]) -> None:
+    """Write Python files (name to text, dedented) into `folder`."""
     for name, text in sources.items():
         (folder / name).write_text(textwrap.dedent(text))
 
 
 def copy_application(path: Path, folder: Path) -> None:
-    """Copy a YAML file with what lies beside and below it, or a folder, into `folder`, and free its ports. Raises
-    FileNotFoundError."""
+    """Copy a YAML file with what lies beside and below it, or a folder, into `folder`. Raises FileNotFoundError."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder to run")
     shutil.copytree(path if path.is_dir() else path.parent, folder, ignore=_NOT_COPIED, dirs_exist_ok=True)
@@ -80,33 +137,11 @@ def copy_application(path: Path, folder: Path) -> None:
                 other.unlink()
         if path.name != "_index.yaml":
             (folder / path.name).rename(folder / "_index.yaml")
-    for index in folder.rglob("_index.yaml"):
-        index.write_text(free_ports(index.read_text()))
 
 
-def free_ports(text: str) -> str:
-    """The text of a configuration in which each `http.service` and `http.admin` listens on 127.0.0.1 and a free port. Everything else, comments
-    too, stays as and where it is. A text that is no configuration is left to `wsrelay check` to complain of."""
-    try:
-        found = sorted(_addresses(yaml.compose(text)), key=lambda node: -node.start_mark.index)
-    except yaml.YAMLError:
-        return text
-    for node in found:
-        text = text[: node.start_mark.index] + '"127.0.0.1:0"' + text[node.end_mark.index :]
-    return text
-
-
-def _addresses(document: yaml.Node | None) -> Iterator[yaml.Node]:
-    """The nodes of the values `addr` of every `http.service` and `http.admin`."""
-    for entry in getattr(_fields(document).get("entries"), "value", []):
-        fields = _fields(entry)
-        kind, address = fields.get("kind"), fields.get("addr")
-        if kind is not None and kind.value in ("http.service", "http.admin") and address is not None:
-            yield address
-
-
-def _fields(node: yaml.Node | None) -> dict[Any, yaml.Node]:
-    return {key.value: value for key, value in node.value} if isinstance(node, yaml.MappingNode) else {}
+def _text_of(entries: Path | Entries, namespace: str) -> str:
+    assert not isinstance(entries, Path)
+    return entries if isinstance(entries, str) else yaml.safe_dump(_document(entries, namespace), sort_keys=False)
 
 
 def _document(entries: Sequence[Entry] | Mapping[str, Any], namespace: str) -> dict[str, Any]:

@@ -63,8 +63,13 @@ class NoChannel(ValueError):
     because its gateway has just died. Nothing was done."""
 
 
+class PointsUnreachable(RuntimeError):
+    """The folder of the armed points cannot be read or written from here."""
+
+
 def point(name: str) -> None:
-    """A place in a handler where a test can put a fault. What is armed for the point is done once, by who comes first."""
+    """A place in a handler where a test can put a fault. What is armed for the point is done once, by who comes first. Raises
+    PointsUnreachable in a runtime of the kit that hides the points from this process."""
     folder = os.environ.get(VARIABLE)
     if folder:
         fault = _claim(Path(folder), name)
@@ -110,12 +115,18 @@ def _places(fault: Fault) -> str:
 
 
 def _claim(folder: Path, name: str) -> Fault | None:
-    """Take the next of what is armed for this point: a file for each time that it is reached, in order."""
-    for token in sorted(folder.glob(f"{name}@*")):
-        with contextlib.suppress(FileNotFoundError):  # somebody else was first
-            text = token.read_text()
-            token.unlink()
-            return parse(text) if text else None
+    """Take the next of what is armed for this point: a file for each time that it is reached, in order. Raises PointsUnreachable:
+    a fault that is never done would look like one that does no harm."""
+    try:
+        for token in sorted(each for each in os.listdir(folder) if each.rpartition("@")[0] == name):
+            with contextlib.suppress(FileNotFoundError):  # somebody else was first
+                text = (folder / token).read_text()
+                (folder / token).unlink()
+                return parse(text) if text else None
+    except OSError as error:
+        raise PointsUnreachable(
+            f"the armed points are in {folder} ({VARIABLE}), and this process may not read and write there: {error}"
+        ) from error
     return None
 
 

@@ -105,5 +105,6 @@ def _view(kind: str, os_pid: int, facts: dict[str, Any]) -> ProcessView:
             process.memory_info().rss,
             len(os.listdir(f"/proc/{os_pid}/fd")),
             process.status(),
-            *(facts.get(name, 0) for name in ("monitors", "links", "names", "groups")),
+            **{name: facts.get(name, 0) for name in ("monitors", "links", "names", "groups")},
+            host=facts.get("host", ""),
         )

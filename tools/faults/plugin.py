@@ -25,16 +25,21 @@ def wsrelay_runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[
     `wsrelay.tools.faults.running_runtime`. When the test is over each one is checked, stopped, and checked again: what is
     left of processes, descriptors, files, monitors or timers fails the test, and so does what the test itself leaves open.
 
+    Their folder is `tmp_path`, save where a host has a `user`: pytest closes it to other users.
+
     In a Hypothesis test, which runs many times, use `running_runtime`, or a fixture of your own with a wider scope around it.
     """
+    from .applications import users_of
     from .hygiene import nothing_left_behind
-    from .runtime import running_runtime
+    from .running import running_runtime
 
     running = request.node.stash.setdefault(_RUNNING, [])
     with nothing_left_behind(), contextlib.ExitStack() as stack:
 
-        def start(*arguments: Any, **options: Any) -> Runtime:
-            runtime = stack.enter_context(running_runtime(*arguments, **{"folder": tmp_path, **options}))
+        def start(application: Any, *arguments: Any, **options: Any) -> Runtime:
+            if not users_of(application):
+                options = {"folder": tmp_path, **options}
+            runtime = stack.enter_context(running_runtime(application, *arguments, **options))
             running.append(runtime)
             return runtime
 

@@ -1,7 +1,4 @@
-"""A real runtime for a test: `wsrelay run` on a free port, stopped and searched for leftovers at the end.
-
-    with running_runtime("examples/echo") as runtime, runtime.connect("/ws/echo") as client:
-        client.send("hello")
+"""A real runtime for a test: `wsrelay run` in a folder, what is done to it, and the search for what it leaves.
 
 Owns the processes that it starts, their folder, and their log. They are marked with an environment variable, so that one that
 moved to another session or process group is found all the same. What is seen of them is made in `observation`.
@@ -16,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -24,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from .applications import Entries, copy_application, write_application
+from .applications import check_ids
 from .hygiene import tagged_processes
 from .inside import VARIABLE
 from .kinds import Fault
 from .observation import look, read_statistics, without_answers
-from .points import Points
+from .openness import open_to_all
+from .points import Armed, Points
 from .views import ProcessView, Snapshot
 from .waiting import wait_until
 
@@ -50,24 +47,31 @@ _SERVING = re.compile(r"serving (?P<id>\S+) on (?P<address>(?:https?://|unix:)\S
 
 
 class Runtime:
-    """One running `wsrelay run`. Use `running_runtime`, which stops it too."""
+    """One running `wsrelay run`. Use `running.running_runtime`, which stops it too."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
-        """Start what is configured below `folder`; `environment` is added to this process's own."""
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None, *, shared: bool = False) -> None:
+        """Start what is configured below `folder`; `environment` is added to this process's own. With `shared` workers of other
+        users can have temporary files, and reach points."""
         self.folder = folder
         self.identity = uuid.uuid4().hex
         self._log = folder.parent / f"{folder.name}.log"
-        self.temporary = folder.parent / f"{folder.name}.tmp"
+        self.temporary = temporary_of(folder)
         self.temporary.mkdir()
-        self.points = Points(folder.parent / f"{folder.name}.points")
+        self.points = Points(points_of(folder))
+        if shared:
+            open_to_all(self.temporary, self.points.folder)
         self.strict = True
         """Whether it is checked, before it is stopped, that all is as at the start."""
         self._start: Snapshot | None = None
-        own = {
-            MARK: self.identity,
+        self._last: Snapshot | None = None
+        self._rested: dict[int, ProcessView] = {}
+        """How each function worker was when it first waited for a request, by os_pid."""
+        self._environment = {
+            **os.environ,
             VARIABLE: str(self.points.folder),
             "TMPDIR": str(self.temporary),
             "XDG_RUNTIME_DIR": str(self.temporary),
+            **(environment or {}),
         }
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -75,7 +79,7 @@ class Runtime:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **own, **(environment or {})},
+                env={**self._environment, MARK: self.identity},
                 start_new_session=True,
             )
 
@@ -118,16 +122,22 @@ class Runtime:
         return addresses[service] if service else next(iter(addresses.values()))
 
     def url(self, path: str = "/", service: str | None = None) -> str:
-        """An HTTP URL."""
-        return self.address(service) + path
+        """An HTTP URL. Raises ValueError for a service on a socket file."""
+        return self._on_tcp(service) + path
 
     def ws_url(self, path: str = "/", service: str | None = None) -> str:
-        """A WebSocket URL."""
-        return "ws" + self.address(service).removeprefix("http") + path
+        """A WebSocket URL. Raises ValueError for a service on a socket file."""
+        return "ws" + self._on_tcp(service).removeprefix("http") + path
 
     def port(self, service: str | None = None) -> int:
-        """The TCP port of a service."""
-        return int(self.address(service).rpartition(":")[2])
+        """The TCP port of a service. Raises ValueError for a service on a socket file."""
+        return int(self._on_tcp(service).rpartition(":")[2])
+
+    def _on_tcp(self, service: str | None) -> str:
+        address = self.address(service)
+        if address.startswith("unix:"):
+            raise ValueError(f"expected a service on a port; this one is on {address}: `connect` finds it, URLs do not")
+        return address
 
     @property
     def supervisor(self) -> int:
@@ -158,6 +168,22 @@ class Runtime:
         status: int = self.process.returncode
         return status
 
+    def command(self, *arguments: str, timeout: float = STOP_TIMEOUT) -> str:
+        """Ask this runtime what an operator may: `command("restart", "app:room")` is `wsrelay restart app:room`; also `status`,
+        `start`, `stop` and `reload`. Returns what it says. Raises AssertionError, with that, if it refuses."""
+        done = subprocess.run(
+            [_command(), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._environment,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0, f"wsrelay {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
     def kill(self) -> None:
         """Leave nothing of it, whatever state it is in. For tests that failed."""
         with contextlib.suppress(ProcessLookupError):
@@ -168,6 +194,15 @@ class Runtime:
                 os.kill(os_pid, signal.SIGKILL)
         wait_until(lambda: not self.processes(), message="killed processes to go")
 
+    def remove_sockets(self) -> None:
+        """Remove the socket files in the runtime's folders: who is killed leaves them."""
+        for path in self._sockets(self.folder, self.temporary):
+            path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _sockets(*folders: Path) -> list[Path]:
+        return [path for folder in folders for path in folder.rglob("*") if path.is_socket()]
+
     def check_nothing_left(self) -> None:
         """After the end: no process of the tree is left, and no temporary file or socket file."""
         wait_until(
@@ -175,6 +210,8 @@ class Runtime:
             5.0,
             lambda: f"every process to end; left are {self.processes()}\n{self.log_end()}",
         )
+        sockets = list(map(str, self._sockets(self.folder)))
+        assert not sockets, f"socket files are left beside the application: {sockets}"
         files = [str(path) for path in self.temporary.rglob("*")]
         assert not files, f"temporary files are left: {files}"
 
@@ -183,32 +220,44 @@ class Runtime:
     def connect(self, path: str = "/", **options: Any) -> ClientConnection:
         """A WebSocket client (of `websockets`, blocking), to be used as a context manager. It answers pings when it reads, and
         sends none. `options` are those of `websockets.sync.client.connect`."""
-        from websockets.sync.client import connect
+        from websockets.sync.client import connect, unix_connect
 
-        client: ClientConnection = connect(
-            self.ws_url(path), **{"ping_interval": None, "open_timeout": START_TIMEOUT, **options}
-        )
+        options = {"ping_interval": None, "open_timeout": START_TIMEOUT, **options}
+        address = self.address()
+        client: ClientConnection
+        if address.startswith("unix:"):
+            client = unix_connect(address.removeprefix("unix:"), f"ws://localhost{path}", **options)
+        else:
+            client = connect(self.ws_url(path), **options)
         return client
 
     def connect_async(self, path: str = "/", **options: Any) -> AsyncConnect:
         """The same for coroutines: `async with runtime.connect_async("/ws") as client`."""
-        from websockets.asyncio.client import connect
+        from websockets.asyncio.client import connect, unix_connect
 
-        return connect(self.ws_url(path), **{"ping_interval": None, "open_timeout": START_TIMEOUT, **options})
+        options = {"ping_interval": None, "open_timeout": START_TIMEOUT, **options}
+        address = self.address()
+        if address.startswith("unix:"):
+            return unix_connect(address.removeprefix("unix:"), f"ws://localhost{path}", **options)
+        return connect(self.ws_url(path), **options)
 
     # --- faults -------------------------------------------------------------------------------------------------------
 
-    def arm(self, point: str, fault: Fault, *, skip: int = 0) -> None:
-        """Have a handler perform the fault when it next reaches this `point`, or after `skip` times. Raises ValueError."""
-        self.points.arm(point, fault, skip=skip)
+    def arm(self, point: str, fault: Fault, *, skip: int = 0) -> Armed:
+        """Have a handler perform the fault when it next reaches this `point`, or after `skip` times. Returns what tells whether it
+        has (`Armed.performed`). Raises ValueError."""
+        return self.points.arm(point, fault, skip=skip)
 
     @contextlib.contextmanager
-    def armed(self, point: str, fault: Fault | None, *, skip: int = 0) -> Iterator[None]:
-        """`arm` for the length of a block, after which nothing is armed, reached or not. None: no fault."""
-        if fault is not None:
-            self.arm(point, fault, skip=skip)
+    def armed(self, point: str, fault: Fault | None, *, skip: int = 0, required: bool = False) -> Iterator[Armed]:
+        """`arm` for the length of a block, after which nothing is armed, reached or not. None: no fault. With `required` the
+        block ends when the fault is performed: raises AssertionError if that does not happen. Without, a point that was never
+        reached in the runtime's whole life is told at its end, as the warning PointNeverReached."""
+        armed = self.points.nothing(point) if fault is None else self.arm(point, fault, skip=skip)
         try:
-            yield
+            yield armed
+            if required:
+                armed.wait_performed()
         finally:
             self.points.disarm()
 
@@ -216,7 +265,7 @@ class Runtime:
 
     def ps(self) -> tuple[ProcessView, ...]:
         """Every OS process of the runtime, as it is now. Raises AssertionError if the supervisor does not answer."""
-        return look(self).processes
+        return self._look().processes
 
     def statistics(self) -> dict[str, int]:
         """The sizes of the supervisor's tables (`views.Snapshot.sizes`). Raises AssertionError if it does not answer."""
@@ -233,10 +282,10 @@ class Runtime:
         """Wait until nothing changes any more: no connection is open, nothing is being started or swept, every process waits, and
         two looks see the same. Actors that wait for mail are at rest; those that always have something to do need `idle=False`,
         or this raises. Returns the last look. Raises AssertionError after `timeout` seconds."""
-        seen = [look(self)]
+        seen = [self._look()]
 
         def at_rest() -> bool:
-            seen.append(look(self))
+            seen.append(self._look())
             before, now = seen[-2:]
             return now.resting and (now.idle or not idle) and before.outline() == now.outline()
 
@@ -246,20 +295,35 @@ class Runtime:
         wait_until(at_rest, timeout, complaint, step=LOOK_AGAIN)
         return seen[-1]
 
+    def _look(self) -> Snapshot:
+        """Look, and remember the function workers that are new and rest: two looks see them the same."""
+        now = look(self)
+        before = {each.os_pid: each for each in self._last.processes} if self._last else {}
+        for each in now.processes:
+            then = before.get(each.os_pid)
+            if each.waits_for_a_request and then and then.waits_for_a_request and each.descriptors == then.descriptors:
+                self._rested.setdefault(each.os_pid, each)
+        self._last = now
+        return now
+
     def remember_start(self) -> None:
         """From here on, `check_as_found` compares with what is now."""
+        self._rested.clear()
         self._start = self.quiesce(START_TIMEOUT, idle=False)
 
     def check_as_found(self, keeps: Collection[str] = (), timeout: float | None = None) -> None:
         """Check that, when the clients are gone, nothing is left that was not there at the start: no process, monitor, link,
-        name, membership, timer or descriptor of the runtime. Processes of the entries `keeps` may stay, with what they hold.
-        Raises AssertionError that says what is left after `timeout` seconds, by default REST_TIMEOUT."""
+        name, membership, timer or descriptor of the runtime and of its function workers. Processes of the entries `keeps` may stay,
+        with what they hold, and function workers of the hosts among them may keep descriptors.
+        Raises AssertionError that says what is left after `timeout` seconds, by default REST_TIMEOUT, and ValueError for an entry
+        that there is not."""
+        check_ids(self.folder, keeps)
         assert self._start is not None, "remember_start was not called"
         start, left = self._start, [""]
 
         def clean() -> bool:
-            now = look(self)
-            left[:] = now.left_since(start, keeps)
+            now = self._look()
+            left[:] = now.left_since(start, keeps, self._rested)
             return now.resting and not left
 
         def complaint() -> str:
@@ -268,62 +332,14 @@ class Runtime:
         wait_until(clean, REST_TIMEOUT if timeout is None else timeout, complaint, step=LOOK_AGAIN)
 
 
-@contextlib.contextmanager
-def running_runtime(
-    application: Path | Entries,
-    sources: Mapping[str, str] | None = None,
-    *,
-    folder: Path | None = None,
-    services: int = 1,
-    environment: Mapping[str, str] | None = None,
-    keeps: Collection[str] = (),
-    strict: bool = True,
-) -> Iterator[Runtime]:
-    """Run an application. At the end: everything is as it was at the start, then SIGTERM, exit status 0, and nothing left.
-
-    `application` is a Path of a YAML file or folder, which is copied; or entries, or the text of a file, with `sources` (file
-    name to text). `folder` is where the copies, the log and temporary files go; by default a temporary one, which is removed.
-    `services` is how many `http.service` to wait for, `environment` is added to this process's own, `keeps` as in
-    `Runtime.check_as_found`. Without `strict`, actors, monitors and clients may be there until the stop. A test may have stopped
-    the runtime, or waited for its end, before. Raises AssertionError; one that the block raises comes with the end of the log.
-    """
-    with contextlib.ExitStack() as stack:
-        if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wsrelay-faults-")))
-        place = folder / f"application-{len(list(folder.iterdir()))}"
-        if isinstance(application, Path):
-            copy_application(application, place)
-            for name, text in (sources or {}).items():
-                (place / name).write_text(text)
-        else:
-            write_application(place, application, sources or {})
-        yield stack.enter_context(_running(place, services, environment, keeps, strict))
+def temporary_of(folder: Path) -> Path:
+    """Where the temporary files and sockets of the runtime in `folder` are."""
+    return folder.parent / f"{folder.name}.tmp"
 
 
-@contextlib.contextmanager
-def _running(
-    folder: Path, services: int, environment: Mapping[str, str] | None, keeps: Collection[str], strict: bool
-) -> Iterator[Runtime]:
-    runtime = Runtime(folder, environment)
-    runtime.strict = strict
-    try:
-        runtime.wait_ready(services)
-        if strict:
-            runtime.remember_start()
-        try:
-            yield runtime
-        except Exception as error:
-            error.add_note(f"the log of the runtime:\n{runtime.log_end()}")
-            raise
-        stopped_by_test = runtime.process.returncode is not None
-        if runtime.strict and not stopped_by_test:
-            runtime.check_as_found(keeps)
-        status = runtime.stop()
-        assert stopped_by_test or status == 0, f"the runtime ended with {status}:\n{runtime.log_end()}"
-        runtime.check_nothing_left()
-    finally:
-        runtime.kill()
-        shutil.rmtree(runtime.points.folder)
+def points_of(folder: Path) -> Path:
+    """Where the armed points of the runtime in `folder` are."""
+    return folder.parent / f"{folder.name}.points"
 
 
 def _command() -> Path:

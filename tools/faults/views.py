@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 _DESCRIPTORS_OF_A_WORKER = {"supervisor": 2, "gateway": 1, "host": 0}
 """The supervisor has its control channel and its pidfd, the gateway its data channel; a host keeps nothing."""
@@ -37,6 +38,13 @@ class ProcessView:
     links: int = 0
     names: int = 0
     groups: int = 0
+    host: str = ""
+    """The id of the host that a worker belongs to."""
+
+    @property
+    def waits_for_a_request(self) -> bool:
+        """Whether it is a function worker that runs no invocation."""
+        return self.kind == "worker" and not self.pid and self.state not in _BUSY
 
     def __str__(self) -> str:
         what = " ".join(filter(None, (self.kind, self.entry, self.pid)))
@@ -68,8 +76,12 @@ class Snapshot:
         """What stays equal while nothing happens."""
         return dict(self.sizes), sorted((each.kind, each.os_pid, each.pid, each.descriptors) for each in self.processes)
 
-    def left_since(self, before: Snapshot, keeps: Collection[str] = ()) -> list[str]:
-        """What there is more than `before`, one line each. Processes of the entries `keeps`, and what they hold, may be."""
+    def left_since(
+        self, before: Snapshot, keeps: Collection[str] = (), rested: Mapping[int, ProcessView] = MappingProxyType({})
+    ) -> list[str]:
+        """What there is more than `before`, one line each. Processes of the entries `keeps`, and what they hold, may be, and
+        descriptors of function workers of the hosts among them. `rested` is how each function worker was when it had first
+        nothing to do, by os_pid."""
         new = self._new_since(before)
         kept = [process for process in new if process.kind == "worker" and process.entry in keeps]
         lines = [f"a process: {process}" for process in new if process not in kept]
@@ -84,7 +96,7 @@ class Snapshot:
             more = size - before.sizes[name] - allowed.get(name, 0)
             if more > 0 and name not in _TOLD_OTHERWISE:
                 lines.append(f"{name}: {more} more than at the start")
-        return lines + self._descriptors_since(before)
+        return lines + self._descriptors_since(before) + self._kept_by_functions(rested, keeps)
 
     def _new_since(self, before: Snapshot) -> list[ProcessView]:
         """The processes beyond as many of their kind and entry as there were: one that was restarted is not new."""
@@ -103,6 +115,21 @@ class Snapshot:
             now, then = self._descriptors(kind), before._descriptors(kind)
             if now - then > each * workers:
                 lines.append(f"descriptors of the {kind}: {now}, at the start {then}")
+        return lines
+
+    def _kept_by_functions(self, rested: Mapping[int, ProcessView], keeps: Collection[str]) -> list[str]:
+        """Descriptors that function workers have beyond what they had before their first request."""
+        lines = []
+        for now in self.processes:
+            then = rested.get(now.os_pid)
+            if (
+                then is not None
+                and now.waits_for_a_request
+                and now.descriptors > then.descriptors
+                and now.host not in keeps
+            ):
+                what = f"descriptors of a function worker of {now.host} (os process {now.os_pid})"
+                lines.append(f"{what}: {now.descriptors}, when it first waited for a request {then.descriptors}")
         return lines
 
     def _descriptors(self, kind: str) -> int:

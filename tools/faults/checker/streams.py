@@ -11,6 +11,7 @@ from ....kernel.wire import journal_records as j
 from ..entry import Entry
 from .groups import changes_are_read_in_order
 from .handing import heartbeats_wait_alone, mail_is_handed_over
+from .leaving import brackets_are_closed_by_the_gateway
 from .world import Violation, World
 
 _LEFT_IN_ORDER = frozenset({"normal", "cancelled", "exception"})
@@ -141,6 +142,7 @@ def brackets_are_whole(world: World) -> list[Violation]:
             found.append(
                 Violation(12, f"{connection} has left {target}, which waits: no leave came", (bracket.join, end))
             )
+    found += brackets_are_closed_by_the_gateway(world)
     return found + _counts_agree(world, opened, closed) + heartbeats_wait_alone(world)
 
 

@@ -51,6 +51,16 @@ MUTATIONS = (
         "mail-that-is-not-handed-over",
     ),
     _blind(
+        12, "leaving.py", "        if bracket is not None:\n", "        if False:\n", "an-open-bracket-of-the-gateway"
+    ),
+    _blind(
+        12,
+        "leaving.py",
+        "    elif not left.reason and not _had_died(world, left.target, entry):\n",
+        "    elif False:\n",
+        "a-leave-that-is-not-written",
+    ),
+    _blind(
         3,
         "groups.py",
         "        if missing and watcher in world.attentive and",
