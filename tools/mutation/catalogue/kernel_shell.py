@@ -85,6 +85,14 @@ MUTATIONS = (
         (f"{_GATEWAY_DEATH}::test_workers_survive_the_gateway",),
     ),
     Mutation(
+        "a-host-that-hangs-is-left-alone",
+        "S41a",
+        "kernel/shell/host.py",
+        "            self._watchdog.watch(self._hang_limit)\n",
+        "            pass\n",
+        ("tests/system/test_hanging_host.py::test_a_host_that_hangs_is_restarted",),
+    ),
+    Mutation(
         "a-gateway-that-hangs-is-left-alone",
         "S41",
         "kernel/shell/gateway.py",
