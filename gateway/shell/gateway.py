@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from ...kernel.wire import configuration
+from ...kernel.wire import configuration, log_writer
 from ...kernel.wire.messages import (
     Configure,
     DeathNoticed,
@@ -251,10 +251,12 @@ class Gateway:
             left = self._served.open_connections()
             logger.warning("%d connections were still open at the end of the shutdown", left)
         await flush(deadline - self._loop.time())
+        await asyncio.to_thread(log_writer.flush)  # who reads ShutdownComplete kills us
         self._kernel.send(ShutdownComplete())
 
 
 def leave(message: str) -> None:
     """End this process at once: nobody waits for it any more."""
     logger.error("%s", message)
+    log_writer.flush()
     os._exit(1)

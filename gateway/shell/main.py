@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ...kernel.wire import logs
+from ...kernel.wire import log_writer, logs
 from ...kernel.wire.journal import set_role
 from ...kernel.wire.pid import remember
 from ...kernel.wire.privileges import drop_capabilities
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str]) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     logs.setup_child(os.environ)
+    log_writer.start()
     end = socket.socket(fileno=control)
     end.set_inheritable(False)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

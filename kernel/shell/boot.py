@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ..wire import journal, logs
+from ..wire import journal, log_writer, logs
 from ..wire.configuration import Application
 from ..wire.pid import remember
 from . import control
@@ -69,6 +69,7 @@ def serve(
         remove_base(temporary)  # whatever became of the supervisor
         control.remove(place)
         return guarded
+    log_writer.start()
     journal.set_role("supervisor")
     remember(PIDS)
     faulthandler.enable()  # SIGABRT comes from the service manager's watchdog

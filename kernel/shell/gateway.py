@@ -22,7 +22,7 @@ from ..wire.configuration import GatewayConfiguration, Server, pack
 from .attachment import Attachment, Turn
 from .children import Child, start_python
 from .listeners import describe
-from .watchdog import Watchdog
+from .watchdog import Watchdog, limit_from_environment
 
 logger = logging.getLogger("wsrelay")
 
@@ -53,16 +53,6 @@ class GatewayListener(Protocol):
 
     def end_turn(self) -> None:
         """A callback of the loop is done."""
-
-
-def hang_limit() -> float:
-    """The limit that the environment sets, in seconds, or else `HANG_LIMIT`."""
-    text = os.environ.get(HANG_LIMIT_VARIABLE, "")
-    try:
-        return max(0.0, float(text)) if text else HANG_LIMIT
-    except ValueError:
-        logger.warning("%s=%s is not a number of seconds: ignored", HANG_LIMIT_VARIABLE, text)
-        return HANG_LIMIT
 
 
 class Change:
@@ -107,7 +97,7 @@ class Gateway:
         self._attachment: Attachment | None = None
         self._restarts = GatewayRestarts()
         self._watchdog = Watchdog(loop, self._ping, self._hangs)
-        self._hang_limit = hang_limit()
+        self._hang_limit = limit_from_environment(HANG_LIMIT_VARIABLE, HANG_LIMIT)
         self._ready_at: float | None = None
         self._lost_at: float | None = None
         self._ever_ready = False

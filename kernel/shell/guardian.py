@@ -7,7 +7,7 @@ until there is none, and only then ends, with the supervisor's exit code, or 128
 
 Until then it does next to nothing: it hands signals on, and the supervisor's notifications to the service manager, and reaps
 strangers where it is PID 1. It runs no user code, understands nothing of what it passes on, holds no descriptor but the standard
-ones and those of that, and has no thread. The supervisor has a process group of its own, so that
+ones and those of that, and has no thread until it has something to log. The supervisor has a process group of its own, so that
 Ctrl-C in a terminal, which goes to a whole group, comes to it once. If the guardian is killed itself, the supervisor sees it
 and does the killing, stopped or not: SIGCONT is the signal that it gets then.
 """
@@ -23,6 +23,7 @@ import signal
 import time
 from collections.abc import Collection
 
+from ..wire import log_writer
 from .children import Relative, become_subreaper, own_children
 from .systemd.notify import Relay
 
@@ -152,5 +153,6 @@ def _name(number: int) -> str:
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(OSError):
-        logger.error("%s", text)
+    with contextlib.suppress(RuntimeError):  # no thread is to be had: whoever reads the log may hold us up
+        log_writer.start()
+    logger.error("%s", text)

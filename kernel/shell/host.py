@@ -1,7 +1,8 @@
 """The supervisor's handle on one host: the fork server of a `process.host`.
 
 Starts it, has it fork, and starts it again when it dies (S41a). A fork under way when it dies has failed; workers that were
-born live on, because they are the supervisor's children.
+born live on, because they are the supervisor's children. One that says nothing though it is asked to fork is killed: it is asked
+nothing else, so that one that has nothing to do sleeps, and writes to no memory that its workers share.
 """
 
 from __future__ import annotations
@@ -23,11 +24,18 @@ from ..wire.errors import ProtocolViolation
 from ..wire.failpoints import failpoint
 from .attachment import Attachment, Turn
 from .children import Child, start_python
+from .watchdog import Watchdog, limit_from_environment
 
 logger = logging.getLogger("wsrelay")
 
 RESTART_DELAY = 1.0
 """Seconds between the starts of a host that dies again and again."""
+HANG_LIMIT = 10.0
+"""Seconds that a host says nothing though it is asked to fork, after which it is taken to hang, unless the environment says
+otherwise; 0 is for ever."""
+HANG_LIMIT_VARIABLE = "WSRELAY_HOST_HANG_LIMIT"
+START_SHARE = 30
+"""So many times the limit it may take to start: what it imports may be large, and load a model say."""
 
 
 class HostListener(Protocol):
@@ -90,6 +98,8 @@ class Host:
         self._forking: dict[int, None] = {}
         self._unwanted: set[int] = set()
         """Workers to be forked that were killed before they were born."""
+        self._watchdog = Watchdog(loop, self._is_waited_for, self._hangs)
+        self._hang_limit = limit_from_environment(HANG_LIMIT_VARIABLE, HANG_LIMIT)
         self._last_start = float("-inf")
         self._stopped = False
         self._retiring = False
@@ -113,6 +123,7 @@ class Host:
         channel = Channel(ours, m.HOST_TO_SUPERVISOR)
         self._attachment = Attachment(self._loop, self._turn, channel, self._readable, on_broken=self.kill)
         self._attachment.send(m.ConfigureHost(pack(self._configuration)))
+        self._watchdog.watch(self._hang_limit * START_SHARE)
 
     def _execute(self) -> tuple[socket.socket, Child]:
         ours, theirs = channel_pair()
@@ -132,6 +143,25 @@ class Host:
         else:
             self._attachment.send(m.Fork(number), control)
         self._forking[number] = None
+        self._watch()
+
+    def _watch(self) -> None:
+        """Have an eye on it while it is asked for something. One that starts is watched already."""
+        if not self.ready:
+            return
+        if not self._forking and not self._unwanted:
+            self._watchdog.stop()
+        elif not self._watchdog.watching:
+            self._watchdog.watch(self._hang_limit)
+
+    def _is_waited_for(self, number: int) -> None:
+        """Nothing more is asked: it is to answer what it was asked, or to become ready."""
+
+    def _hangs(self, limit: float) -> None:
+        logger.error(
+            "%s: its fork server has not answered for %g s: killed", self.id, limit, extra=logs.about(host=self.id)
+        )
+        self.kill()
 
     def give_up(self, number: int) -> None:
         """Nobody waits for this worker any more: it has failed, however long the host takes, and is killed at its birth."""
@@ -171,8 +201,10 @@ class Host:
         self._listener.end_turn()
 
     def _take(self, record: object) -> None:
+        self._watchdog.heard()
         if isinstance(record, m.HostReady):
             self.ready = True
+            self._watchdog.stop()
             for source, why in record.refused:
                 logger.warning(
                     "%s: %s is not preloaded, each worker imports it: %s",
@@ -199,6 +231,7 @@ class Host:
         elif isinstance(record, m.ForkFailed):
             self._unwanted.discard(record.worker)
             self._fork_failed(record.worker, f"fork failed: {record.message}")
+        self._watch()
 
     def kill(self) -> None:
         """SIGKILL; it will be restarted."""
@@ -226,6 +259,7 @@ class Host:
         self._loop.remove_reader(child.pidfd)
         self._readable()  # its group is not killed: workers that are born and not yet started are in it
         self.child, self.ready = None, False
+        self._watchdog.stop()
         if self._attachment is not None:
             self._attachment.close()
             self._attachment = None

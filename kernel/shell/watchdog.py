@@ -1,4 +1,4 @@
-"""The watchdog of the gateway: a hang is no death (S17), but a gateway that hangs is of no use to anybody (S41).
+"""The watchdog of the gateway and of hosts: a hang is no death (S17), but one of these that hangs is of no use to anybody (S41).
 
 Counts its own ticks and not the clock: a tick that comes late, because this process or the whole machine stood still, is one
 tick, and says nothing about the other side.
@@ -7,10 +7,24 @@ tick, and says nothing about the other side.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from collections.abc import Callable
+
+logger = logging.getLogger("wsrelay")
 
 TICKS = 5
 """Unanswered ticks that make a hang: a limit is divided into so many."""
+
+
+def limit_from_environment(variable: str, default: float) -> float:
+    """The limit that the environment sets, in seconds, or else the default; 0 is for ever."""
+    text = os.environ.get(variable, "")
+    try:
+        return max(0.0, float(text)) if text else default
+    except ValueError:
+        logger.warning("%s=%s is not a number of seconds: ignored", variable, text)
+        return default
 
 
 class Watchdog:
@@ -37,11 +51,20 @@ class Watchdog:
         if limit > 0:
             self._tick()
 
+    @property
+    def watching(self) -> bool:
+        """Whether it is asking."""
+        return self._timer is not None
+
     def stop(self) -> None:
         """Ask no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def heard(self) -> None:
+        """The other side has said something: that is as good as an answer."""
+        self._answered = self._number
 
     def answered(self, number: int) -> None:
         """The other side lives."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import datetime
 import errno
+import functools
 import json
 import logging
 import os
@@ -23,6 +24,8 @@ import struct
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
+
+from .log_writer import Entry
 
 FORMATS: Final = ("auto", "text", "json", "journal")
 FORMAT_VARIABLE: Final = "WSRELAY_LOG_FORMAT"
@@ -145,14 +148,22 @@ class JournalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one entry; if that fails, the text goes to standard error."""
         try:
-            message = message_of(record)
+            prepared = self.prepare(record)
         except Exception:
             self.handleError(record)
             return
+        prepared.deliver()
+
+    def prepare(self, record: logging.LogRecord) -> Entry:
+        """Make the entry, to be written later. Its text is the record's of now."""
+        entry = encode_entry(_entry(record, message_of(record)))
+        return Entry(len(entry), functools.partial(self._deliver, entry, _text.format(record)))
+
+    def _deliver(self, entry: bytes, text: str) -> None:
         try:
-            self._send(encode_entry(_entry(record, message)))
+            self._send(entry)
         except OSError:
-            print(_text.format(record), file=sys.stderr)  # noqa: T201
+            print(text, file=sys.stderr)  # noqa: T201
 
     def _send(self, entry: bytes) -> None:
         end = self._open()

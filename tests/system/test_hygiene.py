@@ -66,14 +66,16 @@ def test_no_descriptor_leaks_into_a_worker(runtime: Runtime) -> None:
         assert len(guardian) == 3 + 2, f"beside the standard ones, the way to the service manager: {guardian}"
 
 
-def test_who_forks_has_one_thread(runtime: Runtime) -> None:
-    # PR_SET_PDEATHSIG fires when the thread that forked ends; and a lock that another thread holds stays locked in a child.
+def test_a_host_has_one_thread_and_the_others_a_second_one_for_the_log(runtime: Runtime) -> None:
+    # A lock that another thread holds stays locked in a child. Guardian and supervisor fork no more, once they have the second.
     with connect(runtime.ws_url("/ws")) as client:
         client.send("hello")
         client.recv(timeout=15)
         [host] = [each for each in hosts_and_workers(runtime) if is_host(runtime, each)]
-        for os_pid in (runtime.process.pid, runtime.supervisor, host):
-            assert len(os.listdir(f"/proc/{os_pid}/task")) == 1
+        threads = [
+            len(os.listdir(f"/proc/{os_pid}/task")) for os_pid in (host, runtime.process.pid, runtime.supervisor)
+        ]
+        assert threads == [1, 2, 2], "the guardian has logged that it has nobody to notify"
 
 
 def is_host(runtime: Runtime, os_pid: int) -> bool:

@@ -95,6 +95,20 @@ def test_an_answer_to_no_question_does_not_count(dog: Dog) -> None:
     assert dog.hung == [LIMIT]
 
 
+def test_whatever_is_heard_is_as_good_as_an_answer(dog: Dog) -> None:
+    dog.watchdog.watch(LIMIT)
+    for _ in range(10):
+        for _ in range(TICKS - 1):
+            dog.clock.tick()
+        dog.watchdog.heard()
+        dog.clock.tick()
+    assert dog.hung == []
+    for _ in range(TICKS):
+        dog.clock.tick()
+    assert dog.hung == [LIMIT]
+    assert not dog.watchdog.watching
+
+
 def test_it_may_be_stopped_switched_off_and_set_anew(dog: Dog) -> None:
     dog.watchdog.watch(0)
     assert dog.clock.timers == []

@@ -12,6 +12,22 @@ _SUPERVISOR_DEATH = "tests/system/test_supervisor_death.py"
 
 MUTATIONS = (
     Mutation(
+        "a-log-that-nobody-reads-holds-everybody-up",
+        "S10",
+        "kernel/wire/log_writer.py",
+        "        root.handlers[0] = _running\n",
+        "        pass\n",
+        ("tests/system/test_unread_log.py::test_a_log_that_nobody_reads_holds_up_only_who_prints",),
+    ),
+    Mutation(
+        "the-log-is-kept-without-a-bound",
+        "S10",
+        "kernel/wire/log_writer.py",
+        "        if not self._full:\n",
+        "        if True:\n",
+        ("tests/kernel/wire/test_log_writer.py::test_who_logs_does_not_wait_and_is_told_what_was_dropped",),
+    ),
+    Mutation(
         "swap-drain-and-notice",
         "S14",
         _BURIALS,
@@ -67,6 +83,14 @@ MUTATIONS = (
         "                self._births.open_data(handle, self.table.worker_pid(handle.number))\n",
         "                pass\n",
         (f"{_GATEWAY_DEATH}::test_workers_survive_the_gateway",),
+    ),
+    Mutation(
+        "a-host-that-hangs-is-left-alone",
+        "S41a",
+        "kernel/shell/host.py",
+        "            self._watchdog.watch(self._hang_limit)\n",
+        "            pass\n",
+        ("tests/system/test_hanging_host.py::test_a_host_that_hangs_is_restarted",),
     ),
     Mutation(
         "a-gateway-that-hangs-is-left-alone",
