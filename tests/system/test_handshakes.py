@@ -98,7 +98,7 @@ def running(tmp_path: Path, **timeouts: str) -> Iterator[Runtime]:
         actor("puppet", source="file://puppet.py"),
         actor("target"),
     )
-    entries = [service if entry is GATEWAY else host if entry is PROCESSES else entry for entry in entries]
+    entries = [service if entry == GATEWAY else host if entry == PROCESSES else entry for entry in entries]
     with running_runtime(tmp_path, entries, {**PUPPET_SOURCES, "app.py": APP}) as started:
         yield started
 

@@ -103,7 +103,7 @@ def service(name: str, *args: str, register: str | None = None, **restart: Any) 
 @contextlib.contextmanager
 def running(tmp_path: Path, *services: Mapping[str, Any], **gateway: Any) -> Iterator[tuple[Runtime, Puppet]]:
     """A runtime with these services, and a puppet that observes."""
-    entries = [{**GATEWAY, **gateway} if entry is GATEWAY else entry for entry in ENTRIES]
+    entries = [{**GATEWAY, **gateway} if entry == GATEWAY else entry for entry in ENTRIES]
     with running_runtime(tmp_path, [*entries, *services], SOURCES) as runtime, Puppet(runtime) as observer:
         observer.do("process.groups.join('observers')")
         yield runtime, observer

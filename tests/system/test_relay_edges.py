@@ -76,7 +76,7 @@ CLOSE_TIMEOUT = 0.3
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     service = {**GATEWAY, "timeouts": {"close": f"{CLOSE_TIMEOUT}s"}, "limits": {"inbound": "64KiB"}}
-    entries = [service, *(entry for entry in ENTRIES if entry is not GATEWAY)]
+    entries = [service, *(entry for entry in ENTRIES if entry != GATEWAY)]
     with running_runtime(tmp_path_factory.mktemp("edges"), entries, {**PUPPET_SOURCES, "app.py": APP}) as running:
         yield running
 
