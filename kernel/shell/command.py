@@ -86,7 +86,13 @@ def _install_unit(application: Application, arguments: argparse.Namespace) -> in
     from .systemd import install
 
     try:
-        files = install.plan(application, arguments.paths, name=arguments.name, user=arguments.user)
+        files = install.plan(
+            application,
+            arguments.paths,
+            name=arguments.name,
+            user=arguments.user,
+            systemd=arguments.systemd or install.find_version(),
+        )
         if arguments.print:
             print("\n".join(f"# {name}\n{text}" for name, text in files.items()), end="")  # noqa: T201
             return 0
@@ -158,6 +164,9 @@ def _parser() -> argparse.ArgumentParser:
         default="/etc/systemd/system",
         metavar="DIR",
         help="where to write (default: /etc/systemd/system)",
+    )
+    install.add_argument(
+        "--systemd", metavar="VERSION", type=int, help="the systemd that they are for (default: this machine's)"
     )
     install.add_argument("--print", action="store_true", help="print the units and write nothing")
     return parser

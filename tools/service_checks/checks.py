@@ -44,6 +44,8 @@ from .asking import (
 )
 
 MOST_EXPOSED = 2.5
+NOTIFY_RELOAD = 253
+"""The first systemd that has Type=notify-reload."""
 
 Check = Callable[[], None]
 CHECKS: list[Check] = []
@@ -80,6 +82,8 @@ def start_waits_until_it_serves() -> None:
     run("systemctl", "daemon-reload")
     run("systemctl", "enable", "--now", "wsrelay.socket", UNIT)
     assert show("ActiveState") == "active"
+    version = int(run("systemctl", "--version").split()[1])
+    assert show("Type") == ("notify-reload" if version >= NOTIFY_RELOAD else "notify")
     assert "1 of 1 services run" in show("StatusText"), show("StatusText")
     with open_line() as line:
         assert ask(line, "hello") == "hello"

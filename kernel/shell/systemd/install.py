@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import stat
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -26,8 +28,21 @@ _HOMES = ("/home", "/root", "/run/user")
 _PRIVATE = ("/tmp", "/var/tmp")
 
 
-def plan(application: Application, paths: Sequence[str], *, name: str, user: str | None) -> dict[str, str]:
-    """Return the units for an application, file name to text. Raises StartError with everything that is wrong."""
+def find_version() -> int:
+    """Return the version of this machine's systemd, 0 if it is not known."""
+    try:
+        said = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    found = re.match(r"systemd (\d+)", said)
+    return int(found[1]) if found else 0
+
+
+def plan(
+    application: Application, paths: Sequence[str], *, name: str, user: str | None, systemd: int
+) -> dict[str, str]:
+    """Return the units for an application, file name to text. `systemd` is the version that they are for. Raises StartError with
+    everything that is wrong."""
     try:
         unit.check_name(name)
     except ValueError as problem:
@@ -71,6 +86,7 @@ def plan(application: Application, paths: Sequence[str], *, name: str, user: str
         writable=tuple(dict.fromkeys(path for host in hosts for path in host.sandbox.write or ())),
         unix_sockets=any(server.address.startswith("unix:") for server in application.gateway.servers),
         reads_homes=any(_below(path, _HOMES) for path in needed),
+        notifies_reload=systemd >= unit.NOTIFY_RELOAD,
     )
     return {f"{name}.service": unit.render_service(service)} | files
 

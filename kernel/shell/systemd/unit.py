@@ -20,6 +20,14 @@ _TYPES = ("service", "socket", "target", "device", "mount", "automount", "swap",
 MAX_UNIT_NAME = 255
 """Characters of a unit's name with its suffix, systemd.unit(5)."""
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
+NOTIFY_RELOAD = 253
+"""The first version of systemd with Type=notify-reload."""
+_NOTIFY_RELOAD = [
+    "# systemd knows from the service when a reload begins and ends. The signal that it sends for that says nothing here: ExecReload=",
+    "# asks for the reload, and fails if the configuration is refused.",
+    "Type=notify-reload",
+    "ReloadSignal=SIGCONT",
+]
 STOP_RESERVE = 15.0
 """Seconds beyond what a stop may take by the configuration: for killed processes to be dead, and for a busy machine."""
 
@@ -47,6 +55,8 @@ class Service:
     reads_homes: bool = False
     """Whether the Python or the application is below /home or /root."""
     template: bool = False
+    notifies_reload: bool = False
+    """Whether systemd knows Type=notify-reload (`NOTIFY_RELOAD`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +147,11 @@ WantedBy=sockets.target
 
 
 def render_drop_in() -> str:
-    """Return a drop-in for systemd 253 and later: it sends SIGHUP itself and waits for RELOADING and READY."""
-    return f"""{MARK}
-
-# For systemd 253 or later, instead of ExecReload=: put it into NAME.service.d/. `systemctl reload` waits for the end of a reload
-# then too, but succeeds even if the configuration was refused, which only the log says.
-[Service]
-Type=notify-reload
-ExecReload=
-"""
+    """Return a drop-in for systemd 253 and later, for units that were written for an older one."""
+    return (
+        "\n".join([MARK, "", "# For systemd 253 or later: put it into NAME.service.d/.", "[Service]", *_NOTIFY_RELOAD])
+        + "\n"
+    )
 
 
 def render_service(service: Service) -> str:
@@ -183,7 +189,7 @@ def _service(service: Service) -> list[str]:
     lines = [
         "[Service]",
         "# Started when the gateway accepts and the services run. Only the main process may notify: no worker can.",
-        "Type=notify",
+        *(_NOTIFY_RELOAD if service.notifies_reload else ["Type=notify"]),
         "NotifyAccess=main",
         f"ExecStart={command}",
         "# Waits until the reload is done, and fails if the configuration is refused. SIGHUP does the same and tells nobody.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.runtime import GATEWAY, actor, application, endpoint, write_application
 from wsrelay.kernel.shell.systemd import unit
+from wsrelay.kernel.shell.systemd.install import find_version
 
 WSRELAY = Path(sys.executable).with_name("wsrelay")
 SOURCES = {"app.py": "def connect(): ...\ndef act(): ..."}
@@ -60,14 +62,39 @@ def test_a_host_with_a_user_needs_three_capabilities_and_not_root() -> None:
     assert "DynamicUser" not in text
 
 
-def test_the_drop_in_for_a_systemd_that_knows_notify_reload() -> (
-    None
-):  # systemd.service(5), 253: by its documentation alone
-    section = unit.render_drop_in().partition("[Service]\n")[2]
-    assert section.splitlines() == ["Type=notify-reload", "ExecReload="]  # nothing but SIGHUP, which is its default
-    text = unit.render_service(unit.Service("relay", ("/bin/wsrelay", "run", "/srv"), 10.0))
-    assert "\nType=notify\n" in text
-    assert "\nExecReload=/bin/wsrelay reload /srv\n" in text
+def test_a_systemd_that_knows_notify_reload_is_told_of_reloads() -> None:  # systemd.service(5), 253
+    service = unit.Service("relay", ("/bin/wsrelay", "run", "/srv"), 10.0)
+    old = unit.render_service(service)
+    assert "\nType=notify\n" in old
+    assert "ReloadSignal" not in old
+    new = unit.render_service(dataclasses.replace(service, notifies_reload=True))
+    assert "\nType=notify-reload\nReloadSignal=SIGCONT\n" in new
+    assert "\nType=notify\n" not in new
+    for text in (old, new):
+        assert "\nExecReload=/bin/wsrelay reload /srv\n" in text
+    drop_in = [line for line in unit.render_drop_in().splitlines() if line and not line.startswith("#")]
+    assert drop_in == ["[Service]", "Type=notify-reload", "ReloadSignal=SIGCONT"]
+
+
+@pytest.mark.parametrize(
+    ("says", "version"),
+    [
+        ("systemd 252 (252.38-1~deb12u1)\n+PAM", 252),
+        ("systemd 257 (257.13-1~deb13u1)\n", 257),
+        ("something else\n", 0),
+        (None, 0),
+    ],
+)
+def test_which_systemd_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str | None, version: int
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if says is not None:
+        (tmp_path / "systemctl").write_text(
+            f"#!/bin/sh\nwhile read line; do echo \"$line\"; done <<'END'\n{says}\nEND\n"
+        )
+        (tmp_path / "systemctl").chmod(0o755)
+    assert find_version() == version
 
 
 def test_the_shipped_units_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
