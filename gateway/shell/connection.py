@@ -72,7 +72,7 @@ class RelayConnection(ClientLine):
         session: Session,
         reader: ClientReader,
         writer: MessageWriter,
-        on_gone: Callable[[], None],
+        on_gone: Callable[[], object],
     ) -> None:
         """`on_gone` is called once, when the line is gone."""
         super().__init__(surroundings.turn, surroundings.stalls, service, transport, session, writer)

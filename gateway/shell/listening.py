@@ -23,8 +23,6 @@ from .http_protocol import HttpProtocol, ServiceConfig
 
 _BATCH: Final = 16
 """Connections that are accepted in one turn of the loop: they count only from the next on, so these are fewer than `RESERVED`."""
-_LEAST_BUFFER: Final = 64 << 10
-_MOST_BUFFER: Final = 1 << 30
 _PAUSE: Final = 0.1
 """Seconds without accepting when the operating system cannot accept."""
 
@@ -55,10 +53,10 @@ class ServiceServer(uvicorn.Server):
     def _make_protocol(self) -> HttpProtocol:
         return HttpProtocol(self._ours, self.server_state, self.lifespan.state)
 
-    def limit_buffers(self) -> None:
-        """Take `limits.outbound` as it is now over, for connections that are still to come."""
-        for listener in self._listeners:
-            listener.limit_buffers()
+    @property
+    def is_opening(self) -> bool:
+        """Whether some of what was accepted is no connection yet."""
+        return any(listener.is_opening for listener in self._listeners)
 
     def stop_listening(self) -> None:
         """Accept no more. TLS handshakes go on."""
@@ -66,7 +64,7 @@ class ServiceServer(uvicorn.Server):
             listener.close()
 
     def abandon_handshakes(self) -> None:
-        """Cut the lines whose TLS handshake is not done."""
+        """Cut the lines whose TLS handshake is not done; what else is accepted and no connection yet ends when it is one."""
         for listener in self._listeners:
             listener.abandon_handshakes()
 
@@ -87,10 +85,13 @@ class Listener:
         self._service = config.service
         self._make_protocol = make_protocol
         self._opening: set[asyncio.Task[None]] = set()
+        """What is accepted and no connection yet."""
+        self._handshakes: dict[asyncio.Task[None], socket.socket] = {}
+        """Those of them that shake hands, with what holds their slot."""
+        self._abandoned = False
         self._resuming: asyncio.TimerHandle | None = None
         listening.setblocking(False)
         listening.listen(config.backlog)
-        self.limit_buffers()
         loop.add_reader(listening, self._accept)
 
     def close(self) -> None:
@@ -101,17 +102,15 @@ class Listener:
             self._loop.remove_reader(self._socket)
             self._socket.close()
 
-    def limit_buffers(self) -> None:
-        """Have the operating system keep no more than `limits.outbound` for a client: connections inherit it. By itself it grows the
-        buffer to some MiB (tcp_wmem), and what has been written there is not seen to wait (S54). Those of AF_UNIX do not grow."""
-        if self._socket.fileno() < 0 or self._socket.family == socket.AF_UNIX:
-            return
-        size = min(max(self._service.limits.outbound, _LEAST_BUFFER), _MOST_BUFFER)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+    @property
+    def is_opening(self) -> bool:
+        """Whether some of what was accepted is no connection yet."""
+        return bool(self._opening)
 
     def abandon_handshakes(self) -> None:
-        """Cut the lines whose handshake is not done."""
-        for task in self._opening:
+        """Cut the lines whose handshake is not done; what else is accepted and no connection yet ends when it is one."""
+        self._abandoned = True
+        for task in self._handshakes:
             task.cancel()
 
     def _accept(self) -> None:
@@ -169,20 +168,32 @@ class Listener:
         task = self._loop.create_task(opening)
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
+        if tls is not None:
+            self._handshakes[task] = connection
+            task.add_done_callback(self._end_handshake)
 
     async def _connect(self, connection: socket.socket) -> None:
+        # Not to be cancelled: uvloop says nothing to a protocol whose connection was made and whose opening is cancelled.
         with contextlib.suppress(OSError):
-            await self._loop.connect_accepted_socket(self._make_protocol, connection)
+            _, protocol = await self._loop.connect_accepted_socket(self._make_protocol, connection)
+            if self._abandoned:
+                protocol.shutdown()
+
+    def _end_handshake(self, task: asyncio.Task[None]) -> None:
+        """It is done, has failed, or was cancelled, perhaps before its first step."""
+        connection = self._handshakes.pop(task)
+        if self._service.release(connection):  # it is no connection
+            connection.close()
 
     async def _shake_hands(self, connection: socket.socket, tls: ssl.SSLContext) -> None:
         """Until the handshake is done the socket itself holds the slot; then the protocol's transport does."""
         protocol = self._make_protocol()
         protocol.accepted = connection
-        try:
+        with contextlib.suppress(OSError):  # of the line, of TLS, or the time is up
             await self._loop.connect_accepted_socket(
-                lambda: protocol, connection, ssl=tls, ssl_handshake_timeout=self._service.timeouts.header
+                lambda: protocol,
+                connection,
+                ssl=tls,
+                ssl_handshake_timeout=self._service.timeouts.header,
+                ssl_shutdown_timeout=self._service.timeouts.close,
             )
-        except OSError:  # of the line, of TLS, or the time is up
-            pass
-        finally:
-            self._service.release(connection)

@@ -111,11 +111,12 @@ class Reconfiguration:
         for running in served.servers:
             if running not in self._closing:
                 _update(_config(running))
-                running.limit_buffers()
         served.services[:] = [service for service in served.services if service not in self._gone]
         served.services += [service for service, _ in self._fresh if service not in served.services]
         served.leaving[:] = [service for service in (*served.leaving, *self._gone) if service.slots.taken]
-        served.servers[:] = [each for each in served.servers if each.started or each.server_state.connections]
+        served.servers[:] = [
+            each for each in served.servers if each.started or each.is_opening or each.server_state.connections
+        ]
 
     async def listen(self) -> None:
         """Close the listening sockets of what is gone or listens elsewhere, and open the new ones."""

@@ -78,8 +78,10 @@ class Service:
         """Another object stands for the connection from now on."""
         self._holders[heir] = self._holders.pop(holder)
 
-    def release(self, holder: object) -> None:
-        """Give the slot of a connection back; a second time does nothing."""
-        if holder in self._holders:
-            self.slots.release(self._holders.pop(holder))
-            self.on_release()
+    def release(self, holder: object) -> bool:
+        """Give the slot of a connection back; a second time does nothing. Returns whether it had one."""
+        if holder not in self._holders:
+            return False
+        self.slots.release(self._holders.pop(holder))
+        self.on_release()
+        return True

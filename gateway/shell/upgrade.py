@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import socket
 import time
 from typing import Final
 
@@ -35,6 +36,10 @@ logger = logging.getLogger("wsrelay.gateway")
 
 _EARLY: Final = 64 << 10
 """Bytes kept of what a client sends before the 101; then its reading is paused."""
+
+
+_LEAST_BUFFER: Final = 64 << 10
+_MOST_BUFFER: Final = 1 << 30
 
 
 class Upgrade(asyncio.Protocol):
@@ -194,6 +199,7 @@ class Upgrade(asyncio.Protocol):
         if link is None or link.overloaded:
             self.reject(overloaded("The target is not available"))
             return False
+        _bound_buffer(transport, service.limits.outbound)
         limit = service.message_limit
         response, extensions = handshake.accept(answer.headers, limit, compression=service.limits.compression)
         connection = Connection(
@@ -212,6 +218,14 @@ class Upgrade(asyncio.Protocol):
         connection.open(response, bytes(self._early))
         self._early.clear()
         return True
+
+
+def _bound_buffer(transport: asyncio.Transport, size: int) -> None:
+    """Have the operating system keep no more than this for a client (S54). By itself it grows the buffer to some MiB (tcp_wmem), and
+    what has been written there is not seen to wait. Those of AF_UNIX do not grow."""
+    line = transport.get_extra_info("socket")
+    if line is not None and line.family != socket.AF_UNIX:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, min(max(size, _LEAST_BUFFER), _MOST_BUFFER))
 
 
 def make_handshake(method: bytes, http_version: bytes, headers: list[tuple[bytes, bytes]]) -> Handshake | Answer:

@@ -30,11 +30,13 @@ _ASKS = {
     "restart": "restart a service of a runtime that runs",
 }
 """Commands that are asked of a runtime that serves."""
+_STANDARD_ERROR = 2
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    _open_standard_streams()
     arguments = _parser().parse_args(argv)
     if arguments.command in _ASKS:
         return _ask(arguments)
@@ -60,6 +62,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         log_format=arguments.log_format,
         run_directory=arguments.run_directory,
     )
+
+
+def _open_standard_streams() -> None:
+    """Have 0, 1 and 2 be open files, before anything else gets these numbers: a worker's channel, say, which everybody who prints would
+    then write to."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 class _ShowVersion(argparse.Action):

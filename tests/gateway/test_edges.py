@@ -69,6 +69,21 @@ def test_a_target_without_a_channel_is_503_and_its_pid_is_abandoned(supervisor: 
     assert supervisor.ended()[:2] == (asked.connection, make_reason("ws_closed:1006"))
 
 
+def test_nothing_follows_a_close(serve: Any) -> None:  # S49: clients do not read on, so the bytes are what tells
+    supervisor = serve(timeouts=Timeouts(close=0.2))
+    function, target = supervisor.function_worker(), supervisor.actor()
+    client, answer = join(supervisor, function, target)
+    with client:
+        assert answer == 101
+        for record in (m.ClientSend((1,), "before"), m.ClientClose((1,), 4001, ""), m.ClientSend((1,), "after")):
+            target.send(record)
+        target.send(m.ClientSend((1, 2), "after"))
+        taken = b""
+        while received := client.recv(4096):
+            taken += received
+    assert taken.endswith(b"\x81\x06before\x88\x02\x0f\xa1")
+
+
 def test_a_transfer_to_a_target_without_a_channel_fails(supervisor: Any) -> None:  # S48
     function, target = supervisor.function_worker(), supervisor.actor()
     client, answer = join(supervisor, function, target)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import resource
+import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -132,6 +133,36 @@ def test_a_shutdown_does_not_wait_for_tls_handshakes(serve: Any, tls: Tls, begin
     supervisor.send(m.Shutdown())
     assert is_cut(half_open)
     supervisor.expect(m.ShutdownComplete)
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+@pytest.mark.parametrize("encrypted", [True, False])
+@pytest.mark.parametrize("shutdown_first", [True, False])
+def test_clients_that_come_in_the_turn_of_the_shutdown(
+    serve: Any, tls: Tls, begin: Begin, uvloop: bool, encrypted: bool, shutdown_first: bool
+) -> None:
+    supervisor = serve(tls=tls if encrypted else None, timeouts=LONG, uvloop=uvloop)
+    supervisor.process.send_signal(signal.SIGSTOP)  # what happens now it finds in one turn
+    if not shutdown_first:
+        begin(supervisor)
+    supervisor.send(m.Shutdown())
+    begin(supervisor)
+    supervisor.process.send_signal(signal.SIGCONT)
+    supervisor.expect(m.ShutdownComplete)
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_a_shutdown_waits_no_longer_for_the_end_of_tls_than_for_that_of_a_client(
+    serve: Any, tls: Tls, uvloop: bool
+) -> None:
+    supervisor = serve(tls=tls, timeouts=Timeouts(close=0.2, idle=3600.0), uvloop=uvloop)
+    context = ssl.create_default_context(cafile=tls.certificate)
+    plain = socket.create_connection(("127.0.0.1", supervisor.ports["app:gateway"]), timeout=10)
+    with context.wrap_socket(plain, server_hostname="localhost") as connection:
+        connection.sendall(GET)
+        read_not_found(connection)
+        supervisor.send(m.Shutdown())  # it does not answer the close_notify
+        supervisor.expect(m.ShutdownComplete)
 
 
 # --- descriptors ------------------------------------------------------------------------------------------------------

@@ -274,6 +274,6 @@ MUTATIONS = (
         "gateway/shell/client_line.py",
         "        if not self.session.is_open:\n            return\n        self.sent += 1\n",
         "        self.sent += 1\n",
-        ("tests/gateway/test_websocket.py", "tests/system/test_relay_edges.py"),
+        ("tests/gateway/test_edges.py::test_nothing_follows_a_close",),
     ),
 )
