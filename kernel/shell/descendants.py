@@ -1,4 +1,4 @@
-"""Stops a worker with all its descendants, so that none can fork while they are killed.
+"""The descendants of workers: found by what every process says of its parent, and stopped, so that none can fork while they are killed.
 
 SIGSTOP and not SIGKILL: the children of a killed process have another parent at once, and a worker that forks without end would
 be ahead of who looks for them. A stopped one forks no more, so those that are not stopped yet become fewer with each look.
@@ -12,38 +12,62 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterable, Mapping
 
-from .proc import Stat, read_stat
+from .proc import Stat, every_process, read_stat
 
 TIMEOUT = 0.5
 """Seconds that this may take; it holds the supervisor up."""
 
 
-def stop_descendants(os_pid: int) -> int:
-    """SIGSTOP to the child `os_pid` of ours and to its descendants, until a look finds none that runs. Returns how many."""
+def read_into(found: dict[int, Stat], numbers: Iterable[int]) -> None:
+    """Read of these processes; what has ended meanwhile is forgotten."""
+    for number in numbers:
+        stat = read_stat(number)
+        if stat is not None:
+            found[number] = stat
+        else:
+            found.pop(number, None)
+
+
+def forget_ended(found: dict[int, Stat], numbers: Iterable[int]) -> None:
+    """Forget all that are not among `numbers`."""
+    for number in found.keys() - set(numbers):
+        del found[number]
+
+
+def trees(found: Mapping[int, Stat], roots: Iterable[int]) -> list[list[int]]:
+    """Return each root with its descendants, parents first."""
+    children: dict[int, list[int]] = {}
+    for number, stat in found.items():
+        children.setdefault(stat.parent, []).append(number)
+    every = []
+    for root in roots:
+        tree = [root]
+        for member in tree:
+            tree += children.get(member, ())
+        every.append(tree)
+    return every
+
+
+def stop_descendants(os_pid: int, found: dict[int, Stat]) -> int:
+    """SIGSTOP to the child `os_pid` of ours and to its descendants, until a look finds none that runs. Returns how many. `found` is
+    what was read of every process, and is kept up to date: further looks read of those that are new."""
     deadline = time.monotonic() + TIMEOUT
     stopped: set[tuple[int, int]] = set()
     while time.monotonic() < deadline:
-        new = [(member, stat) for member, stat in _tree(os_pid).items() if (member, stat.started) not in stopped]
+        [tree] = trees(found, [os_pid])
+        there = [(member, found[member]) for member in tree if member in found]
+        new = [(member, stat) for member, stat in there if (member, stat.started) not in stopped]
         if not new:
             break
         for member, stat in new:
             stopped.add((member, stat.started))
             _stop(member, stat)
+        numbers = every_process()
+        forget_ended(found, numbers)
+        read_into(found, [number for number in numbers if number not in found])
     return len(stopped)
-
-
-def _tree(os_pid: int) -> dict[int, Stat]:
-    found = {}
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit() and (stat := read_stat(name)):
-            found[int(name)] = stat
-            children.setdefault(stat.parent, []).append(int(name))
-    tree = [os_pid]
-    for member in tree:
-        tree += children.get(member, ())
-    return {member: found[member] for member in tree if member in found}
 
 
 def _stop(os_pid: int, stat: Stat) -> None:

@@ -7,26 +7,27 @@ nothing but when to look.
 How often follows from what it costs: a round each `INTERVAL` seconds, or less often when there is so much to look at that it
 would take more than `SHARE` of the supervisor's time. When `alarms` ring, the next round is made without a pause: a worker that
 forks or writes without end would outgrow a slow look, and what it has made by then costs others their time when it is taken
-down. That may take `ALARM_SHARE` of the time: the signs are of the whole machine, and others start processes and write files too.
+down. Such a round reads only of processes that are new, and of those of workers that are looked at, and leaves memory out, which may take
+a millisecond for each process. That may take `ALARM_SHARE` of the time: the signs are of the whole machine, and others start processes and write files too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple
 
 from ..core.enforcement import Enforcement
 from ..wire.configuration import HostConfiguration
 from .alarms import Alarms
 from .cgroups import Cgroups
-from .descendants import stop_descendants
+from .descendants import forget_ended, read_into, stop_descendants, trees
 from .disk import Disk
 from .memory import memory_of, unmapped_memory
-from .proc import Stat, read_stat, shared_memory_of_machine
+from .proc import Stat, every_process, read_stat, shared_memory_of_machine
 from .temporary import TemporaryFolders
 from .worker import WorkerHandle
 
@@ -123,7 +124,7 @@ class UsageWatch:
         if self._round is None and (self._hurry or now >= self._started + INTERVAL + self._pause):
             self._started, self._pause = now, 0.0
             self._alarms.note()
-            self._round = self._look_at_all()
+            self._round = self._look_at_all(hurried=self._hurry)
         if self._round is not None and next(self._round, self) is self:
             self._round = None
         cost = time.thread_time() - before
@@ -141,33 +142,37 @@ class UsageWatch:
             delay = min(due, ALARM_INTERVAL) if self._alarms.are_set else due
         self._timer = self._loop.call_later(delay, self._look)
 
-    def _look_at_all(self) -> Iterator[None]:
-        """One round; each step is a turn."""
+    def _look_at_all(self, *, hurried: bool) -> Iterator[None]:
+        """One round; each step is a turn. A `hurried` one goes by what the last has found, but for what is new."""
         watched = list(self._each_watched())
         if not watched:
             return
-        self._found.clear()
-        names: list[str] = []
+        if not hurried:
+            self._found.clear()
+        numbers: list[int] = []
         with contextlib.suppress(OSError):  # no descriptor to spare: next time
-            names = [name for name in os.listdir("/proc") if name.isdigit()]
-        for start in range(0, len(names), SLICE):
-            for name in names[start : start + SLICE]:
-                if stat := read_stat(name):
-                    self._found[int(name)] = stat
+            numbers = every_process()
+        forget_ended(self._found, numbers)
+        ours = set(chain.from_iterable(self._trees(watched))) if hurried else frozenset()
+        wanted = [number for number in numbers if number not in self._found or number in ours]
+        for start in range(0, len(wanted), SLICE):
+            read_into(self._found, wanted[start : start + SLICE])
             yield
-        if any(limits.memory is not None for _, limits in watched):
+        if not hurried and any(limits.memory is not None for _, limits in watched):
             self._shared = shared_memory_of_machine()
-        children: dict[int, list[int]] = {}
-        for os_pid, stat in self._found.items():
-            children.setdefault(stat.parent, []).append(os_pid)
-        for handle, limits in watched:
-            if handle.child is not None and self._workers.get(handle.number) is handle:
-                tree = [handle.child.os_pid]
-                for member in tree:
-                    tree += children.get(member, ())
-                yield from self._judge(handle, limits, tree)
+        for (handle, limits), tree in zip(watched, self._trees(watched), strict=True):
+            if handle.child is None or self._workers.get(handle.number) is not handle:
+                continue
+            if not self._judge(handle, limits, tree):
+                if limits.memory is not None and not hurried:
+                    yield from self._judge_memory(handle, limits.memory, tree)
                 if limits.disk is not None:
                     yield from self._look_at_disk(handle, limits.disk, tree)
+
+    def _trees(self, watched: Iterable[tuple[WorkerHandle, Watched]]) -> list[list[int]]:
+        """Each worker with its descendants, as far as they have been found."""
+        roots = (0 if handle.child is None else handle.child.os_pid for handle, _ in watched)
+        return trees(self._found, roots)
 
     def _each_watched(self) -> Iterator[tuple[WorkerHandle, Watched]]:
         """Every worker that is limited in something that is looked at."""
@@ -176,20 +181,23 @@ class UsageWatch:
             if handle is not None and handle.child is not None:
                 yield handle, limits
 
-    def _judge(self, handle: WorkerHandle, limits: Watched, tree: list[int]) -> Iterator[None]:
-        stats = [self._found[member] for member in tree if member in self._found]
-        processes = sum(max(1, stat.threads) for stat in stats)
+    def _judge(self, handle: WorkerHandle, limits: Watched, tree: list[int]) -> bool:
+        """Returns whether it has too many processes."""
+        processes = sum(max(1, self._found[member].threads) for member in tree if member in self._found)
         if limits.processes is not None and processes > limits.processes:
             if handle.child is not None:
-                stop_descendants(handle.child.os_pid)  # or they would fork away from being killed one by one
+                # Or they would fork away from being killed one by one.
+                stop_descendants(handle.child.os_pid, self._found)
             self._on_over(handle.number, Usage(processes=processes))
-        elif limits.forks is not None and self._cgroups is not None and self._cgroups.refused_forks(handle.number):
+            return True
+        if limits.forks is not None and self._cgroups is not None and self._cgroups.refused_forks(handle.number):
             self._on_over(handle.number, Usage(processes=limits.forks + 1))
-        if limits.memory is not None:
-            yield from self._judge_memory(handle, limits.memory, tree, sum(stat.resident for stat in stats))
+            return True
+        return False
 
-    def _judge_memory(self, handle: WorkerHandle, limit: int, tree: list[int], resident: int) -> Iterator[None]:
-        """`resident` is at least what it has resident; what it has in files in memory is looked for where that matters."""
+    def _judge_memory(self, handle: WorkerHandle, limit: int, tree: list[int]) -> Iterator[None]:
+        """The sum counts what is shared several times; what it has in files in memory is looked for where that matters."""
+        resident = sum(self._found[member].resident for member in tree if member in self._found)
         if resident > limit:
             resident = memory_of(filter(self._still_is, tree))
         unmapped = 0
