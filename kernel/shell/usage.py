@@ -92,6 +92,8 @@ class UsageWatch:
         """Whether an alarm has rung, and the round that it asks for is not over."""
         self._hurried = 0.0
         """Seconds of work in that round."""
+        self._whole = True
+        """Whether the round looks at everything."""
         self._calm_until = float("-inf")
         """When the next round may be hurried."""
         self._alarms = Alarms(folders.base)
@@ -121,10 +123,14 @@ class UsageWatch:
         now = self._loop.time()
         if now >= self._calm_until and self._alarms.ring():
             self._hurry = True
-        if self._round is None and (self._hurry or now >= self._started + INTERVAL + self._pause):
-            self._started, self._pause = now, 0.0
+        due = now >= self._started + INTERVAL + self._pause
+        if self._round is None and (self._hurry or due):
+            # Alarms may ring all the time, and memory must be looked at all the same: a round that is due is a whole one.
+            if due:
+                self._started, self._pause = now, 0.0
+            self._whole = due
             self._alarms.note()
-            self._round = self._look_at_all(hurried=self._hurry)
+            self._round = self._look_at_all(hurried=not due)
         if self._round is not None and next(self._round, self) is self:
             self._round = None
         cost = time.thread_time() - before
@@ -137,9 +143,10 @@ class UsageWatch:
             if self._hurry:
                 self._calm_until = self._loop.time() + self._hurried * (1 / ALARM_SHARE - 1)
                 self._hurry, self._hurried = False, 0.0
-            self._pause = rest
-            due = max(0.0, self._started + INTERVAL + self._pause - self._loop.time())
-            delay = min(due, ALARM_INTERVAL) if self._alarms.are_set else due
+            if self._whole:
+                self._pause = rest
+            wait = max(0.0, self._started + INTERVAL + self._pause - self._loop.time())
+            delay = min(wait, ALARM_INTERVAL) if self._alarms.are_set else wait
         self._timer = self._loop.call_later(delay, self._look)
 
     def _look_at_all(self, *, hurried: bool) -> Iterator[None]:
