@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from typing import Any
 
 import pytest
+from support.raw_client import frame
 from wsrelay.gateway.core.client_reader import ClientReader
 from wsrelay.gateway.core.frames import MessageWriter
 from wsrelay.gateway.core.session import Session
@@ -21,10 +21,6 @@ from wsrelay.kernel.wire.codec import FrameDecoder
 from wsrelay.kernel.wire.configuration import Ping, Server
 
 PID = "{node@app:gateway|00000000000000aa.g1.1}"
-
-
-def frame(opcode: int, payload: bytes, *, fin: int = 0x80) -> bytes:
-    return struct.pack("!BB", fin | opcode, 0x80 | len(payload)) + b"\0\0\0\0" + payload
 
 
 class Line(asyncio.Transport):
@@ -143,8 +139,8 @@ def test_a_flood_of_tiny_frames_takes_its_turn() -> None:  # S10, S46
 def test_a_flood_of_fragments_takes_its_turn(payload: bytes) -> None:  # S10, S46
     async def scenario() -> None:
         connection, line, around = open_connection()
-        piece = frame(0, payload, fin=0) * 9 + frame(9, b"")  # the pongs show how far it is
-        connection.data_received(frame(1, b"a", fin=0) + piece * 100 + frame(0, b"b") + frame(1, b"c"))
+        piece = frame(0, payload, fin=False) * 9 + frame(9, b"")  # the pongs show how far it is
+        connection.data_received(frame(1, b"a", fin=False) + piece * 100 + frame(0, b"b") + frame(1, b"c"))
         most, before, turns = 0, 0, 0
         while len(around.link.records) < 3:
             assert not line.reading, "it reads on while it has more than it may decode"

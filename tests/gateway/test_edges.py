@@ -2,59 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import resource
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.raw_client import GET, ask, connect, handshake, join, status
 from support.waiting import wait_until
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.configuration import Limits, Static, Timeouts
 from wsrelay.kernel.wire.reason import make_reason
-
-HANDSHAKE = (
-    b"GET /ws/lobby HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
-GET = b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n"
-
-
-def raw(supervisor: Any, data: bytes, receive_buffer: int = 0) -> socket.socket:
-    connection = socket.socket()
-    connection.settimeout(10)
-    if receive_buffer:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    connection.connect(("127.0.0.1", supervisor.ports["app:gateway"]))
-    connection.sendall(data)
-    return connection
-
-
-def status(connection: socket.socket) -> int:
-    head = b""
-    while b"\r\n" not in head:
-        received = connection.recv(4096)
-        assert received, "no answer"
-        head += received
-    return int(head.split()[1])
-
-
-def ask(supervisor: Any, function: Any, target: str, **fields: Any) -> tuple[socket.socket, m.Admit]:
-    """A client whose handler names `target`, up to the question whether that lives."""
-    client = raw(supervisor, HANDSHAKE)
-    supervisor.grant(function)
-    supervisor.answer(function, headers=(("X-WS-Relay", json.dumps({"target_pid": target, **fields})),))
-    return client, supervisor.expect(m.Admit)
-
-
-def join(supervisor: Any, function: Any, target: Any, **fields: Any) -> tuple[socket.socket, int]:
-    """A client that joins `target`; its socket, and the status of its handshake."""
-    client, asked = ask(supervisor, function, target.pid, **fields)
-    supervisor.send(m.Admitted(asked.request, target.pid, target.number))
-    return client, status(client)
 
 
 def test_a_target_without_a_channel_is_503_and_its_pid_is_abandoned(supervisor: Any) -> None:  # S44
@@ -150,13 +109,13 @@ def endless(serve: Any, tmp_path: Path) -> Any:
 
 def test_a_client_that_takes_nothing_of_its_response_is_cut_off(endless: Any) -> None:
     before = endless.descriptors()
-    with raw(endless, GET % b"/endless", receive_buffer=4096) as client:
+    with connect(endless, GET % b"/endless", receive_buffer=4096) as client:
         assert status(client) == 200
         wait_until(lambda: endless.descriptors() == before, message="the gateway to give the connection up")
 
 
 def test_a_client_that_takes_its_response_is_served(endless: Any) -> None:
-    with raw(endless, GET % b"/endless") as client:
+    with connect(endless, GET % b"/endless") as client:
         left = 50 << 20
         while left > 0:
             received = client.recv(1 << 20)
@@ -166,7 +125,7 @@ def test_a_client_that_takes_its_response_is_served(endless: Any) -> None:
 
 def test_a_file_is_not_read_for_a_client_that_has_left(endless: Any) -> None:
     before = endless.descriptors()
-    with raw(endless, GET % b"/endless") as client:
+    with connect(endless, GET % b"/endless") as client:
         assert status(client) == 200
     wait_until(lambda: endless.descriptors() == before, message="the file to be closed")
 
@@ -184,7 +143,7 @@ def test_a_body_whose_end_is_in_doubt(
     supervisor: Any, version: bytes, headers: bytes, path: bytes
 ) -> None:  # RFC 9112 §6.1
     smuggled = b"POST %s HTTP/%s\r\nHost: h\r\n%s\r\n0\r\n\r\n" % (path, version, headers)
-    with raw(supervisor, smuggled + GET % b"/nowhere") as client, client.makefile("rb") as stream:
+    with connect(supervisor, smuggled + GET % b"/nowhere") as client, client.makefile("rb") as stream:
         answer = stream.read()
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1") == 1
@@ -206,7 +165,7 @@ def test_a_body_whose_end_is_in_doubt(
 )  # fmt: skip
 def test_the_host_header(supervisor: Any, answer: int, hosts: tuple[bytes, ...]) -> None:  # RFC 9112 §3.2
     for host in hosts:
-        with raw(supervisor, b"GET /nowhere HTTP/1.1\r\nHost: %s\r\n\r\n" % host) as client:
+        with connect(supervisor, b"GET /nowhere HTTP/1.1\r\nHost: %s\r\n\r\n" % host) as client:
             assert (host, status(client)) == (host, answer)
 
 
@@ -216,23 +175,23 @@ def test_only_listed_hosts_are_served(serve: Any) -> None:
         (b"chat.example.com", 404), (b"CHAT.example.com:8080", 404), (b"[::1]:80", 404), (b"[::1]", 404),
         (b"evil.example", 421), (b"chat.example.com.evil.example", 421), (b"", 421), (b"[::2]", 421), (b"[::1", 400),
     ):  # fmt: skip
-        with raw(supervisor, b"GET /nowhere HTTP/1.1\r\nHost: %s\r\n\r\n" % host) as client:
+        with connect(supervisor, b"GET /nowhere HTTP/1.1\r\nHost: %s\r\n\r\n" % host) as client:
             assert (host, status(client)) == (host, answer)
-    rebound = HANDSHAKE.replace(b"Host: h", b"Host: evil.example\r\nOrigin: http://evil.example")
-    with raw(supervisor, rebound) as client:
+    rebound = handshake().replace(b"Host: h", b"Host: evil.example\r\nOrigin: http://evil.example")
+    with connect(supervisor, rebound) as client:
         assert status(client) == 421
-    with raw(supervisor, b"GET /nowhere HTTP/1.0\r\n\r\n") as client:
+    with connect(supervisor, b"GET /nowhere HTTP/1.0\r\n\r\n") as client:
         assert status(client) == 421
 
 
 def test_an_upgrade_with_a_malformed_host(supervisor: Any) -> None:
-    with raw(supervisor, HANDSHAKE.replace(b"Host: h", b"Host: a b")) as client:
+    with connect(supervisor, handshake().replace(b"Host: h", b"Host: a b")) as client:
         assert status(client) == 400
 
 
 def test_a_request_in_absolute_form(supervisor: Any) -> None:  # RFC 9112 §3.2.2
     worker = supervisor.function_worker()
-    with raw(supervisor, GET % b"http://h/plain/a%20b?q=1") as client:
+    with connect(supervisor, GET % b"http://h/plain/a%20b?q=1") as client:
         request = supervisor.grant(worker)
         supervisor.answer(worker, 200, (), b"")
         assert status(client) == 200
@@ -248,26 +207,26 @@ def test_a_client_that_leaves_before_the_answer_is_logged(serve: Any, capfd: pyt
         written.append(capfd.readouterr().err)
         return re.findall(r"127\.0\.0\.1 (.*) [\d.]+ ms\n", "".join(written))
 
-    with raw(supervisor, GET % b"/plain/waits"):
+    with connect(supervisor, GET % b"/plain/waits"):
         supervisor.expect(m.RequestInvocation)
     wait_until(lambda: lines() == ["GET /plain/waits 499"], message=lambda: str(lines()))
-    with raw(supervisor, HANDSHAKE):
+    with connect(supervisor, handshake()):
         supervisor.expect(m.RequestInvocation)
     wait_until(lambda: lines()[1:] == ["GET /ws/lobby 499"], message=lambda: str(lines()))
-    with raw(
+    with connect(
         supervisor, b"POST /post HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
     ) as client:
         assert status(client) == 100
         client.sendall(b"half")
     wait_until(lambda: lines()[2:] == ["POST /post 499"], message=lambda: str(lines()))
     worker = supervisor.function_worker()
-    with raw(supervisor, GET % b"/plain/runs"):
+    with connect(supervisor, GET % b"/plain/runs"):
         supervisor.grant(worker)
     wait_until(lambda: supervisor.descriptors() == before + 1, message="the gateway to see that the client is gone")
     supervisor.answer(worker)
     wait_until(lambda: lines()[3:] == ["GET /plain/runs 499"], message=lambda: str(lines()))
-    with raw(supervisor, b"POST /post HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n") as client:
+    with connect(supervisor, b"POST /post HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n") as client:
         assert status(client) == 400
-    with raw(supervisor, GET % b"/nowhere") as client:
+    with connect(supervisor, GET % b"/nowhere") as client:
         assert status(client) == 404
     wait_until(lambda: lines()[4:] == ["- - 400", "GET /nowhere 404"], message=lambda: str(lines()))

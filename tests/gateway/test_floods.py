@@ -4,50 +4,17 @@ invariant 11)."""
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import socket
-import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.raw_client import GET, connect, frame, handshake, head_of_answer, join
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.configuration import Limits, Static, Timeouts
-
-HANDSHAKE = (
-    b"GET /ws/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n"
-)
-
-
-def frame(opcode: int, payload: bytes, *, fin: int = 0x80, rsv: int = 0) -> bytes:
-    size = len(payload)
-    head = struct.pack("!BB", fin | rsv | opcode, 0x80 | min(size, 126)) + (
-        struct.pack("!H", size) if size > 125 else b""
-    )
-    return head + b"\0\0\0\0" + payload
-
-
-def connect(supervisor: Any, data: bytes, receive_buffer: int = 0) -> socket.socket:
-    line = socket.socket()
-    line.settimeout(10)
-    if receive_buffer:
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    line.connect(("127.0.0.1", supervisor.ports["app:gateway"]))
-    line.sendall(data)
-    return line
-
-
-def head_of_answer(line: socket.socket) -> bytes:
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        received = line.recv(4096)
-        assert received, "no answer"
-        answer += received
-    return answer
 
 
 @contextlib.contextmanager
@@ -60,14 +27,11 @@ def stopped(supervisor: Any) -> Iterator[None]:
         supervisor.process.send_signal(signal.SIGCONT)
 
 
-def join(supervisor: Any, function: Any, target: Any, headers: bytes = b"", receive_buffer: int = 0) -> socket.socket:
+def joined(supervisor: Any, function: Any, target: Any, headers: bytes = b"", **options: Any) -> socket.socket:
     """The line of a client that has joined `target`."""
-    line = connect(supervisor, HANDSHAKE % headers, receive_buffer)
-    supervisor.grant(function)
-    supervisor.answer(function, headers=(("X-WS-Relay", json.dumps({"target_pid": target.pid})),))
-    supervisor.admit(target)
+    line, answer = join(supervisor, function, target, handshake(b"/ws/x", headers), **options)
     target.expect(m.Join)
-    assert head_of_answer(line).startswith(b"HTTP/1.1 101 ")
+    assert answer == 101
     return line
 
 
@@ -75,17 +39,17 @@ def join(supervisor: Any, function: Any, target: Any, headers: bytes = b"", rece
 @pytest.mark.parametrize(
     ("flood", "message"),
     [
-        (frame(1, b"a", fin=0) + frame(0, b"", fin=0) * 8_000 + frame(0, b"b"), "ab"),
-        (frame(1, b"a", fin=0) + frame(0, b"x", fin=0) * 7_000 + frame(0, b"b"), f"a{'x' * 7_000}b"),
+        (frame(1, b"a", fin=False) + frame(0, b"", fin=False) * 8_000 + frame(0, b"b"), "ab"),
+        (frame(1, b"a", fin=False) + frame(0, b"x", fin=False) * 7_000 + frame(0, b"b"), f"a{'x' * 7_000}b"),
         (frame(9, b"") * 8_000 + frame(1, b"b"), "b"),
-        (frame(1, b"a", fin=0) + (frame(0, b"", fin=0) + frame(10, b"")) * 4_000 + frame(0, b"b"), "ab"),
+        (frame(1, b"a", fin=False) + (frame(0, b"", fin=False) + frame(10, b"")) * 4_000 + frame(0, b"b"), "ab"),
     ],
     ids=["empty fragments", "fragments", "pings", "fragments and pongs"],
 )
 def test_a_flood_of_tiny_frames_holds_up_nobody(serve: Any, uvloop: bool, flood: bytes, message: str) -> None:
     supervisor = serve(uvloop=uvloop)
     function, target = supervisor.function_worker(), supervisor.actor()
-    with join(supervisor, function, target) as flooder, join(supervisor, function, target) as other:
+    with joined(supervisor, function, target) as flooder, joined(supervisor, function, target) as other:
         with stopped(supervisor):
             flooder.sendall(flood)
             other.sendall(frame(1, b"not held up"))
@@ -97,10 +61,10 @@ def test_a_flood_of_tiny_frames_holds_up_nobody(serve: Any, uvloop: bool, flood:
 def test_a_flood_that_a_close_ends(serve: Any, uvloop: bool) -> None:  # S46
     supervisor = serve(uvloop=uvloop)
     function, target = supervisor.function_worker(), supervisor.actor()
-    with join(supervisor, function, target) as flooder, join(supervisor, function, target) as other:
+    with joined(supervisor, function, target) as flooder, joined(supervisor, function, target) as other:
         with stopped(supervisor):
-            flooder.sendall(frame(1, b"", fin=0) + frame(0, b"", fin=0) * 4_000 + frame(8, b"\x03\xe8"))
-            flooder.sendall(frame(0, b"", fin=0) * 4_000)
+            flooder.sendall(frame(1, b"", fin=False) + frame(0, b"", fin=False) * 4_000 + frame(8, b"\x03\xe8"))
+            flooder.sendall(frame(0, b"", fin=False) * 4_000)
             other.sendall(frame(1, b"not held up"))
         assert target.next() == m.ClientMessage(2, "not held up")
         assert target.next() == m.Leave(1, "client_closed", 1000)
@@ -130,8 +94,8 @@ def test_what_a_worker_does_not_read_stays_compressed(
     bomb = deflated(bytes(size))
     whole = frame(2, bomb, rsv=0x40)
     if pieces == 2:
-        whole = frame(2, bomb[:500], fin=0, rsv=0x40) + frame(0, bomb[500:])
-    with join(supervisor, function, slow, offer) as bomber, join(supervisor, function, other) as bystander:
+        whole = frame(2, bomb[:500], fin=False, rsv=0x40) + frame(0, bomb[500:])
+    with joined(supervisor, function, slow, offer) as bomber, joined(supervisor, function, other) as bystander:
         before = peak_memory(supervisor)
         bomber.sendall(whole * count)
         for _ in range(10):  # the gateway has read what the bomber has sent, and had turns in which it could go on
@@ -144,7 +108,6 @@ def test_what_a_worker_does_not_read_stays_compressed(
 
 
 POST = b"POST %s HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-GET = b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
 def chunks(size: int, count: int) -> bytes:
@@ -217,7 +180,7 @@ def test_what_a_client_does_not_read_is_bounded_in_the_operating_system_too(serv
     # S54: it would keep 2.5 MiB and more by itself
     supervisor = serve(limits=Limits(outbound=64 << 10), timeouts=Timeouts(close=0.2, write=60.0), uvloop=uvloop)
     function, target = supervisor.function_worker(), supervisor.actor()
-    with join(supervisor, function, target, receive_buffer=4096) as line:
+    with joined(supervisor, function, target, receive_buffer=4096) as line:
         for _ in range(160):
             target.send(m.ClientSend((1,), b"x" * (16 << 10)))
         assert target.expect(m.Leave).reason == "slow_client"

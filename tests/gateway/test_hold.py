@@ -5,23 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import struct
 from typing import Any
 
+from support.raw_client import GET, connect, frame, join, status
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.configuration import Limits, Timeouts
 from wsrelay.kernel.wire.reason import make_reason
 
-from .test_edges import join, raw, status
-
-GET = b"GET /ws/lobby HTTP/1.1\r\nHost: h\r\n\r\n"
-
 
 def text(payload: bytes) -> bytes:
-    """A client's text frame."""
-    size = len(payload)
-    head = struct.pack("!BB", 0x81, 0x80 | size) if size < 126 else struct.pack("!BBH", 0x81, 0xFE, size)
-    return head + b"\0\0\0\0" + payload
+    return frame(1, payload)
 
 
 def hold(supervisor: Any, function: Any, target: Any) -> tuple[socket.socket, str]:
@@ -107,7 +100,7 @@ def test_what_is_sent_to_a_broken_channel_is_kept(supervisor: Any) -> None:
 def test_an_answer_that_comes_too_late_leaves_no_target_behind(serve: Any) -> None:  # S44, S58
     supervisor = serve(timeouts=Timeouts(request=0.2))
     function, target = supervisor.function_worker(), supervisor.new_pid()
-    with raw(supervisor, GET) as client:
+    with connect(supervisor, GET % b"/ws/lobby") as client:
         supervisor.grant(function)
         assert status(client) == 504
         assert supervisor.expect(m.TerminateInvocation).pid == function.pid

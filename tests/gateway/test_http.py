@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 import pytest
+from support import raw_client
 from support.waiting import wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -43,12 +44,6 @@ def get(supervisor: Any, path: str, method: str = "GET", **headers: str) -> tupl
     with browser(supervisor) as connection:
         connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         return fetch(connection)
-
-
-def raw(supervisor: Any, data: bytes) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", supervisor.ports["app:gateway"]), timeout=10)
-    connection.sendall(data)
-    return connection
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -188,22 +183,28 @@ def test_limits_of_a_request(supervisor: Any) -> None:
         connection.request("POST", "/post", b"x" * 1001)
         assert fetch(connection)[0] == 413
     chunks = b"".join(b"200\r\n" + b"x" * 512 + b"\r\n" for _ in range(3))
-    answer = read_all(raw(supervisor, b"POST /post HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks))
+    answer = read_all(
+        raw_client.connect(supervisor, b"POST /post HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+    )
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert read_all(raw(supervisor, b"nonsense\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+    assert read_all(raw_client.connect(supervisor, b"nonsense\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
     assert not supervisor.inbox
 
 
 def test_a_head_that_does_not_come(serve: Any) -> None:
     supervisor = serve(timeouts=Timeouts(header=0.2, idle=0.2))
-    assert read_all(raw(supervisor, b"GET / HT")).startswith(b"HTTP/1.1 408 ")
-    assert read_all(raw(supervisor, b"")) == b""
-    assert read_all(raw(supervisor, b"GET /nowhere HTTP/1.1\r\nHost: h\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
+    assert read_all(raw_client.connect(supervisor, b"GET / HT")).startswith(b"HTTP/1.1 408 ")
+    assert read_all(raw_client.connect(supervisor, b"")) == b""
+    assert read_all(raw_client.connect(supervisor, b"GET /nowhere HTTP/1.1\r\nHost: h\r\n\r\n")).startswith(
+        b"HTTP/1.1 404 "
+    )
 
 
 def test_a_body_that_does_not_come(serve: Any) -> None:
     supervisor = serve(timeouts=Timeouts(request=0.2))
-    answer = read_all(raw(supervisor, b"POST /post HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf"))
+    answer = read_all(
+        raw_client.connect(supervisor, b"POST /post HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf")
+    )
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
@@ -215,7 +216,7 @@ def test_limits_of_connections(serve: Any) -> None:
             for connection in held:
                 connection.request("GET", "/nowhere")
                 assert fetch(connection)[0] == 404
-            assert read_all(raw(supervisor, b"")).startswith(b"HTTP/1.1 503 ")
+            assert read_all(raw_client.connect(supervisor, b"")).startswith(b"HTTP/1.1 503 ")
         wait_until(lambda at=supervisor: get(at, "/nowhere")[0] == 404)  # the places are free again
 
 
@@ -358,13 +359,13 @@ def test_a_directory_is_redirected_to_its_own_path(site: Any, tmp_path: Path, pa
     ["/files/../secret", "/files/%2e%2e/secret", "/files/..%2fsecret", "/files/escape", "/files/sub", "/files/%00"],
 )
 def test_nothing_outside_is_served(site: Any, path: str) -> None:
-    answer = read_all(raw(site, f"GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode()))
+    answer = read_all(raw_client.connect(site, f"GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode()))
     assert answer.split()[1] in (b"400", b"404")
     assert b"secret" not in answer
 
 
 def test_a_reader_of_a_big_file_that_leaves(site: Any) -> None:
-    with raw(site, b"GET /files/big.bin HTTP/1.1\r\nHost: h\r\n\r\n") as connection:
+    with raw_client.connect(site, b"GET /files/big.bin HTTP/1.1\r\nHost: h\r\n\r\n") as connection:
         connection.recv(10)
     threads = [threading.Thread(target=get, args=(site, "/files/big.bin")) for _ in range(5)]
     for thread in threads:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
+from support.raw_client import frame, handshake, join
 from support.scrape import Scrape, get
 from support.waiting import wait_until
 from wsrelay.gateway.core.counts import HighWater, code_label, initiator
@@ -102,16 +103,7 @@ def test_a_path_in_the_log_is_one_word(path: str) -> None:
 
 ADMIN = Server("app:admin", "127.0.0.1:0", limits=Limits(message=1, body=0, connections=64), admin=True)
 SERVER = {"server": "app:gateway"}
-HANDSHAKE = (
-    b"GET /ws/secret?token=secret HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
-
-
-def masked(opcode: int, payload: bytes) -> bytes:
-    size = len(payload)
-    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + struct.pack("!H", size)
-    return bytes([0x80 | opcode]) + length + b"\0\0\0\0" + payload
+HANDSHAKE = handshake(b"/ws/secret?token=secret")
 
 
 class Watched:
@@ -138,15 +130,9 @@ class Watched:
         """An open WebSocket, and its target."""
         supervisor = self.supervisor
         function, target = supervisor.function_worker(), supervisor.actor()
-        client = socket.create_connection(("127.0.0.1", supervisor.ports["app:gateway"]))
-        client.sendall(HANDSHAKE)
-        supervisor.grant(function)
-        supervisor.answer(function, headers=(("X-WS-Relay", json.dumps({"target_pid": target.pid})),))
-        supervisor.admit(target)
+        client, answer = join(supervisor, function, target, HANDSHAKE)
         target.expect(m.Join)
-        with client.makefile("rb") as stream:
-            while stream.readline() != b"\r\n":
-                pass
+        assert answer == 101
         return client, target
 
 
@@ -217,7 +203,7 @@ def test_a_slow_client_and_a_slow_worker(watch: Callable[..., Watched]) -> None:
     client, target = watched.open()
     with client:
         client.setblocking(False)
-        message = masked(2, b"x" * 50_000)
+        message = frame(2, b"x" * 50_000)
         while select.select([client], [client], [], 0.2)[:2] == ([], [client]):  # until nothing is taken any more
             client.send(message)
         assert select.select([client], [], [], 30)[0], "no Close came"
@@ -265,12 +251,12 @@ def test_the_access_log(
     watched = watch(access_log=True)
     client, target = watched.open()
     with client:
-        client.sendall(masked(1, b"secret") + masked(1, b"secret"))
+        client.sendall(frame(1, b"secret") + frame(1, b"secret"))
         target.expect(m.ClientMessage)
         target.expect(m.ClientMessage)
         target.send(m.ClientSend((1,), "secret"))
         assert client.recv(100)
-        client.sendall(masked(8, struct.pack("!H", 4001) + b"secret"))
+        client.sendall(frame(8, struct.pack("!H", 4001) + b"secret"))
         assert target.expect(m.Leave).code == 4001
     assert get(f"http://127.0.0.1:{watched.supervisor.ports['app:gateway']}/no%0Athing?token=secret")[0] == 404
     written: list[str] = []

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support import raw_client
+from support.raw_client import frame, handshake
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from wsrelay.kernel.wire import messages as m
@@ -185,12 +187,6 @@ def test_origins_are_checked_before_the_handler(supervisor: Any, path: str, orig
         assert not [record for record in supervisor.inbox if isinstance(record, m.RequestInvocation)]
 
 
-def raw_request(supervisor: Any, head: str) -> socket.socket:
-    raw = socket.create_connection(("127.0.0.1", supervisor.ports["app:gateway"]), timeout=10)
-    raw.sendall(head.replace("\n", "\r\n").encode())
-    return raw
-
-
 HEAD = "GET /ws/x HTTP/1.1\nHost: h\nConnection: Upgrade\nUpgrade: websocket\n"
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n"
 
@@ -208,7 +204,7 @@ KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n"
     ],
 )
 def test_handshakes_are_checked_before_the_handler(supervisor: Any, head: str, status: int) -> None:  # S44
-    raw = raw_request(supervisor, head)
+    raw = raw_client.connect(supervisor, head.replace("\n", "\r\n").encode())
     with raw, raw.makefile("rb") as answer:
         assert answer.readline().split()[1] == b"%d" % status
     assert not supervisor.inbox
@@ -216,13 +212,13 @@ def test_handshakes_are_checked_before_the_handler(supervisor: Any, head: str, s
 
 def test_a_client_that_leaves_during_the_handshake_leaves_nothing(supervisor: Any) -> None:  # S44
     function, target = supervisor.function_worker(), supervisor.actor()
-    raw = raw_request(supervisor, HEAD + "Sec-WebSocket-Version: 13\n" + KEY + "\n")
+    raw = raw_client.connect(supervisor, handshake(b"/ws/x"))
     with raw:
         supervisor.grant(function)
         supervisor.answer(function, headers=relay(target.pid))
         asked = supervisor.expect(m.Admit)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    other = raw_request(supervisor, HEAD + "Sec-WebSocket-Version: 13\n" + KEY + "\n")
+    other = raw_client.connect(supervisor, handshake(b"/ws/x"))
     with other:
         supervisor.expect(m.RequestInvocation)  # the gateway has seen the reset before it
         supervisor.send(m.Admitted(asked.request, target.pid, target.number))
@@ -232,7 +228,7 @@ def test_a_client_that_leaves_during_the_handshake_leaves_nothing(supervisor: An
 
 
 def test_a_client_that_leaves_while_waiting_is_withdrawn(supervisor: Any) -> None:
-    raw = raw_request(supervisor, HEAD + "Sec-WebSocket-Version: 13\n" + KEY + "\n")
+    raw = raw_client.connect(supervisor, handshake(b"/ws/x"))
     with raw:
         wanted = supervisor.expect(m.RequestInvocation)
     assert supervisor.expect(m.WithdrawInvocation) == m.WithdrawInvocation(wanted.request)
@@ -241,7 +237,7 @@ def test_a_client_that_leaves_while_waiting_is_withdrawn(supervisor: Any) -> Non
 def test_bytes_before_the_101_are_kept(supervisor: Any) -> None:
     frame = b"\x81\x82\0\0\0\0hi"
     function, target = supervisor.function_worker(), supervisor.actor()
-    raw = raw_request(supervisor, HEAD + "Sec-WebSocket-Version: 13\n" + KEY + "\n")
+    raw = raw_client.connect(supervisor, handshake(b"/ws/x"))
     with raw:
         raw.sendall(frame)
         supervisor.grant(function)
@@ -427,15 +423,6 @@ def test_send_control_then_return(pair: Pair, succeeds: bool) -> None:  # S48
 # --- clients and workers that misbehave -------------------------------------------------------------------------------
 
 
-def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0) -> bytes:
-    first = (0x80 if fin else 0) | rsv | opcode
-    size = len(payload)
-    head = struct.pack("!BB", first, 0x80 | size) if size < 126 else (
-        struct.pack("!BBH", first, 0x80 | 126, size) if size < 65536 else struct.pack("!BBQ", first, 0x80 | 127, size)
-    )  # fmt: skip
-    return head + b"\0\0\0\0" + payload
-
-
 @pytest.mark.parametrize(
     ("data", "code", "leave"),
     [
@@ -520,7 +507,7 @@ def send_until_blocked(raw: socket.socket, data: memoryview) -> memoryview:
 def test_a_slow_target_stops_its_clients_and_loses_nothing(supervisor: Any, open_pair: Callable[..., Pair]) -> None:
     other = open_pair()  # S53
     function, target = supervisor.function_worker(), supervisor.actor()
-    raw = raw_request(supervisor, HEAD + "Sec-WebSocket-Version: 13\n" + KEY + "\n")
+    raw = raw_client.connect(supervisor, handshake(b"/ws/x"))
     with raw:
         supervisor.grant(function)
         supervisor.answer(function, headers=relay(target.pid))
@@ -579,7 +566,7 @@ def test_a_client_that_takes_nothing_for_too_long(open_pair: Callable[..., Pair]
 def test_pings_and_a_client_that_does_not_answer(serve: Any, open_pair: Callable[..., Pair]) -> None:  # S55, S49
     supervisor = serve(ping=Ping(0.05, 0.1))
     function, target = supervisor.function_worker(), supervisor.actor()
-    raw = raw_request(supervisor, HEAD + "Sec-WebSocket-Version: 13\n" + KEY + "\n")
+    raw = raw_client.connect(supervisor, handshake(b"/ws/x"))
     with raw, raw.makefile("rb") as stream:
         supervisor.grant(function)
         supervisor.answer(function, headers=relay(target.pid))
@@ -601,7 +588,7 @@ def test_pings_and_a_client_that_does_not_answer(serve: Any, open_pair: Callable
 def test_a_client_that_does_not_complete_the_close(serve: Any, open_pair: Callable[..., Pair]) -> None:  # S46, S51
     supervisor = serve(timeouts=Timeouts(close=0.2))
     function, target = supervisor.function_worker(), supervisor.actor()
-    raw = raw_request(supervisor, HEAD + "Sec-WebSocket-Version: 13\n" + KEY + "\n")
+    raw = raw_client.connect(supervisor, handshake(b"/ws/x"))
     with raw:
         supervisor.grant(function)
         supervisor.answer(function, headers=relay(target.pid))
