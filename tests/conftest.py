@@ -24,7 +24,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 FIRST = (
     "faults/test_random_programs.py", "system/test_limits.py", "system/test_service_manager.py", "tools/test_isolation.py",
-    "gateway/test_websocket.py", "system/test_gateway_death.py", "system/test_reload.py",
+    "system/test_operator_commands.py", "system/test_gateway_death.py", "system/test_reload.py",
     "system", "faults", "tools", "gateway",
 )  # fmt: skip
 """The files that take half a minute, then the folders of the longer tests: what begins last should be short, so that all processors

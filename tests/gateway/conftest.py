@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.pair import Pair
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.channel import Channel, channel_pair
 from wsrelay.kernel.wire.configuration import GatewayConfiguration, Limits, Route, Server, Timeouts, Tls, pack
@@ -264,6 +265,17 @@ def supervisor(serve: Callable[..., Supervisor]) -> Supervisor:
     limits = Limits(message=100_000, body=1000, header=4096, outbound=200_000, inbound=300_000, queue=2)
     # No test may pass only because a close handshake timed out.
     return serve(limits=limits, timeouts=Timeouts(close=3 * DEADLINE))
+
+
+@pytest.fixture
+def open_pair(supervisor: Any) -> Iterator[Callable[..., Pair]]:
+    with contextlib.ExitStack() as stack:
+        yield lambda *, using=supervisor, **fields: Pair(using, stack, **fields)
+
+
+@pytest.fixture
+def pair(open_pair: Callable[..., Pair]) -> Pair:
+    return open_pair()
 
 
 @pytest.fixture(scope="session")

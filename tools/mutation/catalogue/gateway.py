@@ -133,7 +133,7 @@ MUTATIONS = (
         "gateway/shell/upgrade.py",
         "if not origins.allow(",
         "if False and not origins.allow(",
-        ("tests/system/test_relay_requirements.py::test_origins", "tests/gateway/test_websocket.py"),
+        ("tests/gateway/test_admission.py", "tests/system/test_relay_requirements.py::test_origins"),
     ),
     # --- reading clients
     Mutation(
@@ -202,7 +202,7 @@ MUTATIONS = (
         "        if self._handshake is not None:\n"
         "            self._transport.write(self._handshake.accept(answer.headers, 1 << 20, compression=False)[0])\n"
         "        self._relay.kernel.request(lambda number: Admit(",
-        ("tests/gateway/test_websocket.py", "tests/gateway/test_edges.py"),
+        ("tests/gateway/test_admission.py", "tests/gateway/test_edges.py"),
     ),
     Mutation(
         "an-aborted-handshake-leaves-its-target",
@@ -210,7 +210,7 @@ MUTATIONS = (
         "gateway/shell/upgrade.py",
         "                self._abandon(reply.pid, invocation, pid)  # the name may be another's by now\n",
         "                pass\n",
-        ("tests/gateway/test_edges.py", "tests/gateway/test_websocket.py"),
+        ("tests/gateway/test_admission.py", "tests/gateway/test_edges.py"),
     ),
     Mutation(
         "the-gateway-does-not-drain-the-dead",
@@ -234,7 +234,7 @@ MUTATIONS = (
         _CHANNELS,
         "            member.pause_for_target()\n",
         "            pass\n",
-        ("tests/gateway/test_websocket.py::test_a_slow_target_stops_its_clients_and_loses_nothing",),
+        ("tests/gateway/test_slowness.py::test_a_slow_target_stops_its_clients_and_loses_nothing",),
     ),
     Mutation(
         "a-slow-client-without-a-bound",
@@ -242,7 +242,7 @@ MUTATIONS = (
         "gateway/shell/client_line.py",
         "if waiting > max(self._service.limits.outbound, ",
         "if waiting > max(1 << 40, ",
-        ("tests/gateway/test_websocket.py::test_a_slow_client_is_closed_and_holds_up_nobody",),
+        ("tests/gateway/test_slowness.py::test_a_slow_client_is_closed_and_holds_up_nobody",),
     ),
     Mutation(
         "a-stalled-client-without-a-time-limit",
@@ -250,7 +250,7 @@ MUTATIONS = (
         "gateway/shell/stalls.py",
         "                writer.handle_stall()\n",
         "                pass\n",
-        ("tests/gateway/test_websocket.py::test_a_client_that_takes_nothing_for_too_long",),
+        ("tests/gateway/test_slowness.py::test_a_client_that_takes_nothing_for_too_long",),
     ),
     Mutation(
         "garbage-on-a-data-channel-is-kept-quiet",
@@ -258,7 +258,7 @@ MUTATIONS = (
         _CHANNELS,
         "            self.report(str(self._channel.violation))\n",
         "            self._stop_reading()\n",
-        ("tests/gateway/test_websocket.py::test_a_worker_that_writes_garbage_is_reported_alone",),
+        ("tests/gateway/test_misbehaviour.py::test_a_worker_that_writes_garbage_is_reported_alone",),
     ),
     Mutation(
         "a-broken-data-channel-is-not-reported",
@@ -266,7 +266,7 @@ MUTATIONS = (
         _CHANNELS,
         '            self._workers.kernel.send(ReportLost(self.number, "its data channel ended"))\n',
         "            pass\n",
-        ("tests/gateway/test_websocket.py::test_a_worker_that_lives_without_its_channel_is_reported",),
+        ("tests/gateway/test_misbehaviour.py::test_a_worker_that_lives_without_its_channel_is_reported",),
     ),
     Mutation(
         "a-message-to-a-connection-that-closes",

@@ -63,6 +63,6 @@ MUTATIONS = (
         "workers/core/hand_over.py",
         "held=deque(next(records) for _ in range(held)),",
         "held=deque(),",
-        ("tests/workers/test_mailbox.py", *_SYSTEM),
+        ("tests/workers/test_mailbox.py", "tests/workers/test_mailbox_machine.py", *_SYSTEM),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..model import Mutation
 
 _MAILBOX = "workers/core/mailbox.py"
-_MAILBOX_TESTS = ("tests/workers/test_mailbox.py",)
+_MAILBOX_TESTS = ("tests/workers/test_mailbox.py", "tests/workers/test_mailbox_machine.py")
 _OUTGOING = "workers/core/outgoing.py"
 _OUTGOING_TESTS = ("tests/workers/test_outgoing.py",)
 _RUNTIME = "workers/shell/runtime.py"
