@@ -28,11 +28,11 @@ def test_a_worker_whose_channel_breaks_is_fenced(runtime: Runtime, channel: str,
     index = 0 if channel == "control" else -1
     with Puppet(runtime) as watcher, Puppet(runtime) as culprit:
         watcher.do("process.monitor(other)", other=culprit.pid)
-        culprit.do("import socket, time")
+        culprit.do("import signal, socket")
         log = runtime.log_size()
         culprit.order(
             f"end = socket.socket(fileno=os.dup(channels()[{index}]))\nend.shutdown(socket.{how})\n"
-            "os.write(2, b'is shut now\\n')\nwhile True: time.sleep(1)"
+            "os.write(2, b'is shut now\\n')\nwhile True: signal.pause()"
         )
         wait_until(lambda: "is shut now" in runtime.log_since(log))
         # What cannot be written is noticed when it is written.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import time
@@ -59,30 +60,32 @@ def test_a_host_of_which_nothing_is_asked_is_left_alone(tmp_path: Path) -> None:
         assert host_of(runtime) == host
 
 
-WAITING = {
+HELD_UP = {
     **PUPPET_SOURCES,
     "slow.py": """
-        import os, time
+        import fcntl, os
 
-        while os.path.exists(os.environ["HOLD_UP"]):
-            time.sleep(0.01)
+        with open(os.environ["HELD_UP_BY"]) as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
 
         def slow():
             pass
     """,
 }
+"""Importing it takes as long as the test has the file locked."""
 
 
 def test_a_host_that_starts_has_more_time(tmp_path: Path) -> None:
     # What it imports takes longer than a fork may; and one that does not get ready is replaced too.
-    hold = tmp_path / "hold"
-    environment = {"WSRELAY_HOST_HANG_LIMIT": "0.3", "HOLD_UP": str(hold)}
+    lock = tmp_path / "lock"
+    lock.touch()
+    environment = {"WSRELAY_HOST_HANG_LIMIT": "0.3", "HELD_UP_BY": str(lock)}
     entries = [*PUPPET_ENTRIES, actor("slow", source="file://slow.py")]
-    with running_runtime(tmp_path, entries, WAITING, environment=environment) as runtime, Puppet(runtime) as one:
-        hold.touch()
-        os.kill(host_of(runtime), signal.SIGKILL)
-        wait_until(lambda: "its fork server ended" in runtime.log())
-        wait_until(lambda: "its fork server has not answered for 9 s: killed" in runtime.log(), 30.0, runtime.log)
-        assert "has not answered for 0.3 s" not in runtime.log()
-        hold.unlink()
+    with running_runtime(tmp_path, entries, HELD_UP, environment=environment) as runtime, Puppet(runtime) as one:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            os.kill(host_of(runtime), signal.SIGKILL)
+            wait_until(lambda: "its fork server ended" in runtime.log())
+            wait_until(lambda: "its fork server has not answered for 9 s: killed" in runtime.log(), 30.0, runtime.log)
+            assert "has not answered for 0.3 s" not in runtime.log()
         spawn_until_it_works(one)
