@@ -39,6 +39,7 @@ from ..wire import messages as m
 from ..wire.configuration import Application
 from ..wire.failpoints import failpoint
 from . import control, operator
+from .alarms import Alarms
 from .attachment import Turn
 from .births import Births
 from .burials import Burials
@@ -116,7 +117,13 @@ class Supervisor:
         self._hangup = Hangup()
         self._asked_to_reload = float("-inf")
         self.usage = UsageWatch(
-            loop, confinement.watched, self.workers, confinement.folders, confinement.cgroups, self._worker_measured
+            loop,
+            confinement.watched,
+            self.workers,
+            confinement.folders,
+            confinement.cgroups,
+            Alarms(confinement.folders.base),
+            self._worker_measured,
         )
         self.timers = Timers(loop, self._timer_fired)
         self.sweeper = Sweeper(loop, self.known_children, self._is_newborn_group, self.end_turn)

@@ -74,10 +74,11 @@ class UsageWatch:
         workers: Mapping[int, WorkerHandle],
         folders: TemporaryFolders,
         cgroups: Cgroups | None,
+        alarms: Alarms,
         on_over: Callable[[int, Usage], None],
     ) -> None:
         """`watched` are those to be looked at, by number, and `workers` those that live now; both are changed in place.
-        `on_over(number, usage)` is told of one that is over a limit."""
+        `alarms` may ring of any of them. `on_over(number, usage)` is told of one that is over a limit."""
         self._loop = loop
         self._watched = watched
         self._workers = workers
@@ -96,7 +97,7 @@ class UsageWatch:
         """Whether the round looks at everything."""
         self._calm_until = float("-inf")
         """When the next round may be hurried."""
-        self._alarms = Alarms(folders.base)
+        self._alarms = alarms
         self._found: dict[int, Stat] = {}
         self._shared = 0
         """Bytes of memory that files take, of the whole machine: nobody's can be more."""
@@ -131,7 +132,8 @@ class UsageWatch:
             self._whole = due
             self._alarms.note()
             self._round = self._look_at_all(hurried=not due)
-        if self._round is not None and next(self._round, self) is self:
+        ended = self._round is not None and next(self._round, self) is self
+        if ended:
             self._round = None
         cost = time.thread_time() - before
         rest = cost * (1 / SHARE - 1)
@@ -143,7 +145,7 @@ class UsageWatch:
             if self._hurry:
                 self._calm_until = self._loop.time() + self._hurried * (1 / ALARM_SHARE - 1)
                 self._hurry, self._hurried = False, 0.0
-            if self._whole:
+            if ended and self._whole:  # and not by a mere look at the alarms
                 self._pause = rest
             wait = max(0.0, self._started + INTERVAL + self._pause - self._loop.time())
             delay = min(wait, ALARM_INTERVAL) if self._alarms.are_set else wait
