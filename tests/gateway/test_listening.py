@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import raw_client
 from support.waiting import wait_until
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.configuration import Limits, Proxy, Static, Timeouts, Tls
@@ -249,6 +250,16 @@ def test_without_a_descriptor_clients_are_told_and_an_admin_answers(
             assert ask(supervisor, "app:admin") == 404
         assert refusals(capfd) == [("1", str(allowed))]
     assert ask(supervisor) == 404
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_who_cannot_be_accepted_waits_until_it_can(serve: Any, uvloop: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    supervisor = serve(uvloop=uvloop)
+    with open_files(supervisor, 3):  # so few that what is kept back may not be opened again either
+        client = raw_client.connect(supervisor, GET)
+        assert refusals(capfd) == [("1", "3")]
+    with client:
+        read_not_found(client)
 
 
 def test_a_file_that_cannot_be_opened_for_want_of_descriptors(

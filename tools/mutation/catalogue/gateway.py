@@ -12,6 +12,8 @@ _SESSION_TESTS = (
     "tests/gateway/test_session_machine.py",
 )
 _CHANNELS = "gateway/shell/data_channels.py"
+_LISTENING = "gateway/shell/listening.py"
+_LISTENING_TESTS = "tests/gateway/test_listening.py"
 
 MUTATIONS = (
     # --- the session
@@ -275,5 +277,70 @@ MUTATIONS = (
         "        if not self.session.is_open:\n            return\n        self.sent += 1\n",
         "        self.sent += 1\n",
         ("tests/gateway/test_edges.py::test_nothing_follows_a_close",),
+    ),
+    # --- accepting
+    Mutation(
+        "a-tls-handshake-without-a-slot",
+        "S10",
+        _LISTENING,
+        'elif self._service.acquire(connection, address[0] if isinstance(address, tuple) else ""):',
+        "elif self._service is not None:",
+        (f"{_LISTENING_TESTS}::test_a_tls_handshake_in_progress_counts",),
+    ),
+    Mutation(
+        "the-slot-of-a-tls-handshake-is-not-given-back",
+        "S10",
+        _LISTENING,
+        "        if self._service.release(connection):  # it is no connection\n",
+        "        if connection is None:\n",
+        (f"{_LISTENING_TESTS}::test_bytes_that_are_no_tls",),
+    ),
+    Mutation(
+        "a-tls-handshake-and-its-connection-take-two-slots",
+        "S10",
+        _LISTENING,
+        "        protocol.accepted = connection\n",
+        "        pass\n",
+        (f"{_LISTENING_TESTS}::test_a_connection_over_tls_keeps_the_place_of_its_handshake",),
+    ),
+    Mutation(
+        "a-tls-handshake-without-a-time-limit",
+        "S10",
+        _LISTENING,
+        "ssl_handshake_timeout=self._service.timeouts.header,",
+        "ssl_handshake_timeout=3600.0,",
+        (f"{_LISTENING_TESTS}::test_a_tls_handshake_that_does_not_end_is_cut",),
+    ),
+    Mutation(
+        "a-shutdown-waits-for-tls-handshakes",
+        "S10",
+        _LISTENING,
+        "            task.cancel()\n",
+        "            pass\n",
+        (f"{_LISTENING_TESTS}::test_a_shutdown_does_not_wait_for_tls_handshakes",),
+    ),
+    Mutation(
+        "accepting-is-not-resumed",
+        "S10",
+        _LISTENING,
+        "self._loop.call_later(_PAUSE, self._loop.add_reader,",
+        "self._loop.call_later(1 << 20, self._loop.add_reader,",
+        (f"{_LISTENING_TESTS}::test_who_cannot_be_accepted_waits_until_it_can",),
+    ),
+    Mutation(
+        "no-descriptor-is-kept-back",
+        "S10",
+        _LISTENING,
+        "        if not descriptors.release_spare():\n            return False\n",
+        "        return False\n",
+        (f"{_LISTENING_TESTS}::test_without_a_descriptor_clients_are_told_and_an_admin_answers",),
+    ),
+    Mutation(
+        "without-a-descriptor-a-client-is-told-nothing",
+        "S10",
+        _LISTENING,
+        '                connection.send(encode_rejection(overloaded("Too many connections")))\n',
+        "                pass\n",
+        (f"{_LISTENING_TESTS}::test_without_a_descriptor_clients_are_told_and_an_admin_answers",),
     ),
 )

@@ -9,6 +9,10 @@ _BURIALS = "kernel/shell/burials.py"
 _WORKER_CHANNELS = "kernel/shell/worker_channels.py"
 _GATEWAY_DEATH = "tests/system/test_gateway_death.py"
 _SUPERVISOR_DEATH = "tests/system/test_supervisor_death.py"
+_USAGE = "kernel/shell/usage.py"
+_USAGE_TESTS = "tests/kernel/shell/test_usage.py"
+_ALARMS = "kernel/shell/alarms.py"
+_ALARMS_TESTS = "tests/kernel/shell/test_alarms.py"
 
 MUTATIONS = (
     Mutation(
@@ -175,7 +179,7 @@ MUTATIONS = (
     Mutation(
         "memory-in-files-is-not-looked-for",
         "S18",
-        "kernel/shell/usage.py",
+        _USAGE,
         "        if resident <= limit < resident + self._shared:\n",
         "        if resident > limit + self._shared:\n",
         ("tests/system/test_limits.py::test_memory_in_files_counts",),
@@ -187,5 +191,101 @@ MUTATIONS = (
         " - sum(map(read_mapped_shared_memory, members)))",
         " - 0)",
         ("tests/system/test_limits.py::test_memory_in_a_file_that_is_mapped_counts_once",),
+    ),
+    Mutation(
+        "a-round-that-is-due-is-hurried-while-alarms-ring",
+        "S18",
+        _USAGE,
+        "self._look_at_all(hurried=not due)",
+        "self._look_at_all(hurried=self._hurry)",
+        (f"{_USAGE_TESTS}::test_memory_is_looked_at_whether_alarms_ring_or_not",),
+    ),
+    Mutation(
+        "a-hurried-round-puts-off-the-whole-one",
+        "S18",
+        _USAGE,
+        "            if due:\n                self._started, self._pause = now, 0.0\n",
+        "            self._started, self._pause = now, 0.0\n",
+        (f"{_USAGE_TESTS}::test_memory_is_looked_at_whether_alarms_ring_or_not",),
+    ),
+    Mutation(
+        "a-whole-round-is-taken-for-a-hurried-one",
+        "S18",
+        _USAGE,
+        "            self._whole = due\n",
+        "            self._whole = False\n",
+        (f"{_USAGE_TESTS}::test_after_a_round_it_rests_for_its_share",),
+    ),
+    Mutation(
+        "a-look-at-the-alarms-ends-the-rest",
+        "S18",
+        _USAGE,
+        "            if ended and self._whole:",
+        "            if self._whole:",
+        (f"{_USAGE_TESTS}::test_after_a_round_it_rests_for_its_share",),
+    ),
+    Mutation(
+        "alarms-hurry-nothing",
+        "S18",
+        _USAGE,
+        "            self._hurry = True\n",
+        "            pass\n",
+        (f"{_USAGE_TESTS}::test_alarms_hurry_a_round_without_memory",),
+    ),
+    Mutation(
+        "a-hurried-round-looks-at-memory-too",
+        "S18",
+        _USAGE,
+        "if limits.memory is not None and not hurried:",
+        "if limits.memory is not None:",
+        (f"{_USAGE_TESTS}::test_alarms_hurry_a_round_without_memory",),
+    ),
+    Mutation(
+        "alarms-are-heard-all-the-time",
+        "S18",
+        _USAGE,
+        "self._hurried * (1 / ALARM_SHARE - 1)",
+        "self._hurried * 0",
+        (f"{_USAGE_TESTS}::test_alarms_hurry_a_round_without_memory",),
+    ),
+    Mutation(
+        "a-reload-forgets-the-limits-of-those-that-live",
+        "S18",
+        _USAGE,
+        "for each in (*hosts, *self._watched.values()) if",
+        "for each in hosts if",
+        (f"{_USAGE_TESTS}::test_alarms_are_set_to_the_least_limits_of_hosts_and_of_those_that_live",),
+    ),
+    Mutation(
+        "processes-that-were-looked-at-ring-again",
+        "S18",
+        _ALARMS,
+        "            self._tasks = tasks_of_machine()\n",
+        "            pass\n",
+        (f"{_ALARMS_TESTS}::test_what_was_there_before_is_no_sign",),
+    ),
+    Mutation(
+        "a-file-that-grows-does-not-ring",
+        "S18",
+        _ALARMS,
+        "self._free - self._free_bytes() >= self._disk",
+        "self._free_bytes() - self._free >= self._disk",
+        (f"{_ALARMS_TESTS}::test_a_file_that_grows_rings",),
+    ),
+    Mutation(
+        "processes-do-not-ring",
+        "S18",
+        _ALARMS,
+        "tasks_of_machine() - self._tasks >= self._processes",
+        "self._tasks - tasks_of_machine() >= self._processes",
+        (f"{_ALARMS_TESTS}::test_many_processes_ring",),
+    ),
+    Mutation(
+        "an-alarm-for-a-folder-that-is-not-there",
+        "S18",
+        _ALARMS,
+        "_NEVER if disk is None or not self._folder else disk",
+        "_NEVER if disk is None else disk",
+        (f"{_ALARMS_TESTS}::test_without_limits_nothing_rings",),
     ),
 )
