@@ -190,6 +190,6 @@ def main():
         own_session, parent, descriptors, stdin, same_id = worker.message()
         assert own_session
         assert parent == os.getpid()
-        assert len(descriptors) == 7, descriptors  # stdio, control, data, wake, and the listing itself
+        assert len(descriptors) == 8, descriptors  # stdio, control, data, the two of the wake, and the listing itself
         assert stdin == "/dev/null"
         assert same_id

@@ -130,9 +130,9 @@ def a_host_with_a_user_leaves_the_sandbox_tight_and_nobody_else_with_capabilitie
 def a_worker_has_nothing_of_the_service_manager() -> None:
     seen = look()
     assert seen["environment"] == []
-    # Standard input, the journal twice, two channels, and the eventfd of its own writer.
-    assert all(what.startswith(("/dev/null", "socket:", "anon_inode:[eventfd]")) for what in seen["descriptors"]), seen
-    assert len(seen["descriptors"]) <= 6, seen
+    # Standard input, the journal twice, two channels, and the pipe that wakes it.
+    assert all(what.startswith(("/dev/null", "socket:", "pipe:")) for what in seen["descriptors"]), seen
+    assert len(seen["descriptors"]) <= 7, seen
     with open_line() as line:
         ask(line, "lie")
     assert show("ActiveState") == "active"

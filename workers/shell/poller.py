@@ -1,14 +1,19 @@
 """Waiting on a worker's two channels until one of them can be read, or written where something is unsent.
 
 Reads and writes nothing of theirs. A signal handler may wait in the midst of a wait, and wakes what it has interrupted.
+
+A signal ends a wait through a pipe, to which CPython writes. The signal alone would interrupt poll(2) only if it came to this thread, and not
+in the moment between CPython's last look for handlers that are due and the call: then the handler would run with the next message.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import math
 import os
 import select
+import signal
 import time
 
 from .channels import Duplex
@@ -17,13 +22,19 @@ POLLOUT = select.POLLOUT
 
 _LONGEST_POLL = 86400.0
 """Seconds: poll(2) takes 31 bits of milliseconds. Who waits longer looks again."""
+_PIPE_SIZE = 4096
+"""Bytes, the least there is: a user who is not root has 16,384 pages for all pipes, and a pipe has 16 by itself. pipe(7)"""
 
 
 class Poller:
     """What a worker's waits watch."""
 
     def __init__(self) -> None:
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        """Made in the main thread."""
+        self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._wake, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        self.hear_signals()
         self._made: tuple[tuple[object, ...], select.poll] | None = None
         """What the last wait watched, and how; made anew when that changes."""
 
@@ -44,16 +55,16 @@ class Poller:
         finally:
             self._made = made
         for descriptor, _ in ready:
-            if descriptor == self._wake:
+            if descriptor == self._woken:
                 with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(descriptor)
+                    os.read(descriptor, _PIPE_SIZE)
         return ready
 
     def _watch(
         self, control: Duplex, writes_control: bool, data: Duplex | None, reads_data: bool, writes_data: bool
     ) -> select.poll:
         poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
+        poll.register(self._woken, select.POLLIN)
         poll.register(control.fileno(), select.POLLIN | select.POLLOUT * writes_control)
         mask = select.POLLIN * reads_data | select.POLLOUT * writes_data
         if data is not None and mask:
@@ -62,8 +73,18 @@ class Poller:
 
     def wake(self) -> None:
         """End the wait that is under way, or else the next."""
-        os.eventfd_write(self._wake, 1)
+        with contextlib.suppress(BlockingIOError):  # it is full: that wakes too
+            os.write(self._wake, b"\0")
+
+    def hear_signals(self) -> None:
+        """Have signals wake it from here on. An event loop with signal handlers of its own takes that over, and does not give it
+        back. Called in the main thread."""
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
 
     def close(self) -> None:
-        """Close what wakes it."""
+        """Close what wakes it. Called in the main thread, which may be that of a fork."""
+        other = signal.set_wakeup_fd(-1)
+        if other not in (-1, self._wake):
+            signal.set_wakeup_fd(other)
+        os.close(self._woken)
         os.close(self._wake)

@@ -99,6 +99,12 @@ class Runtime:
         self._poller = Poller()
         self._thread = threading.get_ident()
 
+    def leave_loop(self) -> None:
+        """No event loop runs any more: this waits by itself."""
+        self.port = None
+        if not self.forked:
+            self._poller.hear_signals()
+
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def read_control(self) -> None:

@@ -123,7 +123,7 @@ def call(runtime: Runtime, source: str, method: str, arguments: list[Any]) -> An
             runtime.port = AsyncPort(runtime, runner.get_loop())
             return runner.run(result)
     finally:
-        runtime.port = None
+        runtime.leave_loop()
 
 
 def _finish(runtime: Runtime, ending: Ending, target: str | None = None) -> NoReturn:

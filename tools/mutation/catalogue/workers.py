@@ -183,4 +183,28 @@ MUTATIONS = (
         "make_reason(NORMAL, value=packed)",
         ("tests/workers/test_endings.py",),
     ),
+    Mutation(
+        "a-signal-that-comes-before-a-wait-waits-for-mail",
+        "S11",
+        "workers/shell/poller.py",
+        "        self.hear_signals()\n",
+        "        pass\n",
+        ("tests/workers/test_signal_handlers.py::test_a_handler_that_is_due_does_not_wait_for_mail",),
+    ),
+    Mutation(
+        "a-signal-to-a-forked-child-is-written-to-whatever-is-open",
+        "S11",
+        "workers/shell/poller.py",
+        "        other = signal.set_wakeup_fd(-1)\n",
+        "        other = -1\n",
+        ("tests/workers/test_signal_handlers.py::test_a_forked_child_wakes_nobody",),
+    ),
+    Mutation(
+        "after-an-event-loop-signals-wake-nobody",
+        "S11",
+        "workers/shell/runtime.py",
+        "            self._poller.hear_signals()\n",
+        "            pass\n",
+        ("tests/workers/test_signal_handlers.py::test_after_an_event_loop_signals_wake_the_next_invocation",),
+    ),
 )
