@@ -1,7 +1,8 @@
-"""Signs that a worker may be over a limit by now, which cost next to nothing to read: how many tasks the machine has, and how
-much room the file system of the private temporary folders.
+"""Signs that a worker may be over a limit by now, which cost next to nothing to read: how many processes and threads the
+machine has started, and how much room the file system of the private temporary folders has.
 
-They are of the whole machine, and so they prove nothing: who is told of one has to look. Decides nothing but that.
+They are of the whole machine, and so they prove nothing: who is told of one has to look. Those that end and what is removed are not
+set off against them, or the corpses of one worker would hide what the next one does. Decides nothing but that.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from .proc import tasks_of_machine
+from .proc import last_task_started
 
 _NEVER = float("inf")
 
@@ -21,7 +22,7 @@ class Alarms:
         """`folder` is that of all private temporary folders; empty if there is none."""
         self._folder = folder
         self._processes = self._disk = _NEVER
-        self._tasks = self._free = 0
+        self._last = self._free = 0
 
     @property
     def are_set(self) -> bool:
@@ -36,15 +37,21 @@ class Alarms:
     def note(self) -> None:
         """Somebody looks now: what has changed until then is no sign any more."""
         if self._processes < _NEVER:
-            self._tasks = tasks_of_machine()
+            self._last = last_task_started()
         if self._disk < _NEVER:
             self._free = self._free_bytes()
 
     def ring(self) -> bool:
         """Whether one worker alone may have gone over its limit since the last look."""
-        if self._processes < _NEVER and tasks_of_machine() - self._tasks >= self._processes:
-            return True
-        return self._disk < _NEVER and self._free - self._free_bytes() >= self._disk
+        if self._processes < _NEVER:
+            last = last_task_started()
+            if last - self._last >= self._processes or last < self._last:
+                return True
+        if self._disk < _NEVER:
+            free = self._free_bytes()
+            self._free = max(self._free, free)
+            return self._free - free >= self._disk
+        return False
 
     def _free_bytes(self) -> int:
         """What is free on the file system, what is not written out yet taken off."""

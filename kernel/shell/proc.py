@@ -53,11 +53,12 @@ def read_stat(name: str | int) -> Stat | None:
     )
 
 
-def tasks_of_machine() -> int:
-    """Return how many processes and threads there are; 0 if it cannot be known."""
+def last_task_started() -> int:
+    """Return the number of the process or thread that was started last; 0 if it cannot be known. Numbers are given in order, and after
+    the largest begin anew. proc_loadavg(5)."""
     try:
         with open("/proc/loadavg", "rb") as file:
-            return int(file.read().split()[3].partition(b"/")[2])
+            return int(file.read().split()[4])
     except OSError:
         return 0
 
