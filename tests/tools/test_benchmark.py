@@ -16,7 +16,7 @@ from benchmark.cases.model import BEST_ISOLATED, Mark
 from benchmark.load import scripts
 from benchmark.load.frames import client_frame
 from benchmark.load.latency import bucket_start, percentile, summary
-from benchmark.report import page, regression
+from benchmark.report import page, regression, tables
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -128,4 +128,5 @@ def test_a_quick_run_measures_this_runtime() -> None:
     document = json.loads(done.stdout[done.stdout.index("\n{") :])
     [found] = document["cases"]["echo-one"]["servers"]["wsrelay"]
     assert found["messages"] > 0
+    assert found["load cpu"] > 0
     assert document["cases"]["crash"]["servers"]["wsrelay"][0]["p50"] > 0
