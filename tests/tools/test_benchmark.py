@@ -16,7 +16,7 @@ from benchmark.cases.model import BEST_ISOLATED, Mark
 from benchmark.load import scripts
 from benchmark.load.frames import client_frame
 from benchmark.load.latency import bucket_start, percentile, summary
-from benchmark.report import page, regression
+from benchmark.report import page, regression, tables
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,10 +80,20 @@ def test_percentiles() -> None:
 
 
 def test_compressed_messages_inflate_to_json() -> None:
-    script = scripts.CompressedScript.make(1024)
+    script = scripts.Script.make(1024)
     assert len(script.frames) == len(script.payloads) == scripts.DISTINCT
     assert all(len(payload) == 1024 for payload in script.payloads)
     assert len(zlib.compress(script.payloads[0])) < 700
+
+
+def test_what_was_not_measured_has_a_dash() -> None:
+    """Results of a version that did not measure it are shown, too."""
+    old, new = {"rate": 90.0, "cpu": 10.0}, {"rate": 80.0, "cpu": 12.0, "load cpu": 2.34}
+    result = {"servers": {"wsrelay": [old, old], "wsrelay-own": [new]}}
+    head, first, second = tables.rows(CASES["echo"], result)
+    assert head[1:] == ["messages/s", "range", "CPU µs/message", "range", "load's CPU"]
+    assert first[1:] == ["90", "90 – 90", "10.0", "10.0 – 10.0", "-"]
+    assert second[1:] == ["80", "80 – 80", "12.0", "12.0 – 12.0", "2.3"]
 
 
 def test_the_page_has_the_committed_figures() -> None:
@@ -118,4 +128,5 @@ def test_a_quick_run_measures_this_runtime() -> None:
     document = json.loads(done.stdout[done.stdout.index("\n{") :])
     [found] = document["cases"]["echo-one"]["servers"]["wsrelay"]
     assert found["messages"] > 0
+    assert found["load cpu"] > 0
     assert document["cases"]["crash"]["servers"]["wsrelay"][0]["p50"] > 0

@@ -11,13 +11,18 @@ from collections.abc import Iterable
 from typing import Any
 
 from .cases.model import Case, Settings
+from .load import compiled
 from .peers.process import Server
 from .peers.registry import PEERS
 from .report.text import progress
 
 
 def run(cases: Iterable[Case], settings: Settings, only: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """Measure; returns the results by the name of the case. `only`: leave all other servers out, if it is not empty."""
+    """Measure; returns the results by the name of the case. `only`: leave all other servers out, if it is not empty.
+
+    Raises RuntimeError if there can be no load: that is no fault of a server.
+    """
+    compiled.program()
     cases = list(cases)
     wanted = {name for case in cases for name in case.servers if not only or name in only}
     missing = {name: PEERS[name].missing() for name in wanted}

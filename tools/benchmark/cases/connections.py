@@ -7,7 +7,7 @@ from typing import Any
 
 from ..load.generator import load
 from ..peers.process import Server
-from .echo import UVLOOP, WSPROTO, limit
+from .echo import LOAD_CPU, UVLOOP, WSPROTO, limit
 from .model import Case, Mark, Measure, Settings
 
 LANES = 16
@@ -65,7 +65,7 @@ CASES = (
         "connect and relay to a running target",
         ("wsrelay", "wsrelay-lookup", WSPROTO, UVLOOP),
         connects(echo=False),
-        (NAME, CPU, P50),
+        (NAME, CPU, LOAD_CPU, P50),
         (Mark("rate", 0.6, peer=WSPROTO),),
         explanation=f"{LANES} connections at a time are opened, upgraded and closed. Here the handler that decides runs in a "
         "process of its own, and the upgrade is answered when the target is monitored. It names a service that runs; looked up first "
@@ -76,7 +76,7 @@ CASES = (
         "connect with a new worker process each, first echo included",
         ("wsrelay-own", "websocketd"),
         connects(echo=True),
-        (NAME, CPU, P50),
+        (NAME, CPU, LOAD_CPU, P50),
         (Mark("rate", 2.0, peer="websocketd", server="wsrelay-own"),),
         explanation="A process is made for each connection, does one echo, and ends with it.",
     ),

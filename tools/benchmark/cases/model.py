@@ -38,6 +38,8 @@ class Measure:
     key: str
     title: str
     digits: int = 0
+    ranged: bool = True
+    """Whether the range of the rounds stands beside it."""
 
 
 @dataclass(frozen=True)

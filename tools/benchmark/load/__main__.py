@@ -1,6 +1,6 @@
-"""The load generator's process: takes what to do as JSON on the command line.
+"""The process of the kinds of load that are written in Python: takes what to do as JSON on the command line.
 
-Prints one line when it starts to measure and one with the result.
+Prints one line when it starts to measure and one with the result, as the compiled program does.
 """
 
 from __future__ import annotations
@@ -11,16 +11,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import broadcast, closed, connects, deaf, flood, idle, opened
+from . import deaf, deflated, flood, idle
 
 KINDS: dict[str, Callable[..., dict[str, Any]]] = {
-    "broadcast": broadcast.run,
-    "closed": closed.run,
-    "connects": connects.run,
     "deaf": deaf.run,
+    "deflated": deflated.run,
     "flood": flood.run,
     "idle": idle.run,
-    "opened": opened.run,
 }
 
 

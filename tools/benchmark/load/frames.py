@@ -20,20 +20,15 @@ def client_frame(opcode: int, payload: bytes, key: bytes) -> bytes:
     """A final frame, masked with `key` (4 bytes)."""
     mask = (key * (len(payload) // 4 + 1))[: len(payload)]
     masked = int.from_bytes(payload, "big") ^ int.from_bytes(mask, "big")
-    return bytes([0x80 | opcode]) + _length(len(payload), 0x80) + key + masked.to_bytes(len(payload), "big")
+    return bytes([0x80 | opcode]) + _masked_length(len(payload)) + key + masked.to_bytes(len(payload), "big")
 
 
-def server_frame(opcode: int, payload: bytes) -> bytes:
-    """A final frame as a server sends it."""
-    return bytes([0x80 | opcode]) + _length(len(payload), 0) + payload
-
-
-def _length(length: int, mask_bit: int) -> bytes:
+def _masked_length(length: int) -> bytes:
     if length < 126:
-        return bytes([mask_bit | length])
+        return bytes([0x80 | length])
     if length < 1 << 16:
-        return bytes([mask_bit | 126]) + length.to_bytes(2, "big")
-    return bytes([mask_bit | 127]) + length.to_bytes(8, "big")
+        return bytes([0x80 | 126]) + length.to_bytes(2, "big")
+    return bytes([0x80 | 127]) + length.to_bytes(8, "big")
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What a connection sends and must get back, and one connection that does so."""
+"""What a connection sends compressed and must get back, and one connection that does so."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 import random
 import socket
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from .frames import COMPRESSED, TEXT, client_frame, server_frame
+from .frames import COMPRESSED, TEXT, client_frame
 
 DISTINCT = 64
 """Different messages; they are sent round and round."""
@@ -16,116 +16,6 @@ RECEIVE = 256 << 10
 DEFLATE = "permessage-deflate; client_no_context_takeover; server_no_context_takeover"
 """What is offered: without takeover every message is compressed alone, so that frames can be made beforehand."""
 _TAIL = b"\x00\x00\xff\xff"
-
-
-@dataclass(frozen=True)
-class Script:
-    """What every connection sends and must get back: `DISTINCT` messages, as bytes, repeated for slicing past the end."""
-
-    sent: bytes
-    sent_frame: int
-    expected: bytes
-    expected_frame: int
-
-    @classmethod
-    def make(cls, size: int, in_flight: int) -> Script:
-        """Messages of `size` bytes of text."""
-        chance = random.Random(size)
-        alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 {}:,"
-        payloads = ["".join(chance.choices(alphabet, k=size)).encode() for _ in range(DISTINCT)]
-        sent = [client_frame(TEXT, payload, chance.randbytes(4)) for payload in payloads]
-        expected = [server_frame(TEXT, payload) for payload in payloads]
-        sent_more = in_flight // DISTINCT + 2
-        expected_more = RECEIVE // (len(expected[0]) * DISTINCT) + 2
-        return cls(b"".join(sent) * sent_more, len(sent[0]), b"".join(expected) * expected_more, len(expected[0]))
-
-
-@dataclass
-class Client:
-    """One connection that sends plain frames of one length."""
-
-    connection: socket.socket
-    script: Script
-    sent: int = 0
-    echoed: int = 0
-    received: int = 0
-    """Bytes."""
-    unsent: bytes = b""
-    sent_at: float = 0.0
-    latencies: list[float] = field(default_factory=list)
-    fragments: bytearray | None = None
-    """What is not yet read as frames, of a server that sends messages in fragments."""
-    partial: bytes = b""
-    """The fragments so far of a message that is not complete."""
-
-    def send(self, count: int) -> bool:
-        """Send the next `count` messages; returns whether all is written."""
-        frame = self.script.sent_frame
-        start = self.sent % DISTINCT * frame
-        self.sent += count
-        return self.write(self.unsent + self.script.sent[start : start + count * frame])
-
-    def write(self, data: bytes) -> bool:
-        """Write what can be written now and keep the rest."""
-        try:
-            written = self.connection.send(data)
-        except BlockingIOError:
-            written = 0
-        self.unsent = data[written:]
-        return not self.unsent
-
-    def receive(self) -> int:
-        """Read once, check every byte, and return how many echoes are complete now."""
-        data = self.connection.recv(RECEIVE)
-        if not data:
-            raise ConnectionError("the server closed a connection")
-        if self.fragments is None and not self.received and not data[0] & 0x80:
-            self.fragments = bytearray()
-        if self.fragments is not None:
-            return self._receive_fragments(data)
-        script = self.script
-        start = self.received % (DISTINCT * script.expected_frame)
-        if script.expected[start : start + len(data)] != data:
-            raise ValueError(f"a wrong echo after {self.received} bytes: got {data[:80]!r}")
-        self.received += len(data)
-        complete = self.received // script.expected_frame - self.echoed
-        self.echoed += complete
-        return complete
-
-    def _receive_fragments(self, data: bytes) -> int:
-        """The same for a server that sends a message in fragments: what they make up is compared."""
-        if self.fragments is None:
-            raise RuntimeError("no fragments")
-        self.fragments += data
-        self.received += len(data)
-        size, head = self.script.expected_frame, self.script.expected
-        count = 0
-        while (frame := take_frame(self.fragments)) is not None:
-            first, payload = frame
-            self.partial += payload
-            if first & 0x80:
-                start = self.echoed % DISTINCT * size
-                if server_frame(TEXT, self.partial) != head[start : start + size]:
-                    raise ValueError(f"a wrong echo after {self.echoed} messages")
-                self.partial = b""
-                self.echoed += 1
-                count += 1
-        return count
-
-
-def take_frame(buffer: bytearray) -> tuple[int, bytes] | None:
-    """Take a frame that is here whole off the buffer: its first byte and its payload."""
-    if len(buffer) < 2:
-        return None
-    start, length = 2, buffer[1]
-    if length >= 126:
-        start = 4 if length == 126 else 10
-        length = int.from_bytes(buffer[2:start], "big")
-    if len(buffer) < start or len(buffer) < start + length:
-        return None
-    first, payload = buffer[0], bytes(buffer[start : start + length])
-    del buffer[: start + length]
-    return first, payload
 
 
 def json_payloads(size: int) -> list[bytes]:
@@ -142,14 +32,14 @@ def json_payloads(size: int) -> list[bytes]:
 
 
 @dataclass(frozen=True)
-class CompressedScript:
+class Script:
     """Messages of JSON, their frames, and no more: what comes back has no fixed length."""
 
     payloads: list[bytes]
     frames: list[bytes]
 
     @classmethod
-    def make(cls, size: int) -> CompressedScript:
+    def make(cls, size: int) -> Script:
         """Messages of `size` bytes before compression."""
         payloads = json_payloads(size)
         frames = []
@@ -160,11 +50,15 @@ class CompressedScript:
         return cls(payloads, frames)
 
 
-class CompressedClient(Client):
+class Client:
     """One connection that sends compressed frames and inflates what comes back before it compares."""
 
-    def __init__(self, connection: socket.socket, script: CompressedScript, head: bytes) -> None:
-        super().__init__(connection, Script(b"", 1, b"", 1))
+    def __init__(self, connection: socket.socket, script: Script, head: bytes) -> None:
+        self.connection = connection
+        self.sent = self.echoed = 0
+        self.unsent = b""
+        self.sent_at = 0.0
+        self.latencies: list[float] = []
         self._messages = script
         accepted = head.lower()
         if b"permessage-deflate" not in accepted:
@@ -179,13 +73,21 @@ class CompressedClient(Client):
         self.sent += count
         return self.write(self.unsent + b"".join(frames))
 
+    def write(self, data: bytes) -> bool:
+        """Write what can be written now and keep the rest."""
+        try:
+            written = self.connection.send(data)
+        except BlockingIOError:
+            written = 0
+        self.unsent = data[written:]
+        return not self.unsent
+
     def receive(self) -> int:
         """Read once, check every message that is complete, and return how many are."""
         data = self.connection.recv(RECEIVE)
         if not data:
             raise ConnectionError("the server closed a connection")
         self._buffer += data
-        self.received += len(data)
         count = 0
         while (payload := self._take()) is not None:
             if not self._keeps_context:
@@ -205,3 +107,18 @@ class CompressedClient(Client):
         if first != 0x80 | COMPRESSED | TEXT:
             raise ValueError(f"expected a compressed text frame, got one that begins with {first:#x}")
         return payload
+
+
+def take_frame(buffer: bytearray) -> tuple[int, bytes] | None:
+    """Take a frame that is here whole off the buffer: its first byte and its payload."""
+    if len(buffer) < 2:
+        return None
+    start, length = 2, buffer[1]
+    if length >= 126:
+        start = 4 if length == 126 else 10
+        length = int.from_bytes(buffer[2:start], "big")
+    if len(buffer) < start or len(buffer) < start + length:
+        return None
+    first, payload = buffer[0], bytes(buffer[start : start + length])
+    del buffer[: start + length]
+    return first, payload

@@ -1,4 +1,7 @@
-"""Installs the peers that are not there: apt-get for nginx, websocketd, Pushpin and Node, npm for ws, pip for the rest."""
+"""Installs the peers that are not there: apt-get for nginx, websocketd, Pushpin and Node, npm for ws, pip for the rest.
+
+And what the bench itself needs: a C compiler for the load generator, strace.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ import sys
 import venv
 from pathlib import Path
 
+from ..load import compiled
 from . import foreign
 
+COMPILER = "cc"
 PACKAGES = {
     "nginx": ["nginx-light"],
     "websocketd": ["websocketd"],
@@ -18,6 +23,7 @@ PACKAGES = {
     "node": ["nodejs"],
     "npm": ["npm"],
     "strace": ["strace"],
+    COMPILER: list(compiled.PACKAGES),
 }
 PLAIN = foreign.TOOLS / "plain"
 """An environment with this project and without its extra `speed`."""
@@ -26,7 +32,7 @@ TIMEOUT = 900
 
 def install() -> list[str]:
     """Install what can be installed. Returns what could not be, as lines."""
-    problems = _install_packages()
+    problems = install_packages()
     if shutil.which("npm"):
         folder = foreign.NODE_MODULES.parent
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,9 +41,12 @@ def install() -> list[str]:
     return problems
 
 
-def _install_packages() -> list[str]:
+def install_packages() -> list[str]:
+    """Install Debian's packages. Returns what could not be, as lines."""
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    lacking = [command for command in PACKAGES if not shutil.which(command, path=path)]
+    lacking = [command for command in PACKAGES if command != COMPILER and not shutil.which(command, path=path)]
+    if not compiled.can_compile():  # there may be one without the headers that it needs
+        lacking.append(COMPILER)
     if not lacking:
         return []
     if os.geteuid() != 0 or not shutil.which("apt-get"):

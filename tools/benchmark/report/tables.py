@@ -20,15 +20,17 @@ def figure(value: float | None, digits: int) -> str:
 
 
 def rows(case: Case, result: Mapping[str, Any]) -> Iterator[list[str]]:
-    """The head, then a row for each server: every measure's median, and the range of its rounds."""
-    yield ["", *(title for measure in case.measures for title in (measure.title, "range"))]
+    """The head, then a row for each server: every measure's median, and the range of its rounds. `-`: not measured."""
+    titles = ((measure.title, "range") if measure.ranged else (measure.title,) for measure in case.measures)
+    yield ["", *(title for some in titles for title in some)]
     for name, rounds in result["servers"].items():
         cells = [PEERS[name].title]
         for measure in case.measures:
             values = [one[measure.key] for one in rounds if one.get(measure.key) is not None]
-            cells.append(figure(statistics.median(values) if values else None, measure.digits))
-            ends = (figure(min(values), measure.digits), figure(max(values), measure.digits)) if values else ()
-            cells.append(" – ".join(ends))
+            cells.append(figure(statistics.median(values), measure.digits) if values else "-")
+            if measure.ranged:
+                ends = (figure(min(values), measure.digits), figure(max(values), measure.digits)) if values else ()
+                cells.append(" – ".join(ends))
         yield cells
 
 
