@@ -197,6 +197,13 @@ def test_an_open_loop_sends_no_more_than_its_rate() -> None:
         assert sum(found["histogram"].values()) == found["messages"]
 
 
+def test_the_latency_of_an_open_loop_counts_from_when_a_message_was_due() -> None:
+    with answering() as server:
+        found = load(server, "opened", "/", limit=60, size=40, connections=3, rate=1, seconds=2.0, warm_up=0.0)
+        assert found["messages"] == 2
+        assert found["largest"] < 0.9e6, "not from when the one before was due, which was 1 s earlier"
+
+
 def test_a_broadcast_counts_its_deliveries() -> None:
     with answering(to_all=lambda number: True) as server:
         found = load(

@@ -24,7 +24,7 @@ void run_broadcast(const struct options *options)
     uint64_t oldest = 0, delivered = 0;
     nanoseconds start = now(), heard = start, time = start, began = 0;
     while (!began || time - began < in_nanoseconds(options->seconds)) {
-        int count = wait_for_events(load.poll, events, 500);
+        int count = wait_for_events(load.poll, events, SECOND / 2);
         for (int index = 0; index < count; index++) {
             struct client *client = events[index].data.ptr;
             if (events[index].events & EPOLLOUT)

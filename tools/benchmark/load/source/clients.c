@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "generator.h"
@@ -179,9 +180,10 @@ uint64_t all_complete(const struct load *load)
     return sum;
 }
 
-int wait_for_events(int poll, struct epoll_event *events, int milliseconds)
+int wait_for_events(int poll, struct epoll_event *events, nanoseconds patience)
 {
-    int count = epoll_wait(poll, events, EVENTS, milliseconds);
+    struct timespec timeout = {(time_t)(patience / SECOND), (long)(patience % SECOND)};
+    int count = epoll_pwait2(poll, events, EVENTS, &timeout, NULL);
     if (count < 0 && errno != EINTR)
         fail("epoll: %s", strerror(errno));
     return count < 0 ? 0 : count;

@@ -10,7 +10,7 @@ static nanoseconds drive(struct load *load, nanoseconds length, double stalled, 
     struct epoll_event events[EVENTS];
     nanoseconds start = now(), time = start, heard = start;
     while (time - start < length) {
-        int count = wait_for_events(load->poll, events, 500);
+        int count = wait_for_events(load->poll, events, SECOND / 2);
         for (int index = 0; index < count; index++) {
             struct client *client = events[index].data.ptr;
             if (events[index].events & EPOLLOUT)

@@ -69,7 +69,7 @@ void run_connects(const struct options *options)
         open_lane(&all[index], poll, options);
     nanoseconds start = now(), heard = start, time = start, began = 0;
     while (!began || time - began < in_nanoseconds(options->seconds)) {
-        int count = wait_for_events(poll, events, 200);
+        int count = wait_for_events(poll, events, SECOND / 5);
         for (int index = 0; index < count; index++) {
             struct lane *lane = events[index].data.ptr;
             heard = time;

@@ -112,8 +112,8 @@ void write_pending(struct load *load, struct client *client);
 /* Read once; returns how many echoes are complete now. */
 unsigned receive(struct load *load, struct client *client);
 uint64_t all_complete(const struct load *load);
-/* Events, of which there are none after `milliseconds`. */
-int wait_for_events(int poll, struct epoll_event *events, int milliseconds);
+/* Events, of which there are none after `patience`. To the microsecond: latency is what is measured with it. */
+int wait_for_events(int poll, struct epoll_event *events, nanoseconds patience);
 void watch(int poll, int socket, uint32_t events, void *who);
 size_t receive_some(int socket, unsigned char *buffer, size_t room);
 

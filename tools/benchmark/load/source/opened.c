@@ -3,6 +3,7 @@
 #include "generator.h"
 
 #define STALLED 5.0 /* after the last message */
+#define LOOK_AGAIN (SECOND / 1000)
 
 /* Send at the rate, and take what comes back until nothing is in flight. */
 static void drive(struct load *load, const struct options *options, double seconds, struct samples *latencies)
@@ -11,18 +12,24 @@ static void drive(struct load *load, const struct options *options, double secon
     nanoseconds start = now(), elapsed = 0, length = in_nanoseconds(seconds);
     uint64_t sent = 0, flying = 0;
     double rate = options->rate, stalled = options->stalled ? options->stalled : STALLED;
+    uint64_t wanted = (uint64_t)(seconds * rate);
     while (elapsed < length || (flying && elapsed < length + in_nanoseconds(stalled))) {
-        uint64_t due = (uint64_t)((double)(elapsed < length ? elapsed : length) / (double)SECOND * rate);
-        while (sent < due) {
+        nanoseconds wait = LOOK_AGAIN;
+        while (sent < wanted) {
             struct client *client = &load->clients[sent % load->count];
+            nanoseconds due = in_nanoseconds((double)sent / rate);
             if (client->sent != client->reading.complete)
                 break; /* it is its turn, and its last message is still under way */
-            client->sent_at = start + in_nanoseconds((double)sent / rate);
+            if (due > elapsed) {
+                wait = due - elapsed;
+                break;
+            }
+            client->sent_at = start + due;
             send_messages(load, client, 1);
             sent++;
             flying++;
         }
-        int count = wait_for_events(load->poll, events, 1);
+        int count = wait_for_events(load->poll, events, wait);
         for (int index = 0; index < count; index++) {
             struct client *client = events[index].data.ptr;
             if (events[index].events & EPOLLOUT)
