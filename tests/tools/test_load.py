@@ -43,8 +43,9 @@ def test_a_closed_loop_counts_what_the_server_counts(in_flight: int) -> None:
 
 
 def test_latencies_are_taken_with_one_message_in_flight() -> None:
+    """Of all messages that are counted, and so not of the warm-up."""
     with answering() as server:
-        found = closed(server, in_flight=1)
+        found = closed(server, in_flight=1, warm_up=0.05)
         assert sum(found["histogram"].values()) == found["messages"]
         assert 0 < found["p50"] <= found["p99"] <= found["largest"] < 60e6
         assert "p50" not in closed(server)
@@ -63,10 +64,10 @@ def test_messages_of_every_length_of_head(size: int) -> None:
         assert closed(server, size=size)["messages"] > 0
 
 
-def test_messages_that_are_larger_than_the_buffers() -> None:
-    """They are written in parts."""
+def test_a_message_that_is_larger_than_the_buffers() -> None:
+    """It is written in parts."""
     with answering() as server:
-        assert closed(server, size=4 << 20, connections=1, in_flight=3)["messages"] > 0
+        assert closed(server, size=8 << 20, connections=1, in_flight=1, seconds=2.0)["messages"] > 0
 
 
 @pytest.mark.parametrize("piece", [1, 3])
@@ -191,9 +192,10 @@ def test_a_handshake_that_is_none_fails_the_run(respond: Any, said: str) -> None
 
 def test_an_open_loop_sends_no_more_than_its_rate() -> None:
     with answering() as server:
-        found = load(server, "opened", "/", limit=60, size=40, connections=3, rate=500, seconds=0.4, warm_up=0.0)
+        found = load(server, "opened", "/", limit=60, size=40, connections=3, rate=500, seconds=0.4, warm_up=0.1)
         server.wait()
-        assert 0 < found["messages"] == server.messages <= 200
+        assert 0 < found["messages"] <= 200
+        assert found["messages"] <= server.messages <= found["messages"] + 50
         assert sum(found["histogram"].values()) == found["messages"]
 
 
