@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import floor, profiling, runner
+from . import floor, interruption, profiling, runner
 from .cases.every import CASES
 from .cases.model import Settings
 from .isolation import command as isolation
@@ -29,13 +28,17 @@ CHECK = Settings(rounds=5, seconds=1.0)
 def main() -> int:
     """Do what is asked; returns the exit status."""
     arguments = parse_arguments()
-    # As an exception, so that every server is stopped.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        return perform(arguments)
-    except (RuntimeError, OSError) as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 1
+
+    def inside() -> int:
+        try:
+            return perform(arguments)
+        except (RuntimeError, OSError) as problem:
+            print(f"error: {problem}", file=sys.stderr)
+            return 1
+
+    # A package manager may start services, which are not to end with this program.
+    run = interruption.interruptible if arguments.install_peers else interruption.contained
+    return run(inside)
 
 
 def perform(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ in it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .cases.model import Case, Settings
@@ -47,6 +47,7 @@ def run_case(case: Case, settings: Settings, names: list[str], lacking: dict[str
             for name in names:
                 with _failures(failed, name):
                     servers[name] = stack.enter_context(_kept_running(name))
+            stack.callback(_end_all, servers)
         for number in range(settings.rounds):
             for name in names:
                 if name in failed:
@@ -79,6 +80,12 @@ def _kept_running(name: str) -> Any:
         finally:
             with contextlib.suppress(RuntimeError):
                 stack.close()
+
+
+def _end_all(servers: Mapping[str, Server]) -> None:
+    """Have all of them end at once: each is then waited for, one after the other."""
+    for server in servers.values():
+        server.end()
 
 
 @contextlib.contextmanager
