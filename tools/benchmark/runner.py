@@ -66,7 +66,7 @@ def run_case(case: Case, settings: Settings, names: list[str], lacking: dict[str
         "servers": {name: found for name, found in rounds.items() if found},
         "missing": lacking,
         "failed": failed,
-        "marks": [mark.judge(rounds) for mark in case.marks],
+        "marks": case.judge(rounds, lacking, failed),
     }
 
 

@@ -36,7 +36,10 @@ def rendered(page: str) -> str:
 
 
 def make_parts(document: Mapping[str, Any]) -> dict[str, str]:
-    """The parts by name: `conditions`, `marks`, `cases`, `floor`, `profile`."""
+    """The parts by name: `conditions`, `marks`, `cases`, `floor`, `profile`.
+
+    The marks are judged anew, from the rounds: they are those of the cases as they are now.
+    """
     results = document["cases"]
     return {
         "conditions": _conditions(document),
@@ -63,8 +66,10 @@ def _marks(results: Mapping[str, Any]) -> str:
     body = []
     for name in CASES:
         if name in results:
-            for number, row in enumerate(tables.mark_rows(results[name])):
-                body.append([results[name]["title"] if not number else "", *row])
+            result = results[name]
+            marks = CASES[name].judge(result["servers"], result["missing"], result["failed"])
+            for number, row in enumerate(tables.mark_rows(marks)):
+                body.append([result["title"] if not number else "", *row])
     return tables.markdown(["case", "must reach", "is", "bound", "ratio", ""], body)
 
 
