@@ -111,8 +111,10 @@ def test_a_second_signal_leaves_nothing(another: signal.Signals, tmp_path: Path)
         wait_until(lambda: not bench.loads())
         bench.send(another)
         _, said = bench.process.communicate(timeout=60)
-        assert bench.process.returncode == 128 + signal.SIGINT
-        assert said == "interrupted by SIGINT: everything is stopped\n"
+        # Where the program is put off the processor, both signals wait for it, and Python takes the lower number first.
+        first = signal.Signals(bench.process.returncode - 128)
+        assert first in {signal.SIGINT, another}
+        assert said == f"interrupted by {first.name}: everything is stopped\n"
         assert bench.left() == []
 
 
