@@ -171,18 +171,21 @@ def test_a_profile_leaves_the_waits_out() -> None:
 
 
 def test_a_ratio_that_grew_beyond_the_tolerance_is_worse() -> None:
-    committed = json.loads(regression.COMMITTED.read_text())
-    assert regression.check(committed["ratios"])[1]
-    assert not regression.check({name: ratio * 1.5 for name, ratio in committed["ratios"].items()})[1]
+    committed = regression.read(regression.COMMITTED)
+    assert regression.check(committed.ratios, committed)[1]
+    worse = {name: ratio * (1.01 + committed.tolerance) for name, ratio in committed.ratios.items()}
+    assert not regression.check(worse, committed)[1]
 
 
 def test_a_quick_run_measures_this_runtime() -> None:
-    """As users start it, in a process of its own; what it says is JSON, and every byte was what it must be."""
+    """As users start it, in a process of its own; all of standard output is JSON, and every byte was what it must be."""
     command = [sys.executable, "-m", "benchmark", "echo-one", "crash", "--quick", "--server", "wsrelay", "--json", "-"]
     environment = {**os.environ, "PYTHONPATH": str(TOOLS)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    document = json.loads(done.stdout[done.stdout.index("\n{") :])
+    document = json.loads(done.stdout)
+    assert "messages/s" in done.stderr
+    assert f"commit: {document['conditions']['commit']}" in done.stderr
     [found] = document["cases"]["echo-one"]["servers"]["wsrelay"]
     assert found["messages"] > 0
     assert found["load cpu"] > 0

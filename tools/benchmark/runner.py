@@ -20,12 +20,15 @@ from .report.text import progress
 def run(cases: Iterable[Case], settings: Settings, only: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Measure; returns the results by the name of the case. `only`: leave all other servers out, if it is not empty.
 
-    Raises RuntimeError if there can be no load: that is no fault of a server.
+    Raises RuntimeError if there can be no load, or not one of `only`: that is no fault of a server.
     """
     compiled.program()
     cases = list(cases)
     wanted = {name for case in cases for name in case.servers if not only or name in only}
     missing = {name: PEERS[name].missing() for name in wanted}
+    for name in sorted(only & wanted):
+        if reason := missing[name]:
+            raise RuntimeError(f"{PEERS[name].title}: {reason}: 'tools/bench --install-peers' installs peers")
     results = {}
     for case in cases:
         names = [name for name in case.servers if not only or name in only]
