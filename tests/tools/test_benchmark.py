@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,62 @@ def test_a_mark_compares_medians() -> None:
 
 def test_the_best_isolated_peer_is_neither_ours_nor_in_process() -> None:
     assert Mark("rate", 1.2, peer=BEST_ISOLATED).judge(ROUNDS)["bound"] == pytest.approx(96)
+
+
+def test_a_mark_against_the_best_isolated_peer_says_who_that_was_and_who_was_absent() -> None:
+    mark = Mark("rate", 1.2, peer=BEST_ISOLATED)
+    case = replace(CASES["echo"], servers=(*ROUNDS, "websocketd", "pushpin", "websockets"), marks=(mark,))
+    rounds = {**ROUNDS, "nginx": [{"rate": 60.0}], "websocketd": []}
+    [verdict] = case.judge(rounds, missing={"pushpin": "not installed"}, failed={"nginx": "ConnectionError"})
+    assert verdict["best"] == "node"
+    assert verdict["absent"] == {"nginx": "failed", "websocketd": "left out", "pushpin": "missing"}
+    [[text, *_, told]] = tables.mark_rows([verdict])
+    assert text == "rate ≥ 1.2 × the best isolated peer (Node ws + forked worker)"
+    assert told == (
+        "reached; failed: nginx + uvicorn, uvloop + websockets; left out: websocketd, a Python process each; "
+        "missing: Pushpin, WebSocket-over-HTTP"
+    )
+
+
+def test_other_marks_say_nothing_of_who_was_absent() -> None:
+    case = replace(CASES["echo"], marks=(Mark("rate", 1.2, peer="uvicorn-websockets"),))
+    [verdict] = case.judge(ROUNDS, missing={"pushpin": "not installed"}, failed={})
+    [[*_, told]] = tables.mark_rows([verdict])
+    assert told == "reached"
+
+
+def test_who_was_left_out_is_not_told_where_nothing_can_be() -> None:
+    case = replace(CASES["echo"], marks=(Mark("rate", 1.2, peer=BEST_ISOLATED),))
+    [verdict] = case.judge({"wsrelay": ROUNDS["wsrelay"]}, missing={"pushpin": "not installed"}, failed={})
+    [[*_, told]] = tables.mark_rows([verdict])
+    assert told == "cannot be told; missing: Pushpin, WebSocket-over-HTTP"
+
+
+@pytest.mark.parametrize(
+    ("at_least", "value", "factor", "shown"),
+    [
+        (True, 149.99, 1.5, ["149.99", "150.00", "1.49 ×", "not reached"]),
+        (True, 150.0, 1.5, ["150.00", "150.00", "1.50 ×", "reached"]),
+        (False, 150.01, 1.5, ["150.01", "150.00", "1.51 ×", "not reached"]),
+        (False, 149.99, 1.5, ["149.99", "150.00", "1.50 ×", "reached"]),
+    ],
+)
+def test_what_a_mark_shows_is_cut_to_the_side_on_which_it_is_missed(
+    at_least: bool, value: float, factor: float, shown: list[str]
+) -> None:
+    rounds = {"wsrelay": [{"rate": value}], "uvicorn-websockets": [{"rate": 100.0}]}
+    verdict = Mark("rate", factor, at_least, peer="uvicorn-websockets").judge(rounds)
+    [[_, *cells]] = tables.mark_rows([verdict])
+    assert cells == shown
+
+
+@given(st.floats(0.001, 1e7), st.floats(0.001, 1e7), st.booleans())
+def test_a_mark_that_is_reached_reads_so(value: float, bound: float, at_least: bool) -> None:
+    verdict = Mark("rate", bound, at_least).judge({"wsrelay": [{"rate": value}]})
+    [[_, shown, limit, _, told]] = tables.mark_rows([verdict])
+    if told == "reached":
+        number, most = (float(text.replace(",", "")) for text in (shown, limit))
+        assert number >= most if at_least else number <= most
 
 
 def test_what_was_not_measured_cannot_be_told() -> None:
@@ -114,18 +171,21 @@ def test_a_profile_leaves_the_waits_out() -> None:
 
 
 def test_a_ratio_that_grew_beyond_the_tolerance_is_worse() -> None:
-    committed = json.loads(regression.COMMITTED.read_text())
-    assert regression.check(committed["ratios"])[1]
-    assert not regression.check({name: ratio * 1.5 for name, ratio in committed["ratios"].items()})[1]
+    committed = regression.read(regression.COMMITTED)
+    assert regression.check(committed.ratios, committed)[1]
+    worse = {name: ratio * (1.01 + committed.tolerance) for name, ratio in committed.ratios.items()}
+    assert not regression.check(worse, committed)[1]
 
 
 def test_a_quick_run_measures_this_runtime() -> None:
-    """As users start it, in a process of its own; what it says is JSON, and every byte was what it must be."""
+    """As users start it, in a process of its own; all of standard output is JSON, and every byte was what it must be."""
     command = [sys.executable, "-m", "benchmark", "echo-one", "crash", "--quick", "--server", "wsrelay", "--json", "-"]
     environment = {**os.environ, "PYTHONPATH": str(TOOLS)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    document = json.loads(done.stdout[done.stdout.index("\n{") :])
+    document = json.loads(done.stdout)
+    assert "messages/s" in done.stderr
+    assert f"commit: {document['conditions']['commit']}" in done.stderr
     [found] = document["cases"]["echo-one"]["servers"]["wsrelay"]
     assert found["messages"] > 0
     assert found["load cpu"] > 0

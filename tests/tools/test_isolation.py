@@ -14,6 +14,7 @@ from benchmark.isolation.excesses import EXCESSES, Excess
 from benchmark.isolation.profile import QUICK
 from benchmark.isolation.verdict import MIB, gateway_bound, latencies, percentile, problems, supervisor_bound
 from benchmark.load.latency import RATIO, summary
+from benchmark.report import isolated
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,15 +69,40 @@ def test_the_bounds_are_those_of_the_documentation() -> None:
 
 
 @pytest.fixture(scope="module")
-def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """As users start it."""
     path = tmp_path_factory.mktemp("isolation") / "found.json"
     command = [sys.executable, "-m", "benchmark", "isolation", "--quick", "--json", str(path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tools")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    cases: dict[str, Any] = json.loads(path.read_text())["cases"]
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.fixture
+def document(whole: dict[str, Any]) -> dict[str, Any]:
+    """The figures of each disturbance."""
+    cases: dict[str, Any] = whole["cases"]
     return cases
+
+
+def test_the_page_has_a_row_for_each_disturbance(whole: dict[str, Any]) -> None:
+    part = isolated.part(whole)
+    for name, found in whole["cases"].items():
+        assert f"| {name}: {found['title']} | {found['calm p99 ms']:.2f} |" in part
+    assert part.count("not judged") == len(whole["cases"])
+    assert "is no measurement" in part
+    assert "| the gateway |" in part
+    assert "| the supervisor |" in part
+
+
+@pytest.mark.parametrize(("ratio", "shown"), [(2.0, "2.00 × | 2 × | reached"), (2.001, "2.01 × | 2 × | not reached")])
+def test_the_page_says_what_is_reached(ratio: float, shown: str, whole: dict[str, Any]) -> None:
+    crashes = whole["cases"]["crashes"] | {"p99 ratio": ratio, "problems": ["too slow"]}
+    part = isolated.part(whole | {"profile": "full", "cases": {"crashes": crashes}})
+    assert f"| {shown} |" in part
+    assert "- not reached: crashes: too slow" in part
 
 
 def test_crashes_are_told_and_others_answered(document: dict[str, Any]) -> None:  # S42

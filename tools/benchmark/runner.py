@@ -7,7 +7,7 @@ in it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .cases.model import Case, Settings
@@ -20,12 +20,15 @@ from .report.text import progress
 def run(cases: Iterable[Case], settings: Settings, only: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Measure; returns the results by the name of the case. `only`: leave all other servers out, if it is not empty.
 
-    Raises RuntimeError if there can be no load: that is no fault of a server.
+    Raises RuntimeError if there can be no load, or not one of `only`: that is no fault of a server.
     """
     compiled.program()
     cases = list(cases)
     wanted = {name for case in cases for name in case.servers if not only or name in only}
     missing = {name: PEERS[name].missing() for name in wanted}
+    for name in sorted(only & wanted):
+        if reason := missing[name]:
+            raise RuntimeError(f"{PEERS[name].title}: {reason}: 'tools/bench --install-peers' installs peers")
     results = {}
     for case in cases:
         names = [name for name in case.servers if not only or name in only]
@@ -47,6 +50,7 @@ def run_case(case: Case, settings: Settings, names: list[str], lacking: dict[str
             for name in names:
                 with _failures(failed, name):
                     servers[name] = stack.enter_context(_kept_running(name))
+            stack.callback(_end_all, servers)
         for number in range(settings.rounds):
             for name in names:
                 if name in failed:
@@ -65,7 +69,7 @@ def run_case(case: Case, settings: Settings, names: list[str], lacking: dict[str
         "servers": {name: found for name, found in rounds.items() if found},
         "missing": lacking,
         "failed": failed,
-        "marks": [mark.judge(rounds) for mark in case.marks],
+        "marks": case.judge(rounds, lacking, failed),
     }
 
 
@@ -79,6 +83,12 @@ def _kept_running(name: str) -> Any:
         finally:
             with contextlib.suppress(RuntimeError):
                 stack.close()
+
+
+def _end_all(servers: Mapping[str, Server]) -> None:
+    """Have all of them end at once: each is then waited for, one after the other."""
+    for server in servers.values():
+        server.end()
 
 
 @contextlib.contextmanager

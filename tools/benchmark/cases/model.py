@@ -6,7 +6,7 @@ A round's result is a dict of measures by name; a mark compares the medians of t
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,29 +69,36 @@ class Mark:
         title = self.peer if self.peer == BEST_ISOLATED else PEERS[self.peer].title
         return f"{whose}{self.measure} {sign} {self.factor:g} × {title}"
 
-    def judge(self, rounds: Rounds) -> dict[str, Any]:
-        """Whether it is reached in these results: `text`, `value`, `bound`, `ratio`, `reached` (None: cannot be told)."""
-        verdict: dict[str, Any] = {"text": self.text(), "value": None, "bound": None, "ratio": None, "reached": None}
+    def judge(self, rounds: Rounds, absent: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Whether it is reached in these results: `text`, `at least`, `value`, `bound`, `ratio`, `reached` (None: cannot be told).
+
+        A mark against the best isolated peer says also which one that was, `best`, and which ones might have been it and why
+        they were not, `absent`.
+        """
+        verdict: dict[str, Any] = {"text": self.text(), "at least": self.at_least}
+        verdict |= {"value": None, "bound": None, "ratio": None, "reached": None}
         value = median(rounds.get(self.server, ()), self.measure)
         base: float | None = 1.0
         if self.against:
             base = median(rounds.get(self.server, ()), self.against)
+        elif self.peer == BEST_ISOLATED:
+            best, base = self._best_isolated(rounds)
+            verdict |= {"best": best, "absent": dict(absent or {})}
         elif self.peer:
-            base = self._of_peer(rounds)
+            base = median(rounds.get(self.peer, ()), self.measure)
         if value is None or not base:
             return verdict
         bound = base * self.factor
         reached = value >= bound if self.at_least else value <= bound
         return verdict | {"value": value, "bound": bound, "ratio": value / base, "reached": reached}
 
-    def _of_peer(self, rounds: Rounds) -> float | None:
-        if self.peer != BEST_ISOLATED:
-            return median(rounds.get(self.peer, ()), self.measure)
+    def _best_isolated(self, rounds: Rounds) -> tuple[str | None, float | None]:
         isolated = [name for name in rounds if PEERS[name].isolated and not is_ours(name)]
-        found = [value for name in isolated if (value := median(rounds[name], self.measure)) is not None]
+        found = {name: value for name in isolated if (value := median(rounds[name], self.measure)) is not None}
         if not found:
-            return None
-        return max(found) if self.at_least else min(found)
+            return None, None
+        best = (max if self.at_least else min)(found, key=found.__getitem__)
+        return best, found[best]
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,14 @@ class Case:
     fresh: bool = False
     """Whether every round needs a server that nothing has used before."""
     explanation: str = ""
+
+    def judge(self, rounds: Rounds, missing: Container[str], failed: Container[str]) -> list[dict[str, Any]]:
+        """All marks. `missing` could not be started, `failed` did not do all rounds; what else has no results was left out."""
+        absent = {}
+        for name in self.servers:
+            if PEERS[name].isolated and not is_ours(name) and (name in failed or not rounds.get(name)):
+                absent[name] = "failed" if name in failed else "missing" if name in missing else "left out"
+        return [mark.judge(rounds, absent) for mark in self.marks]
 
 
 def median(rounds: Sequence[Mapping[str, Any]], measure: str) -> float | None:

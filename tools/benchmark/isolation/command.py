@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..peers.process import Server, running_wsrelay
+from ..report.tables import cut
 from ..report.text import Table, conditions, progress
 from . import crashes, pressure
 from .excesses import EXCESSES
 from .profile import Profile
-from .verdict import MIB, problems
+from .verdict import LATENCY_FACTOR, MIB, problems
 
 APPLICATION = Path(__file__).parent / "application"
 
@@ -39,7 +40,14 @@ def run(profile: Profile) -> dict[str, Any]:
             found = case.measure(server, profile)
         cases[name] = {"title": case.TITLE, **found, "problems": problems(found, timing=profile.timing)}
     progress("")
-    return {"conditions": about, "cases": cases}
+    return {
+        "conditions": about,
+        "profile": "full" if profile.timing else "quick",
+        "rounds": profile.rounds,
+        "seconds": profile.seconds,
+        "p99 bound": LATENCY_FACTOR,
+        "cases": cases,
+    }
 
 
 def text(document: Mapping[str, Any]) -> str:
@@ -50,7 +58,10 @@ def text(document: Mapping[str, Any]) -> str:
         table = Table(["echo latency", "p50 ms", "p99 ms"])
         for kind in ("calm", "disturbed"):
             table.add(kind, f"{found[f'{kind} p50 ms']:.2f}", f"{found[f'{kind} p99 ms']:.2f}")
-        lines += [str(table), f"p99 disturbed / calm: {found['p99 ratio']:.2f} (at most 2)"]
+        lines += [
+            str(table),
+            f"p99 disturbed / calm: {cut(found['p99 ratio'], 2, at_least=False)} (at most {LATENCY_FACTOR:g})",
+        ]
         for crashed in found.get("crashes", ()):
             lines.append(f"{crashed['asked']} crashes in {crashed['seconds']:.1f} s, told as {crashed['reasons']}")
         for ended in found.get("ends", ()):

@@ -33,7 +33,7 @@ class MemoryWatch:
         self.largest = dict.fromkeys(PARTS, 0)
         self._parts = parts(server)
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="memory")
+        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
 
     def __enter__(self) -> MemoryWatch:
         self._thread.start()

@@ -53,6 +53,7 @@ def load(
         if stdin is None or stdout is None or stderr is None:
             raise RuntimeError("no pipes")
         watchdog = threading.Timer(limit, process.kill)
+        watchdog.daemon = True
         watchdog.start()
         try:
             if stdout.readline() != "measuring\n":

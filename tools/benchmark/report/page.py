@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,40 +10,61 @@ from typing import Any
 
 from ..cases.every import CASES
 from ..cases.model import Settings
-from . import tables
+from . import documents, isolated, tables
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs" / "performance"
 PAGE = FOLDER / "README.md"
 FIGURES = FOLDER / "figures.json"
 FLOOR = FOLDER / "floor.json"
 PROFILE = FOLDER / "profile.json"
+ISOLATION = FOLDER / "isolation.json"
+MAKES_FIGURES = "tools/bench all --json"
+NOT_YET = {
+    "floor": "Not counted in this version: `tools/bench floor --json` does so.",
+    "profile": "Not sampled in this version: `tools/bench profile --json` does so.",
+    "isolation": "Not measured in this version: `tools/bench isolation --json` does so.",
+}
 _PART = re.compile(r"(<!-- figures: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def write() -> None:
-    """Write every part of the page anew. Raises OSError without figures, KeyError for a part that nobody makes."""
+    """Write every part of the page anew. Raises RuntimeError without figures, and for a part that nobody makes."""
     PAGE.write_text(rendered(PAGE.read_text()))
 
 
 def rendered(page: str) -> str:
     """The page with the committed figures in it."""
-    parts = make_parts(json.loads(FIGURES.read_text()))
-    if FLOOR.exists():
-        parts["floor"] = _floor(json.loads(FLOOR.read_text()))
-    if PROFILE.exists():
-        parts["profile"] = _profile(json.loads(PROFILE.read_text()))
+    with figures() as document:
+        parts = make_parts(document)
+    for name, path, make in (
+        ("floor", FLOOR, _floor),
+        ("profile", PROFILE, _profile),
+        ("isolation", ISOLATION, isolated.part),
+    ):
+        if path.exists():
+            with documents.understood(path, f"tools/bench {name} --json") as document:
+                parts[name] = make(document)
+    if unknown := {match["name"] for match in _PART.finditer(page)} - parts.keys():
+        raise RuntimeError(f"{PAGE} has parts that nobody makes: {', '.join(sorted(unknown))}")
     return _PART.sub(lambda match: f"{match[1]}{parts[match['name']]}\n{match[3]}", page)
 
 
+def figures() -> contextlib.AbstractContextManager[dict[str, Any]]:
+    """The committed figures, for a block that uses what must be in them. Raises RuntimeError if it is not."""
+    return documents.understood(FIGURES, MAKES_FIGURES)
+
+
 def make_parts(document: Mapping[str, Any]) -> dict[str, str]:
-    """The parts by name: `conditions`, `marks`, `cases`, `floor`, `profile`."""
+    """The parts by name: `conditions`, `marks`, `cases`, and what `NOT_YET` says of the others.
+
+    The marks are judged anew, from the rounds: they are those of the cases as they are now.
+    """
     results = document["cases"]
     return {
         "conditions": _conditions(document),
         "marks": _marks(results),
         "cases": "\n".join(_case(name, results[name]) for name in CASES if name in results),
-        "floor": "Not counted in this version: `tools/bench floor` does so.",
-        "profile": "Not sampled in this version: `tools/bench profile` does so.",
+        **NOT_YET,
     }
 
 
@@ -63,8 +84,10 @@ def _marks(results: Mapping[str, Any]) -> str:
     body = []
     for name in CASES:
         if name in results:
-            for number, row in enumerate(tables.mark_rows(results[name])):
-                body.append([results[name]["title"] if not number else "", *row])
+            result = results[name]
+            marks = CASES[name].judge(result["servers"], result["missing"], result["failed"])
+            for number, row in enumerate(tables.mark_rows(marks)):
+                body.append([result["title"] if not number else "", *row])
     return tables.markdown(["case", "must reach", "is", "bound", "ratio", ""], body)
 
 

@@ -11,6 +11,7 @@ from ..cases.echo import GROWTH_CONNECTIONS
 from ..cases.model import median
 from ..load.latency import bucket_start
 from ..peers.registry import PEERS
+from .documents import ensure_writable
 
 STYLES = {
     "wsrelay": ("#d62728", "-"),
@@ -26,13 +27,23 @@ STYLES = {
 }
 
 
-def draw(document: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Draw what the results hold. Returns the files. Raises RuntimeError without matplotlib."""
+def ensure_possible(folder: Path) -> None:
+    """Raises RuntimeError without matplotlib, or if nothing can be written to `folder`, which is made if it is missing."""
     try:
         import matplotlib
     except ImportError:
         raise RuntimeError("plots need matplotlib: 'tools/bench --install-peers' installs it") from None
     matplotlib.use("Agg")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise RuntimeError(f"{folder} cannot be a folder for plots: {problem.strerror}") from problem
+    ensure_writable(folder / "echo.png")
+
+
+def draw(document: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Draw what the results hold. Returns the files. Raises RuntimeError as `ensure_possible` does."""
+    ensure_possible(folder)
     results = document["cases"]
     made = []
     for name, unit in (("echo-one", "µs"), ("echo-many", "µs"), ("spawn", "ms"), ("crash", "ms"), ("connect", "ms")):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
 from ..cases.every import CASES
@@ -17,6 +18,14 @@ REACHED = {True: "reached", False: "not reached", None: "cannot be told"}
 def figure(value: float | None, digits: int) -> str:
     """A number with its thousands marked; nothing for None."""
     return "" if value is None else f"{value:,.{digits}f}"
+
+
+def cut(value: float | None, digits: int, *, at_least: bool) -> str:
+    """A number that a mark is about: cut to the side on which the mark is missed, so that it never looks better than it is."""
+    if value is None:
+        return ""
+    rounding = ROUND_FLOOR if at_least else ROUND_CEILING
+    return f"{Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-digits), rounding):,}"
 
 
 def rows(case: Case, result: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -34,17 +43,23 @@ def rows(case: Case, result: Mapping[str, Any]) -> Iterator[list[str]]:
         yield cells
 
 
-def mark_rows(result: Mapping[str, Any]) -> Iterator[list[str]]:
-    """A row for each mark: what must be, what is, whether it is reached."""
-    for mark in result["marks"]:
+def mark_rows(marks: Iterable[Mapping[str, Any]]) -> Iterator[list[str]]:
+    """A row for each mark: what must be, what is, whether it is reached, and who might have changed that."""
+    for mark in marks:
+        at_least = mark["at least"]
         digits = 0 if (mark["value"] or 0) >= 1000 else 2
-        ratio = "" if mark["ratio"] is None or mark["ratio"] == mark["value"] else f"{mark['ratio']:.2f} ×"
+        of_itself = mark["ratio"] is None or mark["ratio"] == mark["value"]
+        best = f" ({PEERS[mark['best']].title})" if mark.get("best") else ""
+        told = mark["reached"] is not None  # by those who were not left out
+        absent = [
+            f"{why}: {PEERS[name].title}" for name, why in mark.get("absent", {}).items() if told or why != "left out"
+        ]
         yield [
-            mark["text"],
-            figure(mark["value"], digits),
-            figure(mark["bound"], digits),
-            ratio,
-            REACHED[mark["reached"]],
+            mark["text"] + best,
+            cut(mark["value"], digits, at_least=at_least),
+            cut(mark["bound"], digits, at_least=at_least),
+            "" if of_itself else f"{cut(mark['ratio'], 2, at_least=at_least)} ×",
+            "; ".join([REACHED[mark["reached"]], *absent]),
         ]
 
 
@@ -65,7 +80,7 @@ def text(results: Mapping[str, Any]) -> str:
         parts.append(f"{name}: {result['title']}; medians of {result['rounds']} rounds\n\n{table}")
         if result["marks"]:
             marks = Table(["must reach", "is", "bound", "ratio", ""])
-            for row in mark_rows(result):
+            for row in mark_rows(result["marks"]):
                 marks.add(*row)
             parts.append(str(marks))
         parts += notes(result)
