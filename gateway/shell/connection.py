@@ -243,7 +243,8 @@ class RelayConnection(ClientLine):
                     self.pause_for_target()
 
     def eof_received(self) -> None:
-        """The client has closed its side: the transport closes itself."""
+        """The client has closed its side: the transport closes itself, after what is written now."""
+        self.handle(e.HalfClosed())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The line is gone."""

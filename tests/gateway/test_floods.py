@@ -107,6 +107,22 @@ def test_what_a_worker_does_not_read_stays_compressed(
         assert peak_memory(supervisor) - before < 20 << 20
 
 
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_a_violation_behind_messages_and_then_half_a_line(serve: Any, uvloop: bool) -> None:  # S49
+    supervisor = serve(uvloop=uvloop)
+    function, target = supervisor.function_worker(), supervisor.actor()
+    with joined(supervisor, function, target) as client:
+        client.sendall(frame(1, b"whole") + frame(3, b"no opcode"))
+        client.shutdown(socket.SHUT_WR)
+        received = b""
+        while data := client.recv(4096):
+            received += data
+        assert received == b"\x88\x10\x03\xeaprotocol error"
+        assert target.next() == m.ClientMessage(1, "whole")
+        assert target.next() == m.Leave(1, "protocol_error", 1002)
+        assert supervisor.ended()[1].kind == "ws_closed:1002"
+
+
 POST = b"POST %s HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
