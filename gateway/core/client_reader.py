@@ -109,6 +109,11 @@ class ClientReader:
         self._position = 0
         self.drained = False
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes are kept that `take_messages` or `next_event` have not looked at, or of which a header is cut."""
+        return not self.finished and (self._failure is not None or self._position < len(self._data))
+
     # --- whole messages -----------------------------------------------------------------------------------------------
 
     def take_messages(self, most: int, room: int) -> Sequence[WholeMessage]:

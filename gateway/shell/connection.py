@@ -7,6 +7,7 @@ code, which leave, which exit reason is the session's (`core.session`). How byte
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -162,7 +163,7 @@ class RelayConnection(ClientLine):
                 if session.accept_messages(1) is None:
                     self.handle(e.MessageReceived(event.data))
                 elif self._link is not None:
-                    self._link.send(ClientMessage(session.serial, event.data))
+                    self._link.send_message(session.serial, ClientMessage(session.serial, event.data))
             elif type(event) is PingReceived:
                 if session.is_open:
                     self._write(encode_pong(event.payload))
@@ -180,7 +181,7 @@ class RelayConnection(ClientLine):
         session = self.session
         if session.accept_messages(len(messages)) is not None:
             if self._link is not None:
-                self._link.send_messages(self._prefix, messages)
+                self._link.send_messages(session.serial, self._prefix, messages)
         elif session.phase is Phase.HELD:
             for opcode, payload in messages:
                 self.handle(e.MessageReceived(payload.decode() if opcode == TEXT else payload))
@@ -189,7 +190,7 @@ class RelayConnection(ClientLine):
         """Send the target the next of what the client had sent before there was a target (S56)."""
         worker, record = self.session.take_backlog()
         if self._link is not None and self._link.number == worker:
-            self._link.send(record)
+            self._link.send_message(self.session.serial, record)
 
     def _decode_on(self) -> None:
         """Everybody else has had a turn."""
@@ -217,8 +218,18 @@ class RelayConnection(ClientLine):
         """The target's queue is full (S53)."""
         self._congested = True
         if self._stall_timer is None and self.session.phase is Phase.OPEN:
-            self._stall_timer = self._loop.call_later(self._service.timeouts.stall, self.handle, e.TargetTooSlow())
+            self._stall_timer = self._loop.call_later(self._service.timeouts.stall, self._stall_due)
         self._update_reading()
+
+    def _stall_due(self) -> None:
+        """A target that let others go on meanwhile is not stuck: this client's turn comes."""
+        self._stall_timer = None
+        relieved_at = -math.inf if self._link is None else self._link.relieved_at
+        left = relieved_at + self._service.timeouts.stall - self._loop.time()
+        if left > 0:
+            self._stall_timer = self._loop.call_later(left, self._stall_due)
+        else:
+            self.handle(e.TargetTooSlow())
 
     def resume_for_target(self) -> None:
         """The target reads again."""
@@ -256,6 +267,11 @@ class RelayConnection(ClientLine):
         self._on_gone()
 
     # --- pings and heartbeats -----------------------------------------------------------------------------------------
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether there is something of the client's here that has not been decoded, or handed over."""
+        return self.session.backlog is not None or self._reader.has_unread
 
     @property
     def reads(self) -> bool:
