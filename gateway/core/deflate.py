@@ -31,6 +31,8 @@ class BoundedDeflate(PerMessageDeflate):
         """`limit` is in bytes, for an inflated message; over it the connection fails with 1009."""
         super().__init__()
         self._limit = limit
+        self.spent = 0
+        """What inflating has cost so far: the bytes that came out, and 256 for each final block."""
         self._left = limit
         self._streams_left = 0
         """How many more final blocks this message may have."""
@@ -132,11 +134,13 @@ class BoundedDeflate(PerMessageDeflate):
         except zlib.error:
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         self._left -= len(inflated)
+        self.spent += len(inflated)
         self._at_end = decompressor.eof
         if self._left < 0 or decompressor.unconsumed_tail:
             return CloseReason.MESSAGE_TOO_BIG
         if decompressor.eof:
             self._streams_left -= 1
+            self.spent += _BYTES_A_STREAM
             if self._streams_left < 0:
                 return CloseReason.MESSAGE_TOO_BIG
             self._decompressor = self._new_decompressor()

@@ -40,7 +40,7 @@ _BURST: Final = 128
 """Frames of a client that are decoded in one turn, those that are no message too. One read brings tens of thousands of tiny ones:
 half a second's work."""
 _ROOM: Final = 256 << 10
-"""Bytes of a client's messages that are decoded in one turn, if they are compressed: a KiB of them may be a MiB. The last message
+"""Bytes that a client's messages are inflated to in one turn, if they are compressed: a KiB of them may be a MiB. The last message
 may go beyond it. Without compression one read is the bound."""
 
 
@@ -135,8 +135,9 @@ class RelayConnection(ClientLine):
 
     def _decode(self) -> None:
         """Decode as far as the session takes messages now, and no further than one turn's share."""
-        session, share, room, inflates = self.session, _BURST, _ROOM, self._reader.inflates
+        session, reader, share, most = self.session, self._reader, _BURST, self._reader.spent + _ROOM
         while not self._blocked():
+            room = most - reader.spent
             if share <= 0 or room <= 0:
                 self._yielded = True
                 self._loop.call_soon(self._decode_on)
@@ -145,21 +146,18 @@ class RelayConnection(ClientLine):
                 share -= 1
                 self._hand_over()
                 continue
-            messages = self._reader.take_messages(share, room)
+            messages = reader.take_messages(share, room)
             if messages:
                 share -= len(messages)
-                if inflates:
-                    room -= sum(len(payload) for _, payload in messages)
                 self._messages_received(messages)
-                if self._reader.drained:
+                if reader.drained:
                     break
                 continue
-            event = self._reader.next_event()
+            event = reader.next_event()
             if event is None:
                 break
             share -= 1
             if type(event) is Message:
-                room -= len(event.data) if inflates else 0
                 if session.accept_messages(1) is None:
                     self.handle(e.MessageReceived(event.data))
                 elif self._link is not None:

@@ -205,6 +205,26 @@ def test_one_client_hands_over_no_more_than_its_share() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_final_blocks_of_nothing_take_their_turn(pieces: int) -> None:  # S10
+    async def scenario() -> None:
+        around = Surroundings()
+        empty = b"\3\0" * 190  # as many as a message may have; each is two bytes, and costs as much as 256
+        one = frame(2, empty, rsv=0x40)
+        if pieces == 2:
+            one = frame(2, empty[:99], rsv=0x40, fin=False) + frame(0, empty[99:])
+        with clients(around, (one * 60, True)) as [connection]:
+            most = before = 0
+            while around.link.frames_sent < 1 + 60:
+                await turn_of_the_loop()
+                most, before = max(most, around.link.frames_sent - before), around.link.frames_sent
+            two_turns = 2 * (SHARE // (190 * 256) + 1)  # waiting for one takes another
+            assert most <= two_turns < 60, "one turn inflated too much"
+            assert connection.session.is_open
+
+    asyncio.run(scenario())
+
+
 def test_who_waits_for_a_turn_does_not_wait_for_a_target_that_is_stuck() -> None:  # S53
     async def scenario() -> None:
         around = Surroundings()

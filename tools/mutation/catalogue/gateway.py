@@ -287,6 +287,14 @@ MUTATIONS = (
         ("tests/gateway/test_client_reader.py",),
     ),
     Mutation(
+        "final-blocks-cost-nothing",
+        "S10",
+        "gateway/core/deflate.py",
+        "            self.spent += _BYTES_A_STREAM\n",
+        "",
+        ("tests/gateway/test_data_channels.py",),
+    ),
+    Mutation(
         "the-tail-goes-into-the-next-message",
         "S46",
         "gateway/core/deflate.py",
