@@ -261,13 +261,14 @@ def unmonitor(ref_or_pid: int | str, flush: bool = False) -> Any:
 
     From then on no Exit of it is queued; one that was queued before stays, unless `flush` (S21). Raises Invalid.
     """
+    flushes = bool(_outgoing.check_flag("flush", flush))
     if isinstance(ref_or_pid, int) and not isinstance(ref_or_pid, bool):
         ref = ref_or_pid
         if not 0 < ref < 1 << 63:
             raise Invalid(f"expected a ref that monitor returned, got {ref}")
-        return _remove(Removal(_wire.Exit, ref), lambda request: _wire.Unmonitor(request, ref), flush=flush)
+        return _remove(Removal(_wire.Exit, ref), lambda request: _wire.Unmonitor(request, ref), flush=flushes)
     watched = _outgoing.check_pid(ref_or_pid)
-    return _remove(Removal(_wire.Exit, watched), lambda request: _wire.UnmonitorAll(request, watched), flush=flush)
+    return _remove(Removal(_wire.Exit, watched), lambda request: _wire.UnmonitorAll(request, watched), flush=flushes)
 
 
 def link(pid: str) -> Any:
@@ -311,16 +312,21 @@ def set_options(*, trap_links: bool | None = None, coalesce_sends: bool | None =
     for every end after it returns (S28).
 
     With `coalesce_sends`, `send` may keep a message and write it together with others (S7): at the latest when this process
-    has used up the mail at hand and receives more, asks anything else of this module, returns, raises or exits. Then what it has sent since can be lost if it
-    is killed, or crashes. It holds when it returns or, in an async handler, at the call.
+    has used up the mail at hand and receives more, asks anything else of this module, returns, raises or exits. While it blocks
+    anywhere else (it sleeps, reads a file, computes), a thread writes what is kept, after about 10 ms; but only once Python lets
+    that thread run, so that code in C which keeps the GIL keeps the messages too. What is kept is lost if the process is killed,
+    or crashes. It holds when it returns or, in an async handler, at the call.
+
+    Raises Invalid for what is neither True, False nor None; then nothing is changed.
     """
     runtime = current()
-    if coalesce_sends is not None:
+    wanted = _outgoing.check_flag("trap_links", trap_links)
+    coalescing = _outgoing.check_flag("coalesce_sends", coalesce_sends)
+    if coalescing is not None:
         runtime.require_handler_thread()
-        runtime.outbox.set_coalescing(bool(coalesce_sends))
-    if trap_links is None:
+        runtime.outbox.set_coalescing(coalescing)
+    if wanted is None:
         return runtime.post(Frames(), None)
-    wanted = bool(trap_links)
     return runtime.request(lambda request: _wire.SetOptions(request, wanted), _sending.nothing)
 
 

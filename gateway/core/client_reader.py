@@ -75,7 +75,6 @@ class ClientReader:
         "_twins",
         "drained",
         "finished",
-        "inflates",
     )
 
     def __init__(self, limit: int, extensions: list[Extension]) -> None:
@@ -92,8 +91,6 @@ class ClientReader:
         self._twins = 0
         self._fragmented = False
         self._failure: Failure | None = None
-        self.inflates = self._deflate is not None
-        """Whether messages may be many times as large as what came."""
         self.finished = False
         """Nothing more can be decoded: after a Close frame or a failure."""
         self.drained = True
@@ -109,13 +106,23 @@ class ClientReader:
         self._position = 0
         self.drained = False
 
+    @property
+    def spent(self) -> int:
+        """What inflating this client's messages has cost so far, in bytes that came out (see `BoundedDeflate.spent`)."""
+        return 0 if self._deflate is None else self._deflate.spent
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes are kept that `take_messages` or `next_event` have not looked at, or of which a header is cut."""
+        return not self.finished and (self._failure is not None or self._position < len(self._data))
+
     # --- whole messages -----------------------------------------------------------------------------------------------
 
     def take_messages(self, most: int, room: int) -> Sequence[WholeMessage]:
         """Decode whole messages, up to `most` of them; none where something else comes first: see `next_event`.
 
-        `room` is in bytes, more than 0. With compressed messages it ends at the one that reaches it: what follows stays as
-        small as it came."""
+        `room` is in bytes, more than 0, of what is `spent`. With compressed messages it ends at the one that reaches it: what
+        follows stays as small as it came."""
         # Messages are what happens most: one loop, and no call but those that look at every byte.
         messages: list[WholeMessage] = []
         if self._twins or self._fragmented or self.finished or self._failure is not None:
@@ -148,13 +155,14 @@ class ClientReader:
             masked = data[start:stop] if size < _VIEWED else memoryview(data)[start:stop]
             payload = unmask(masked, data[start - 4 : start])
             if first & _COMPRESSED and deflate is not None:
+                before = deflate.spent
                 inflated = deflate.inflate_message(payload)
                 if not isinstance(inflated, bytes):
                     self._failure = failure(int(inflated))
                     position = stop
                     break
                 payload = inflated
-                room -= len(payload)
+                room -= deflate.spent - before
                 if room <= 0:
                     most = 0
             opcode = first & 0xF

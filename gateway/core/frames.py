@@ -14,13 +14,14 @@ from typing import Final, TypeAlias
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.extensions import Extension
-from wsproto.frame_protocol import CloseReason
+from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
 from ...kernel.wire.client_frames import BINARY, TEXT
 from .deflate import BoundedDeflate
 
 NO_CODE: Final = 1005
 """What RFC 6455 §7.1.5 calls a Close frame without a code; never on the wire."""
+_BAD_GATEWAY: Final = 1014
 MAX_REASON: Final = 123
 """Bytes of a close reason (RFC 6455 §5.5)."""
 _CLOSE: Final = 0x8
@@ -82,12 +83,43 @@ FrameEvent: TypeAlias = Message | PingReceived | PongReceived | CloseFrame | Fai
 _FAILURES: Final = {1002: "protocol error", 1007: "invalid data", 1009: "message too big"}
 
 
+class _BadGateway(Extension):
+    """Has wsproto accept a Close with 1014, which IANA's registry has and wsproto has not: it is shown another code instead."""
+
+    name = "close code 1014"
+
+    def __init__(self) -> None:
+        self._closes = False
+        self.received = False
+        """Whether the Close frame had this code."""
+
+    def enabled(self) -> bool:
+        return True
+
+    def offer(self) -> bool | str:
+        return False
+
+    def frame_inbound_header(
+        self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
+    ) -> CloseReason | RsvBits:
+        self._closes = opcode is Opcode.CLOSE
+        return RsvBits(False, False, False)
+
+    def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
+        """The payload of a control frame comes whole."""
+        if not self._closes or data[:2] != _BAD_GATEWAY.to_bytes(2, "big"):
+            return data
+        self.received = True
+        return CloseReason.SERVICE_RESTART.to_bytes(2, "big") + data[2:]
+
+
 class MessageReader:
     """The incoming half of one open connection."""
 
     def __init__(self, limit: int, extensions: list[Extension]) -> None:
         """`limit` is in bytes, for one message."""
-        self._connection = Connection(ConnectionType.SERVER, extensions)
+        self._bad_gateway = _BadGateway()
+        self._connection = Connection(ConnectionType.SERVER, [*extensions, self._bad_gateway])
         self._limit = limit
         self._collected = bytearray()
         """What has come of a fragmented message."""
@@ -127,7 +159,7 @@ class MessageReader:
             # wsproto reports what it cannot parse as a Close of its own, and stays OPEN then.
             if self._connection.state.name == "OPEN":
                 return self._fail(int(event.code))
-            code = None if event.code == NO_CODE else int(event.code)
+            code = None if event.code == NO_CODE else _BAD_GATEWAY if self._bad_gateway.received else int(event.code)
             return CloseFrame(code, event.reason or "")
         return None
 

@@ -304,6 +304,12 @@ class Session:
         self._leave = ("client_closed", event.code)
         return [e.SetHeartbeat(0.0), e.SendClose(event.code, event.reason), *self._end(completed=True)]
 
+    def _half_closed(self, _: e.HalfClosed) -> list[Effect]:
+        if self._failure is None:
+            return []
+        # No answer could go out after the line has closed: there is nothing to wait for.
+        return self._protocol_failed(replace(self._failure, waited=True))
+
     def _connection_lost(self, _: e.ConnectionLost) -> list[Effect]:
         if self._failure is not None:  # that is what ended it, though nobody was told yet
             self._protocol_failed(replace(self._failure, waited=True))
@@ -382,6 +388,7 @@ _HANDLERS: Final[dict[type, Callable[[Session, Any], list[Effect]]]] = {
     e.MessageReceived: Session._message_received,
     e.CloseReceived: Session._close_received,
     e.ProtocolFailed: Session._protocol_failed,
+    e.HalfClosed: Session._half_closed,
     e.ConnectionLost: Session._connection_lost,
     e.CloseTimedOut: Session._close_timed_out,
     e.PingTimedOut: Session._ping_timed_out,

@@ -65,6 +65,11 @@ class ProtocolFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class HalfClosed:
+    """The client has closed its side of the line, and may read on. The line closes when this has been handled."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionLost:
     """The line is gone."""
 
@@ -176,8 +181,8 @@ class ShutdownStarted:
 
 
 Event: TypeAlias = (
-    Opened | MessageReceived | CloseReceived | ProtocolFailed | ConnectionLost | CloseTimedOut | PingTimedOut
-    | ClientTooSlow | TargetTooSlow | HeartbeatDue | ControlRequested | RetargetGranted | RetargetRefused | TargetEnded
+    Opened | MessageReceived | CloseReceived | ProtocolFailed | HalfClosed | ConnectionLost | CloseTimedOut
+    | PingTimedOut | ClientTooSlow | TargetTooSlow | HeartbeatDue | ControlRequested | RetargetGranted | RetargetRefused | TargetEnded
     | ServiceReturned | ServiceGone | HoldExpired | CloseRequested | CancelRequested | EndRequested | ShutdownStarted
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ code, which leave, which exit reason is the session's (`core.session`). How byte
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -39,7 +40,7 @@ _BURST: Final = 128
 """Frames of a client that are decoded in one turn, those that are no message too. One read brings tens of thousands of tiny ones:
 half a second's work."""
 _ROOM: Final = 256 << 10
-"""Bytes of a client's messages that are decoded in one turn, if they are compressed: a KiB of them may be a MiB. The last message
+"""Bytes that a client's messages are inflated to in one turn, if they are compressed: a KiB of them may be a MiB. The last message
 may go beyond it. Without compression one read is the bound."""
 
 
@@ -134,8 +135,9 @@ class RelayConnection(ClientLine):
 
     def _decode(self) -> None:
         """Decode as far as the session takes messages now, and no further than one turn's share."""
-        session, share, room, inflates = self.session, _BURST, _ROOM, self._reader.inflates
+        session, reader, share, most = self.session, self._reader, _BURST, self._reader.spent + _ROOM
         while not self._blocked():
+            room = most - reader.spent
             if share <= 0 or room <= 0:
                 self._yielded = True
                 self._loop.call_soon(self._decode_on)
@@ -144,25 +146,22 @@ class RelayConnection(ClientLine):
                 share -= 1
                 self._hand_over()
                 continue
-            messages = self._reader.take_messages(share, room)
+            messages = reader.take_messages(share, room)
             if messages:
                 share -= len(messages)
-                if inflates:
-                    room -= sum(len(payload) for _, payload in messages)
                 self._messages_received(messages)
-                if self._reader.drained:
+                if reader.drained:
                     break
                 continue
-            event = self._reader.next_event()
+            event = reader.next_event()
             if event is None:
                 break
             share -= 1
             if type(event) is Message:
-                room -= len(event.data) if inflates else 0
                 if session.accept_messages(1) is None:
                     self.handle(e.MessageReceived(event.data))
                 elif self._link is not None:
-                    self._link.send(ClientMessage(session.serial, event.data))
+                    self._link.send_message(session.serial, ClientMessage(session.serial, event.data))
             elif type(event) is PingReceived:
                 if session.is_open:
                     self._write(encode_pong(event.payload))
@@ -180,7 +179,7 @@ class RelayConnection(ClientLine):
         session = self.session
         if session.accept_messages(len(messages)) is not None:
             if self._link is not None:
-                self._link.send_messages(self._prefix, messages)
+                self._link.send_messages(session.serial, self._prefix, messages)
         elif session.phase is Phase.HELD:
             for opcode, payload in messages:
                 self.handle(e.MessageReceived(payload.decode() if opcode == TEXT else payload))
@@ -189,7 +188,7 @@ class RelayConnection(ClientLine):
         """Send the target the next of what the client had sent before there was a target (S56)."""
         worker, record = self.session.take_backlog()
         if self._link is not None and self._link.number == worker:
-            self._link.send(record)
+            self._link.send_message(self.session.serial, record)
 
     def _decode_on(self) -> None:
         """Everybody else has had a turn."""
@@ -217,8 +216,18 @@ class RelayConnection(ClientLine):
         """The target's queue is full (S53)."""
         self._congested = True
         if self._stall_timer is None and self.session.phase is Phase.OPEN:
-            self._stall_timer = self._loop.call_later(self._service.timeouts.stall, self.handle, e.TargetTooSlow())
+            self._stall_timer = self._loop.call_later(self._service.timeouts.stall, self._stall_due)
         self._update_reading()
+
+    def _stall_due(self) -> None:
+        """A target that let others go on meanwhile is not stuck: this client's turn comes."""
+        self._stall_timer = None
+        relieved_at = -math.inf if self._link is None else self._link.relieved_at
+        left = relieved_at + self._service.timeouts.stall - self._loop.time()
+        if left > 0:
+            self._stall_timer = self._loop.call_later(left, self._stall_due)
+        else:
+            self.handle(e.TargetTooSlow())
 
     def resume_for_target(self) -> None:
         """The target reads again."""
@@ -243,7 +252,8 @@ class RelayConnection(ClientLine):
                     self.pause_for_target()
 
     def eof_received(self) -> None:
-        """The client has closed its side: the transport closes itself."""
+        """The client has closed its side: the transport closes itself, after what is written now."""
+        self.handle(e.HalfClosed())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The line is gone."""
@@ -255,6 +265,11 @@ class RelayConnection(ClientLine):
         self._on_gone()
 
     # --- pings and heartbeats -----------------------------------------------------------------------------------------
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether there is something of the client's here that has not been decoded, or handed over."""
+        return self.session.backlog is not None or self._reader.has_unread
 
     @property
     def reads(self) -> bool:

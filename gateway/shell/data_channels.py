@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import select
 import socket
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
@@ -36,11 +38,19 @@ _FLOOD = 8
 class Member(Protocol):
     """A client connection whose messages go to a worker."""
 
+    @property
+    def reads(self) -> bool:
+        """Whether the client's bytes are being read."""
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether there is something of the client's here that has not been decoded."""
+
     def pause_for_target(self) -> None:
         """Read nothing more: the worker's queue is full."""
 
     def resume_for_target(self) -> None:
-        """Read on."""
+        """Go on with what is here, and read on. `pause_for_target` may be called meanwhile."""
 
 
 class WorkerLink:
@@ -51,8 +61,10 @@ class WorkerLink:
         self.pid = pid
         """The process that the worker is; a function worker's is that of its invocation."""
         self.members: dict[int, Member] = {}
-        """Connections bound to this worker, by serial."""
+        """Connections bound to this worker, by serial. Who has sent a message comes last: who was served least lately is first."""
         self.congested = False
+        self.relieved_at = -math.inf
+        """When clients could last go on after they had been held up, in the loop's time."""
         self.drains = 0
         """How often the queue has been written out: what was queued before has left when this has grown."""
         self.died_at = 0.0
@@ -70,6 +82,9 @@ class WorkerLink:
         self._writing = False
         self._reading = True
         self._fence: asyncio.TimerHandle | None = None
+        self._held_up: deque[int] = deque()
+        """Members who are still to go on, while the worker is no longer congested."""
+        self._next: asyncio.Handle | None = None
         workers.loop.add_reader(end.fileno(), self._readable)
 
     @property
@@ -99,9 +114,15 @@ class WorkerLink:
             self._channel.send(record)
             self._mark()
 
-    def send_messages(self, prefix: bytes, messages: Sequence[tuple[int, bytes]]) -> None:
+    def send_message(self, serial: int, record: tuple[Any, ...]) -> None:
+        """Queue a record that is a message of this client, or goes before them."""
+        self._serve(serial)
+        self.send(record)
+
+    def send_messages(self, serial: int, prefix: bytes, messages: Sequence[tuple[int, bytes]]) -> None:
         """Queue a ClientMessage for each: opcode and payload. `prefix` is that of the connection (`message_prefix`)."""
         if not self._closed:
+            self._serve(serial)
             self._collected += add_messages(self._pieces, prefix, messages)
             self._count += len(messages)
             self._mark()
@@ -129,15 +150,49 @@ class WorkerLink:
         if self.pending > _FLOOD * self._workers.limit:
             self.report("it floods its data channel and does not read")
 
+    def _serve(self, serial: int) -> None:
+        """It is this client's turn: the next is that of all others."""
+        member = self.members.pop(serial, None)
+        if member is not None:
+            self.members[serial] = member
+
     def _congest(self) -> None:
         self.congested = True
+        self._held_up.clear()
+        self._stop_resuming()
         for member in list(self.members.values()):
             member.pause_for_target()
 
     def _relieve(self) -> None:
         self.congested = False
-        for member in list(self.members.values()):
-            member.resume_for_target()
+        self.relieved_at = self._workers.loop.time()
+        self._held_up = deque(self.members)
+        self._resume()
+
+    def _resume(self) -> None:
+        """Let one member after the other go on, until one has congested the link again: who was not reached, comes first the next
+        time. Who has something here, hands it over at once; whoever is before him and has not, is read once before that, or
+        his turn would be none."""
+        self._stop_resuming()
+        somebody_reads = False
+        while self._held_up:
+            member = self.members.get(self._held_up[0])
+            if member is not None and member.has_unread and somebody_reads and not self._closed:
+                self._next = self._workers.loop.call_soon(self._resume_after_reading)
+                return
+            self._held_up.popleft()
+            if member is not None:
+                member.resume_for_target()
+                somebody_reads = somebody_reads or member.reads
+
+    def _resume_after_reading(self) -> None:
+        """The loop looks at the sockets between this callback and the next."""
+        self._next = self._workers.loop.call_soon(self._resume)
+
+    def _stop_resuming(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
 
     def flush_turn(self) -> None:
         """Write what this turn has queued."""
@@ -248,7 +303,7 @@ class WorkerLink:
 
     def release(self) -> None:
         """Let the clients that it held up go on: its death has been told."""
-        if self.congested:
+        if self.congested or self._held_up:
             self._relieve()
 
 

@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsrelay.gateway.core.client_reader import ClientReader
 from wsrelay.gateway.core.deflate import BoundedDeflate
-from wsrelay.gateway.core.frames import Failure, FragmentReceived, Message, MessageReader, MessageWriter, PingReceived
+from wsrelay.gateway.core.frames import (
+    CloseFrame,
+    Failure,
+    FragmentReceived,
+    Message,
+    MessageReader,
+    MessageWriter,
+    PingReceived,
+)
 from wsrelay.gateway.core.masking import unmask, unmask_in_python
 from wsrelay.kernel.wire.client_frames import TEXT
 
@@ -81,6 +89,12 @@ def deflated(payload: bytes) -> bytes:
     return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
+def finally_deflated(payload: bytes) -> bytes:
+    """The last block of it says so (RFC 7692 §7.2.3.4)."""
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -9)
+    return compressor.compress(payload) + compressor.flush(zlib.Z_FINISH)
+
+
 masks = st.binary(min_size=4, max_size=4)
 payloads = (
     st.text(max_size=80).map(str.encode)
@@ -91,11 +105,18 @@ payloads = (
 messages = st.builds(
     lambda first, payload, mask: frame(first, payload, mask=mask), st.sampled_from([0x81, 0x82]), payloads, masks
 )
-compressed = st.builds(lambda first, payload: frame(first, deflated(payload)), st.sampled_from([0xC1, 0xC2]), payloads)
+finished = st.builds(
+    lambda parts, zero: b"".join(map(finally_deflated, parts)) + b"\0" * zero,
+    st.lists(payloads, min_size=1, max_size=3),
+    st.booleans(),
+)
+compressed = st.builds(frame, st.sampled_from([0xC1, 0xC2]), finished) | st.builds(
+    lambda first, payload: frame(first, deflated(payload)), st.sampled_from([0xC1, 0xC2]), payloads
+)
 controls = st.builds(frame, st.sampled_from([0x89, 0x8A]), st.binary(max_size=125))
 closes = st.builds(
     lambda code, reason: frame(0x88, struct.pack("!H", code) + reason),
-    st.sampled_from([1000, 1001, 1002, 1004, 1005, 1012, 1014, 2999, 3000, 4000, 4999, 5000, 999]),
+    st.sampled_from([1000, 1001, 1002, 1004, 1005, 1012, 1013, 1014, 1015, 2999, 3000, 4000, 4999, 5000, 999]),
     st.binary(max_size=20) | st.text(max_size=10).map(str.encode),
 ) | st.binary(max_size=1).map(lambda payload: frame(0x88, payload))
 fragments = st.builds(
@@ -219,3 +240,76 @@ def test_fragments_are_told_one_by_one() -> None:  # S10
 def test_both_ways_to_unmask(data: bytes, mask: bytes) -> None:
     wanted = bytes(byte ^ key for byte, key in zip(data, itertools.cycle(mask)))
     assert unmask(data, mask) == unmask_in_python(data, mask) == wanted
+
+
+class Compressor:
+    """A client's compression, straight from zlib: one stream, until a block is final."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.compressobj(6, zlib.DEFLATED, -15)
+
+    def message(self, parts: list[tuple[bytes, bool]], zero: bool) -> bytes:
+        """The payload of a message of these parts; whether the last block of a part is final stands beside it. After a final block
+        at the end there may be the rest of an empty block, or nothing."""
+        payload, final = b"", False
+        for part, final in parts:
+            payload += self._stream.compress(part) + self._stream.flush(zlib.Z_FINISH if final else zlib.Z_SYNC_FLUSH)
+            if final:
+                self._stream = zlib.compressobj(6, zlib.DEFLATED, -15)
+        return payload + b"\0" * zero if final else payload[:-4]
+
+
+parts = st.lists(st.tuples(st.binary(min_size=1, max_size=60), st.booleans()), min_size=1, max_size=4)
+
+
+@given(st.lists(st.tuples(parts, st.booleans()), min_size=1, max_size=4), st.booleans(), st.integers(1, 50), cuts)
+def test_final_blocks_are_inflated_however_they_are_split(  # RFC 7692 §7.2.3.4
+    sent: list[tuple[list[tuple[bytes, bool]], bool]], one_by_one: bool, piece: int, cuts: list[int]
+) -> None:
+    compressor = Compressor()
+    stream, expected = b"", []
+    for parts, zero in sent:
+        payload = compressor.message(parts, zero)
+        fragments = [payload[start : start + piece] for start in range(0, len(payload), piece)]
+        stream += frame(0xC2 if len(fragments) == 1 else 0x42, fragments[0])
+        for last, fragment in enumerate(fragments[1:], 2):
+            stream += frame(0x80 if last == len(fragments) else 0, fragment)
+        expected.append(Message(b"".join(part for part, _ in parts)))
+    assert compare(stream, list(range(len(stream))) if one_by_one else cuts, OFFER) == expected
+    assert compare(stream, [], OFFER) == expected
+
+
+STREAMS = 64 + LIMIT // 256
+"""Final blocks of a message."""
+
+
+@pytest.mark.parametrize("cuts", [[], list(range(400)), [7], [100]])
+def test_final_blocks_of_nothing_have_a_bound(cuts: list[int]) -> None:  # S10, invariant 11
+    empty = finally_deflated(b"")
+    assert len(empty) == 2
+    allowed, more = frame(0xC2, empty * STREAMS), frame(0xC2, empty * (STREAMS + 1))
+    assert compare(allowed + allowed, cuts, OFFER) == [Message(b"")] * 2
+    assert compare(allowed + more, cuts, OFFER) == [Message(b""), Failure(1009, "message too big")]
+
+
+@pytest.mark.parametrize("cuts", [[], list(range(3000))])
+def test_a_bomb_behind_a_final_block(cuts: list[int]) -> None:  # S46
+    first = finally_deflated(b"x" * 100)
+    assert compare(frame(0xC2, first + deflated(bytes(LIMIT - 100))), cuts, OFFER) == [
+        Message(b"x" * 100 + bytes(LIMIT - 100))
+    ]
+    too_big = [Failure(1009, "message too big")]
+    assert compare(frame(0xC2, first + deflated(bytes(LIMIT - 99))), cuts, OFFER) == too_big
+    assert compare(frame(0xC2, first + deflated(bytes(1 << 20))), cuts, OFFER) == too_big
+
+
+@pytest.mark.parametrize("cuts", [[], [3], list(range(20))])
+@pytest.mark.parametrize("code", [1000, 1003, 1012, 1013, 1014, 3000, 4999])
+def test_close_codes_that_clients_may_send(code: int, cuts: list[int]) -> None:  # S50
+    assert compare(frame(0x88, struct.pack("!H", code) + b"why"), cuts, None) == [CloseFrame(code, "why")]
+
+
+@pytest.mark.parametrize("code", [999, 1004, 1005, 1006, 1015, 1016, 2999, 5000])
+def test_close_codes_that_nobody_may_send(code: int) -> None:
+    data = frame(0x89, struct.pack("!H", 1014)) + frame(0x88, struct.pack("!H", code))
+    assert compare(data, [], None) == [PingReceived(struct.pack("!H", 1014)), Failure(1002, "protocol error")]

@@ -65,7 +65,10 @@ class Link:
     def send(self, record: Any) -> None:
         self.records.append(record)
 
-    def send_messages(self, prefix: bytes, messages: Any) -> None:
+    def send_message(self, serial: int, record: Any) -> None:
+        self.send(record)
+
+    def send_messages(self, serial: int, prefix: bytes, messages: Any) -> None:
         pieces: list[bytes] = []
         add_messages(pieces, prefix, messages)
         self.records += FrameDecoder(m.GATEWAY_TO_WORKER).decode(b"".join(pieces))

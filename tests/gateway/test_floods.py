@@ -107,6 +107,47 @@ def test_what_a_worker_does_not_read_stays_compressed(
         assert peak_memory(supervisor) - before < 20 << 20
 
 
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_many_clients_and_a_worker_that_reads_slowly(serve: Any, uvloop: bool) -> None:  # S53, invariant 11
+    size, count, bombers = 1 << 20, 20, 8
+    supervisor = serve(uvloop=uvloop, limits=Limits(message=size, inbound=size, compression=True))
+    function, slow = supervisor.function_worker(), supervisor.actor()
+    offer = b"Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\n"
+    bomb = frame(2, deflated(bytes(size)), rsv=0x40)
+    with contextlib.ExitStack() as lines:
+        opened = [lines.enter_context(joined(supervisor, function, slow, offer)) for _ in range(bombers)]
+        before = peak_memory(supervisor)
+        for line in opened:
+            line.sendall(bomb * count)
+        received: list[int] = []
+        for _ in range(bombers * count):  # one message at a time: the gateway is relieved again and again
+            message = slow.expect(m.ClientMessage)
+            assert len(message.data) == size
+            received.append(message.connection)
+        assert peak_memory(supervisor) - before < 30 << 20
+        assert {received.count(serial) for serial in range(1, bombers + 1)} == {count}
+        first = received[: bombers * count // 2]
+        assert all(serial in first for serial in range(1, bombers + 1)), (
+            "somebody had no turn until the others were done"
+        )
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_a_violation_behind_messages_and_then_half_a_line(serve: Any, uvloop: bool) -> None:  # S49
+    supervisor = serve(uvloop=uvloop)
+    function, target = supervisor.function_worker(), supervisor.actor()
+    with joined(supervisor, function, target) as client:
+        client.sendall(frame(1, b"whole") + frame(3, b"no opcode"))
+        client.shutdown(socket.SHUT_WR)
+        received = b""
+        while data := client.recv(4096):
+            received += data
+        assert received == b"\x88\x10\x03\xeaprotocol error"
+        assert target.next() == m.ClientMessage(1, "whole")
+        assert target.next() == m.Leave(1, "protocol_error", 1002)
+        assert supervisor.ended()[1].kind == "ws_closed:1002"
+
+
 POST = b"POST %s HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 

@@ -68,6 +68,17 @@ def test_what_came_before_a_violation_can_be_answered() -> None:  # S46, S49
     assert session.handle(waits.then) == [e.AwaitClose()]
 
 
+def test_a_violation_and_then_a_half_closed_line() -> None:  # S49: the client may read on
+    session = opened()
+    session.handle(e.MessageReceived("whole"))
+    assert session.handle(e.HalfClosed()) == []
+    [waits] = session.handle(e.ProtocolFailed(1002, ""))
+    assert isinstance(waits, e.AwaitAnswers)
+    assert [code for code, _ in closes(session.handle(e.HalfClosed()))] == [1002]
+    assert session.handle(waits.then) == [e.AwaitClose()]
+    assert ends(session.handle(e.ConnectionLost())) == ["ws_closed:1002"]
+
+
 def test_nonsense_for_the_clients_close_ends_the_line_soon() -> (
     None
 ):  # S46: what can be decoded no more is not waited for

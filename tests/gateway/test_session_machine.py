@@ -109,7 +109,7 @@ class SessionMachine(RuleBasedStateMachine):
                 assert self.closes == [1012 if restarting else 1000 if clean else 1011]
 
     @rule(event=st.sampled_from([
-        e.CloseReceived(1000, ""), e.CloseReceived(None, ""), e.ConnectionLost(), e.CloseRequested(4000, ""),
+        e.CloseReceived(1000, ""), e.CloseReceived(None, ""), e.HalfClosed(), e.ConnectionLost(), e.CloseRequested(4000, ""),
         e.CancelRequested(), e.EndRequested(make_reason("killed")), e.ShutdownStarted(), e.PingTimedOut(),
         e.ClientTooSlow(), e.ProtocolFailed(1002, ""), e.ProtocolFailed(1002, "", True), e.CloseTimedOut(), e.HeartbeatDue(1.0, False),
         e.RetargetRefused("late"), e.RetargetGranted(Target("p1", 1)), e.HoldExpired(), e.ServiceGone(),

@@ -81,6 +81,13 @@ def check_id(what: str, value: object) -> None:
         raise Invalid(f"expected the id of the {what}, namespace:name, got {type(value).__name__}")
 
 
+def check_flag(what: str, value: object) -> bool | None:
+    """Raise Invalid unless the value of an option is a boolean, or None for one that is left as it is: "no" would be true."""
+    if value is None or isinstance(value, bool):
+        return value
+    raise Invalid(f"{what} is True or False, not {type(value).__name__}")
+
+
 def check_topic(topic: object) -> str:
     """Return `topic` if a process may send on it. Raises Invalid otherwise (S9)."""
     if type(topic) is str:

@@ -291,7 +291,8 @@ _HOST = Kind(
             "files and folders that workers may read and write; the private temporary folder is one. Needs Landlock"),
         _of(Sandbox, "sandbox", "signals", FLAG,
             "whether workers may signal processes that they have not started; false needs Landlock"),
-        _of(HostConfiguration, None, "coalesce_sends", FLAG, "whether a handler's sends leave together (S7)"),
+        _of(HostConfiguration, None, "coalesce_sends", FLAG, "whether a handler's sends leave together: while it blocks outside "
+            "`process`, only after about 10 ms, or as soon as Python's GIL is free (S7)"),
     ),
 )  # fmt: skip
 
