@@ -31,7 +31,7 @@ def test_a_worker_that_forks_without_end(tmp_path: Path) -> None:
         on.bystander.do("for _ in range(8):\n    if os.fork() == 0: signal.pause()")
         on.culprit.order("while True:\n    try: os.fork()\n    except OSError: pass")
         on.check_only_the_culprit_ends("limit:processes")
-        assert "limits.processes is 12" in runtime.log()
+        wait_until(lambda: "limits.processes is 12" in runtime.log(), message=runtime.log)
 
 
 def test_threads_count_as_processes(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_worker_that_fills_its_temporary_folder(tmp_path: Path, how: str) -> N
             f"{delete}\nfile.write(b'x' * (4 << 20))\nfile.flush()\nwhile True: signal.pause()"
         )
         on.check_only_the_culprit_ends("limit:disk")
-        assert "limits.disk (2048 KiB)" in runtime.log()
+        wait_until(lambda: "limits.disk (2048 KiB)" in runtime.log(), message=runtime.log)
 
 
 @pytest.mark.parametrize(("name", "depth"), [("d" * 50, 90), ("d", 1900)], ids=["no path leads there", "long paths"])

@@ -61,7 +61,10 @@ def test_no_descriptor_leaks_into_a_worker(runtime: Runtime) -> None:
             assert not any(what[8:-1] in listening for what in own), "a worker holds a listening socket"
             sockets += own
         assert len(sockets) == len(set(sockets)), "two processes hold the end of one channel"
-        assert "the service manager (NOTIFY_SOCKET) cannot be told: [Errno 2]" in runtime.log()
+        wait_until(
+            lambda: "the service manager (NOTIFY_SOCKET) cannot be told: [Errno 2]" in runtime.log(),
+            message=runtime.log,
+        )
         guardian = descriptors(runtime.process.pid)
         assert len(guardian) == 3 + 2, f"beside the standard ones, the way to the service manager: {guardian}"
 

@@ -167,7 +167,7 @@ def test_cpu_time_of_invocations(tmp_path: Path) -> None:
             assert answer["hard"] == -1
         with pytest.raises(urllib.error.HTTPError, match="502"):
             get(runtime.url("/burn"))
-        assert "limit:cpu" in runtime.log()
+        wait_until(lambda: "limit:cpu" in runtime.log(), message=runtime.log)
         assert get(runtime.url("/who")) != answers[0]["os_pid"]
 
 

@@ -392,7 +392,7 @@ def test_what_cannot_be_had_is_one_clear_error(tmp_path: Path, change: dict[str,
     try:
         wait_until(lambda: runtime.process.poll() is not None, message=runtime.log)
         assert runtime.process.returncode == 1
-        assert words in runtime.log()
+        wait_until(lambda: words in runtime.log(), message=runtime.log)
         assert re.search(r"_index\.yaml:\d+:\d+: ", runtime.log())
         assert "Traceback" not in runtime.log()
     finally:

@@ -98,7 +98,7 @@ def test_a_bad_configuration_changes_nothing(runtime: Runtime) -> None:
         refused = ask(runtime, "reload", str(runtime.folder))
         assert refused.returncode == 1
         assert "process.pythn" in refused.stderr
-        assert "the reload changes nothing" in runtime.log()
+        wait_until(lambda: "the reload changes nothing" in runtime.log(), message=runtime.log)
         (runtime.folder / "_index.yaml").write_text("entries: [")
         runtime.process.send_signal(signal.SIGHUP)
         wait_until(lambda: runtime.log().count("the reload changes nothing") >= 2, message=runtime.log)
