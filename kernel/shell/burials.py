@@ -120,7 +120,10 @@ class Burials:
         runtime = self._runtime
         runtime.take_from_worker(handle, handle.channel.drain())
         failpoint("death.drained")
-        status = status._replace(out_of_memory=runtime.confinement.out_of_memory(handle.number))
+        status = status._replace(
+            out_of_memory=runtime.confinement.out_of_memory(handle.number),
+            refused_forks=runtime.confinement.refused_forks(handle.number),
+        )
         runtime.perform(runtime.table.worker_exited(handle.number, status, runtime.loop.time()))
         failpoint("death.committed")
         upgraded = runtime.workers[handle.number] is not handle

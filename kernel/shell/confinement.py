@@ -69,6 +69,10 @@ class Confinement:
         """Whether the kernel has killed in a worker's group for its memory."""
         return self.cgroups is not None and self.cgroups.was_out_of_memory(number)
 
+    def refused_forks(self, number: int) -> bool:
+        """Whether a worker's group was full, and a fork was refused for it."""
+        return self.cgroups is not None and self.cgroups.refused_forks(number)
+
     def let_go(self, number: int) -> None:
         """A worker is dead, or will never be born."""
         self.watched.pop(number, None)
