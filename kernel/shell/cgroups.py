@@ -106,8 +106,12 @@ class Cgroups:
         return self._count(number, "memory.events", "oom_kill") > 0
 
     def refused_forks(self, number: int) -> bool:
-        """Whether the group was at its limit of processes and wanted one more."""
-        return self._count(number, "pids.events", "max") > 0
+        """Whether the group was at its limit of processes and wanted one more.
+
+        Before Linux 6.11 a fork is counted here too that a group above has refused, as that of the unit (TasksMax=) does. So the
+        group must have been full itself; before Linux 6.1 that cannot be known.
+        """
+        return self._count(number, "pids.events", "max") > 0 and self._was_full(number)
 
     def kill(self, number: int) -> None:
         """SIGKILL to all in the group at once: none can fork away."""
@@ -129,6 +133,13 @@ class Cgroups:
 
     def _of(self, number: int) -> Path:
         return self._folder / f"{_PREFIX}{number}"
+
+    def _was_full(self, number: int) -> bool:
+        try:
+            peak, limit = (int((self._of(number) / name).read_text()) for name in ("pids.peak", "pids.max"))
+        except (OSError, ValueError):
+            return True
+        return peak >= limit
 
     def _count(self, number: int, name: str, what: str) -> int:
         with contextlib.suppress(OSError):

@@ -109,6 +109,10 @@ def test_the_life_of_a_group(root: Path, cgroups: Cgroups) -> None:
     (folder / "pids.events").write_text("max 12\n")
     assert cgroups.was_out_of_memory(3)
     assert cgroups.refused_forks(3)
+    (folder / "pids.peak").write_text("7\n")
+    assert not cgroups.refused_forks(3), "it was never full: another group has refused them"
+    (folder / "pids.peak").write_text("8\n")
+    assert cgroups.refused_forks(3)
     cgroups.retire(3)
     assert (folder / "cgroup.kill").read_text() == "1"
     assert folder.exists(), "somebody is in it still"
