@@ -8,6 +8,7 @@ prepared is refused.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 
@@ -18,6 +19,8 @@ from .errors import StartError
 from .machine import look_at_machine
 from .temporary import TemporaryFolders
 from .usage import Watched, watched
+
+logger = logging.getLogger("wsrelay")
 
 _NOT_PREPARED = "needs a restart: no cgroups were prepared when the runtime was started"
 
@@ -99,9 +102,14 @@ def _prepare(hosts: list[HostConfiguration]) -> tuple[Cgroups | None, frozenset[
     if lacking:
         raise StartError("\n".join(lacking))
     if folder is None or not any(each.cgroup for each in enforcements):
+        if any(each.watched - {"disk"} for each in enforcements):
+            logger.info(
+                "limits of workers are kept without a cgroup: %s", why or "its controllers are not those asked for"
+            )
         return None, frozenset()
     cgroups = Cgroups(folder, controllers)
     cgroups.prepare()
+    logger.info("limits of workers are kept by cgroups in %s: %s", folder, ", ".join(sorted(controllers)))
     return cgroups, controllers
 
 
