@@ -120,16 +120,21 @@ class Cgroups:
                 _write(self._of(number) / "cgroup.kill", "1")
 
     def retire(self, number: int) -> None:
-        """A worker is dead: kill who is left in its group, and remove that when it is empty, now or at another's end."""
+        """A worker is dead: kill who is left in its group, which is to be removed (`tidy`)."""
         if number in self._members:
             self.kill(number)
             self._members.discard(number)
             self._retired.add(number)
+
+    def tidy(self) -> bool:
+        """Remove the groups of the dead that are empty. Returns whether one is left: who is killed takes a moment to be gone, with much
+        memory a long one."""
         for each in list(self._retired):
             with contextlib.suppress(OSError):
                 self._remove(self._of(each))
             if not self._of(each).exists():
                 self._retired.discard(each)
+        return bool(self._retired)
 
     def _of(self, number: int) -> Path:
         return self._folder / f"{_PREFIX}{number}"

@@ -84,6 +84,10 @@ class Confinement:
             self.cgroups.retire(number)
         self.folders.remove(number)
 
+    def tidy(self) -> bool:
+        """Remove the cgroups of dead workers that are empty by now. Returns whether one is left."""
+        return self.cgroups is not None and self.cgroups.tidy()
+
 
 def _prepare(hosts: list[HostConfiguration]) -> tuple[Cgroups | None, frozenset[str]]:
     """Return the cgroups, and which of their controllers workers can have."""
