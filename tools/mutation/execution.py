@@ -25,7 +25,7 @@ PACKAGES = ("kernel", "gateway", "workers", "tools/faults")
 SEED = "1"
 """As `tools/test` has it."""
 UNCHANGED = "(nothing changed)"
-_LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".hypothesis", ".*_cache", "*.egg-info")
+_LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".tools", ".hypothesis", ".*_cache", "*.egg-info")
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 _TESTS_FAILED = 1
 _running: set[subprocess.Popen[bytes]] = set()

@@ -188,4 +188,12 @@ MUTATIONS = (
         " - 0)",
         ("tests/system/test_limits.py::test_memory_in_a_file_that_is_mapped_counts_once",),
     ),
+    Mutation(
+        "a-fork-that-another-group-refuses-is-held-against-a-worker",
+        "S18",
+        "kernel/shell/cgroups.py",
+        " and self._was_full(number)",
+        "",
+        ("tests/kernel/shell/test_cgroups.py",),
+    ),
 )
