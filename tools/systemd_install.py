@@ -51,7 +51,7 @@ def copy_distribution(name: str, target: Path) -> None:
 
 
 def main(prefix: str) -> None:
-    venv.create(prefix, symlinks=True)
+    venv.create(prefix, symlinks=True, clear=True)
     target = Path(prefix, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
     for name in requirements(PROJECT, EXTRA):
         copy_distribution(name, target)

@@ -22,6 +22,8 @@ class WaitStatus(NamedTuple):
     raises it by one each time when it sends SIGXCPU."""
     out_of_memory: bool = False
     """Whether the kernel has killed for the memory of the child's own cgroup."""
+    refused_forks: bool = False
+    """Whether the child's own cgroup was full, and a fork was refused for it."""
 
 
 def check_report(report: WireReason) -> WireReason:
@@ -43,12 +45,13 @@ def reason_of_death(
 
     `chosen` is the reason for which the runtime sent SIGKILL, if it did; it stands if that is what ended the process.
     A complete report stands if the exit code agrees with it: 0 for a clean one, 1 for another. Else the status decides;
-    `limit` is what it means if it is the kernel's way to enforce a limit.
+    `limit` is what it means if it is the kernel's way to enforce a limit. An exception may be such a way too: a refused fork is one
+    to the handler, and whether it is killed for the limit before it has ended by that must not depend on who is faster.
     """
     if chosen is not None and status.signal == signal.SIGKILL:
         return chosen
     if report is not None and status.exit_code == (0 if report.clean else 1):
-        return report
+        return limit if limit is not None and report.kind == reasons.EXCEPTION else report
     if limit is not None:
         return limit
     if status.signal is not None:

@@ -16,7 +16,16 @@ from dataclasses import dataclass
 from ..wire import messages as m
 from ..wire.configuration import cpu_allowance
 from ..wire.errors import ProtocolViolation
-from ..wire.reason import LIMIT_CPU, LIMIT_DISK, LIMIT_LIVENESS, LIMIT_OOM, LIMIT_PROCESSES, WireReason, make_reason
+from ..wire.reason import (
+    EXCEPTION,
+    LIMIT_CPU,
+    LIMIT_DISK,
+    LIMIT_LIVENESS,
+    LIMIT_OOM,
+    LIMIT_PROCESSES,
+    WireReason,
+    make_reason,
+)
 from .effects import ProbeDue, SendToWorker, SetTimer
 from .endings import WaitStatus
 from .population import Population, require
@@ -130,17 +139,22 @@ class Limits:
             self._population.kill_worker(worker, make_reason(LIMIT_DISK, detail))
 
     def kernel_reason(self, worker: Worker, status: WaitStatus) -> WireReason | None:
-        """Return the reason of a worker that the kernel has ended for its CPU time or for its cgroup's memory, None for any
-        other."""
+        """Return the reason of a worker that the kernel has ended for its CPU time or for its cgroup's memory, or that has not ended
+        well after its cgroup has refused it a fork; None for any other."""
         limits = worker.limits
         if status.out_of_memory and status.signal == signal.SIGKILL and limits.memory is not None:
             return make_reason(LIMIT_OOM, f"its cgroup was out of memory, limits.memory is {limits.memory >> 20} MiB")
         limit = limits.cpu
-        if limit is None or not _exhausted(
+        if limit is not None and _exhausted(
             None if worker.is_function else cpu_allowance(limit, worker.cpu_used), status
         ):
-            return None
-        return _cpu_spent(limit)
+            return _cpu_spent(limit)
+        if status.refused_forks and status.exit_code != 0 and limits.processes is not None:
+            detail = f"its cgroup refused it one more, limits.processes is {limits.processes}"
+            if worker.report is not None and worker.report.kind == EXCEPTION:
+                detail += f": {worker.report.detail}"
+            return make_reason(LIMIT_PROCESSES, detail)
+        return None
 
     def cpu_spent(self, worker: Worker) -> WireReason | None:
         """Return the reason of an actor that is not upgraded because it has used all its CPU time; None for any other."""

@@ -28,6 +28,9 @@ SWEEP_DELAY = 0.02
 """Seconds from a death that has been told to the sweep that is sure to find all that was left behind. That reads all of /proc, 1 ms
 for a hundred processes, and whatever the death makes others do, as starting the next process, need not wait for it."""
 
+TIDY_DELAY = 0.25
+"""Seconds between two attempts to remove a dead worker's cgroup, while its descendants die in there."""
+
 
 class Runtime(Protocol):
     """What a burial needs of the supervisor."""
@@ -61,6 +64,8 @@ class Burials:
         self._unreaped: set[int] = set()
         """The os_pids of those whose burial is under way."""
         self._scheduled = False
+        self._tidying = False
+        """Whether a cgroup could not be removed, and it will be tried again."""
 
     def unreaped(self) -> Iterable[int]:
         """The os_pids of workers that are nobody's any more, and not yet anybody else's."""
@@ -113,14 +118,25 @@ class Burials:
         self._runtime.sweeper.sweep()
         for handle, child in told:
             self._reap(handle, child)
+        if not self._tidying:
+            self._tidy()
         self._runtime.end_turn()
+
+    def _tidy(self) -> None:
+        """Remove the cgroups of the dead."""
+        if left := self._runtime.confinement.tidy():
+            self._runtime.loop.call_later(TIDY_DELAY, self._tidy)
+        self._tidying = left
 
     def _commit(self, handle: WorkerHandle, status: WaitStatus) -> bool:
         """Take a dead worker's last words, and tell the table. Returns whether that was only the end of its old code."""
         runtime = self._runtime
         runtime.take_from_worker(handle, handle.channel.drain())
         failpoint("death.drained")
-        status = status._replace(out_of_memory=runtime.confinement.out_of_memory(handle.number))
+        status = status._replace(
+            out_of_memory=runtime.confinement.out_of_memory(handle.number),
+            refused_forks=runtime.confinement.refused_forks(handle.number),
+        )
         runtime.perform(runtime.table.worker_exited(handle.number, status, runtime.loop.time()))
         failpoint("death.committed")
         upgraded = runtime.workers[handle.number] is not handle

@@ -106,8 +106,12 @@ class Cgroups:
         return self._count(number, "memory.events", "oom_kill") > 0
 
     def refused_forks(self, number: int) -> bool:
-        """Whether the group was at its limit of processes and wanted one more."""
-        return self._count(number, "pids.events", "max") > 0
+        """Whether the group was at its limit of processes and wanted one more.
+
+        Before Linux 6.11 a fork is counted here too that a group above has refused, as that of the unit (TasksMax=) does. So the
+        group must have been full itself; before Linux 6.1 that cannot be known.
+        """
+        return self._count(number, "pids.events", "max") > 0 and self._was_full(number)
 
     def kill(self, number: int) -> None:
         """SIGKILL to all in the group at once: none can fork away."""
@@ -116,19 +120,31 @@ class Cgroups:
                 _write(self._of(number) / "cgroup.kill", "1")
 
     def retire(self, number: int) -> None:
-        """A worker is dead: kill who is left in its group, and remove that when it is empty, now or at another's end."""
+        """A worker is dead: kill who is left in its group, which is to be removed (`tidy`)."""
         if number in self._members:
             self.kill(number)
             self._members.discard(number)
             self._retired.add(number)
+
+    def tidy(self) -> bool:
+        """Remove the groups of the dead that are empty. Returns whether one is left: who is killed takes a moment to be gone, with much
+        memory a long one."""
         for each in list(self._retired):
             with contextlib.suppress(OSError):
                 self._remove(self._of(each))
             if not self._of(each).exists():
                 self._retired.discard(each)
+        return bool(self._retired)
 
     def _of(self, number: int) -> Path:
         return self._folder / f"{_PREFIX}{number}"
+
+    def _was_full(self, number: int) -> bool:
+        try:
+            peak, limit = (int((self._of(number) / name).read_text()) for name in ("pids.peak", "pids.max"))
+        except (OSError, ValueError):
+            return True
+        return peak >= limit
 
     def _count(self, number: int, name: str, what: str) -> int:
         with contextlib.suppress(OSError):

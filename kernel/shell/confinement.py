@@ -8,6 +8,7 @@ prepared is refused.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 
@@ -18,6 +19,8 @@ from .errors import StartError
 from .machine import look_at_machine
 from .temporary import TemporaryFolders
 from .usage import Watched, watched
+
+logger = logging.getLogger("wsrelay")
 
 _NOT_PREPARED = "needs a restart: no cgroups were prepared when the runtime was started"
 
@@ -69,6 +72,10 @@ class Confinement:
         """Whether the kernel has killed in a worker's group for its memory."""
         return self.cgroups is not None and self.cgroups.was_out_of_memory(number)
 
+    def refused_forks(self, number: int) -> bool:
+        """Whether a worker's group was full, and a fork was refused for it."""
+        return self.cgroups is not None and self.cgroups.refused_forks(number)
+
     def let_go(self, number: int) -> None:
         """A worker is dead, or will never be born."""
         self.watched.pop(number, None)
@@ -76,6 +83,10 @@ class Confinement:
         if self.cgroups is not None:
             self.cgroups.retire(number)
         self.folders.remove(number)
+
+    def tidy(self) -> bool:
+        """Remove the cgroups of dead workers that are empty by now. Returns whether one is left."""
+        return self.cgroups is not None and self.cgroups.tidy()
 
 
 def _prepare(hosts: list[HostConfiguration]) -> tuple[Cgroups | None, frozenset[str]]:
@@ -95,9 +106,14 @@ def _prepare(hosts: list[HostConfiguration]) -> tuple[Cgroups | None, frozenset[
     if lacking:
         raise StartError("\n".join(lacking))
     if folder is None or not any(each.cgroup for each in enforcements):
+        if any(each.watched - {"disk"} for each in enforcements):
+            logger.info(
+                "limits of workers are kept without a cgroup: %s", why or "its controllers are not those asked for"
+            )
         return None, frozenset()
     cgroups = Cgroups(folder, controllers)
     cgroups.prepare()
+    logger.info("limits of workers are kept by cgroups in %s: %s", folder, ", ".join(sorted(controllers)))
     return cgroups, controllers
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import select
 import subprocess
@@ -19,7 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from .application import PORT, UNIT
 
-PATIENCE = 30.0
+PATIENCE = float(os.environ.get("WSRELAY_PATIENCE", "30"))
 """Seconds."""
 
 
@@ -89,8 +90,8 @@ def journal(*matches: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
-def open_line(port: int = PORT) -> ClientConnection:
-    return connect(f"ws://127.0.0.1:{port}/ws", open_timeout=PATIENCE, proxy=None)
+def open_line(port: int = PORT, path: str = "/ws") -> ClientConnection:
+    return connect(f"ws://127.0.0.1:{port}{path}", open_timeout=PATIENCE, proxy=None)
 
 
 def ask(line: ClientConnection, text: str) -> str:

@@ -10,7 +10,7 @@ from wsrelay.kernel.core.endings import WaitStatus
 from wsrelay.kernel.core.limits import PROBES
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.configuration import HostLimits
-from wsrelay.kernel.wire.reason import make_reason
+from wsrelay.kernel.wire.reason import WireReason, make_reason
 
 from .node import SIGKILL, Node
 
@@ -218,3 +218,41 @@ def test_cpu_time_of_an_invocation() -> (
     for status, kind in ((WaitStatus(None, XCPU, 70), "limit:cpu"), (SIGKILL._replace(cpu_limit=70), "signal:SIGKILL")):
         node = Node(limits=HostLimits(cpu=2.0))
         assert node.dies(node.invoke(), status).kind == kind
+
+
+# --- a cgroup ---------------------------------------------------------------------------------------------------------
+
+RAISED = make_reason("exception", "BlockingIOError: no")
+
+
+@pytest.mark.parametrize(
+    ("limits", "status", "report", "kind"),
+    [
+        (HostLimits(memory=1 << 20), SIGKILL._replace(out_of_memory=True), None, "limit:oom"),
+        (HostLimits(memory=1 << 20), SIGKILL, None, "signal:SIGKILL"),
+        (HostLimits(memory=1 << 20), WaitStatus(1, out_of_memory=True), RAISED, "exception"),
+        (HostLimits(), SIGKILL._replace(out_of_memory=True), None, "signal:SIGKILL"),
+        (HostLimits(processes=8), WaitStatus(1, refused_forks=True), RAISED, "limit:processes"),
+        (HostLimits(processes=8), WaitStatus(1, refused_forks=True), None, "limit:processes"),
+        (HostLimits(processes=8), WaitStatus(None, signal.SIGABRT, refused_forks=True), None, "limit:processes"),
+        (HostLimits(processes=8), WaitStatus(0, refused_forks=True), make_reason("normal"), "normal"),
+        (HostLimits(processes=8), WaitStatus(1, refused_forks=True), make_reason("limit:mailbox"), "limit:mailbox"),
+        (HostLimits(processes=8), WaitStatus(1), RAISED, "exception"),
+        (HostLimits(), WaitStatus(1, refused_forks=True), RAISED, "exception"),
+        (
+            HostLimits(processes=8, memory=1),
+            SIGKILL._replace(out_of_memory=True, refused_forks=True),
+            None,
+            "limit:oom",
+        ),
+    ],
+)
+def test_what_a_cgroup_has_done(
+    limits: HostLimits, status: WaitStatus, report: WireReason | None, kind: str
+) -> None:  # S12, S18
+    node = Node(limits=limits)
+    pid = node.spawn(node.invoke())
+    reason = node.dies(pid, status, report)
+    assert reason.kind == kind
+    if kind == "limit:processes" and report is not None:
+        assert reason.detail.endswith(f"limits.processes is 8: {report.detail}")

@@ -109,11 +109,15 @@ def test_the_life_of_a_group(root: Path, cgroups: Cgroups) -> None:
     (folder / "pids.events").write_text("max 12\n")
     assert cgroups.was_out_of_memory(3)
     assert cgroups.refused_forks(3)
+    (folder / "pids.peak").write_text("7\n")
+    assert not cgroups.refused_forks(3), "it was never full: another group has refused them"
+    (folder / "pids.peak").write_text("8\n")
+    assert cgroups.refused_forks(3)
     cgroups.retire(3)
     assert (folder / "cgroup.kill").read_text() == "1"
-    assert folder.exists(), "somebody is in it still"
+    assert cgroups.tidy(), "somebody is in it still"
     (folder / "cgroup.procs").write_text("")
-    cgroups.retire(99)  # another's end
+    assert not cgroups.tidy()
     assert not folder.exists()
 
 
@@ -157,6 +161,7 @@ def test_killing_a_real_group_leaves_nobody() -> None:
             assert process.wait(timeout=30) == -signal.SIGKILL
         wait_until(lambda: not inside.read_text())
         cgroups.retire(3)
+        assert not cgroups.tidy()
         assert not inside.exists()
 
 

@@ -355,4 +355,12 @@ MUTATIONS = (
         "            worker.report = reason\n",
         ("tests/kernel/core/test_invocations.py", *_CORE),
     ),
+    Mutation(
+        "a-refused-fork-is-only-an-exception",
+        "S18",
+        "kernel/core/endings.py",
+        "return limit if limit is not None and report.kind == reasons.EXCEPTION else report",
+        "return report",
+        ("tests/kernel/core/test_limits.py",),
+    ),
 )

@@ -296,4 +296,12 @@ MUTATIONS = (
         "_NEVER if disk is None else disk",
         (f"{_ALARMS_TESTS}::test_without_limits_nothing_rings",),
     ),
+    Mutation(
+        "a-fork-that-another-group-refuses-is-held-against-a-worker",
+        "S18",
+        "kernel/shell/cgroups.py",
+        " and self._was_full(number)",
+        "",
+        ("tests/kernel/shell/test_cgroups.py",),
+    ),
 )

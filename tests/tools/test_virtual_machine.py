@@ -1,0 +1,95 @@
+"""`tools/cgroup-test`: how its virtual machine is told what to do, and what is made of its answer; not the machine itself."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import virtual_machine as machine
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def unquoted(unit: str) -> str:
+    """The script of the unit, as systemd reads it: systemd.syntax(7), systemd.service(5)."""
+    [line] = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
+    text = line.removeprefix('ExecStart=/bin/sh -c "').removesuffix('"').replace("%%", "%").replace("$$", "$")
+    return text.encode().decode("unicode_escape")
+
+
+def test_the_unit_runs_the_command_with_its_words_as_they_are(tmp_path: Path) -> None:
+    words = ["two words", 'a "quote"', "it's", "$HOME", "100%", "back\\slash"]
+    script = unquoted(
+        machine.render_unit([sys.executable, "-c", "import sys; print(sys.argv[1:]); sys.exit(3)", *words])
+    )
+    line = tmp_path / "line"
+    subprocess.run(["/bin/sh", "-c", script.replace("/dev/ttyS1", shlex.quote(str(line)))], check=True, timeout=60)
+    booted, printed, status = line.read_text().splitlines()
+    assert booted == machine.BOOTED
+    assert printed == str(words)
+    assert machine.exit_status(status) == 3
+
+
+@pytest.mark.parametrize("line", ["ok      a check (1.0 s)", machine.STATUS, machine.STATUS + "much", machine.BOOTED])
+def test_only_its_own_line_is_the_exit_status(line: str) -> None:
+    assert machine.exit_status(line) is None
+
+
+def test_the_machine_is_asked_for_hardware_help_only_by_the_option() -> None:
+    paths = [Path(name) for name in ("kernel", "initrd", "disk", "console")]
+    plain, helped = (machine.machine_command(how, *paths) for how in ("tcg", "kvm"))
+    assert "tcg,thread=multi" in plain
+    assert "kvm" not in " ".join(plain)
+    assert helped[helped.index("-accel") + 1] == "kvm"
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="there is no setpriv")
+@pytest.mark.parametrize(
+    ("script", "seconds", "expected", "told"),
+    [
+        (
+            f"echo '{machine.BOOTED}'; echo hello; echo '{machine.STATUS}0'; exec cat /dev/zero >/dev/null",
+            60.0,
+            0,
+            "hello\n",
+        ),
+        (f"echo hello; echo '{machine.STATUS}1'", 60.0, 1, "hello\n"),
+        ("echo hello", 60.0, 1, "hello\nit ended"),
+        ("exec cat /dev/zero >/dev/null", 0.2, 1, "time is over"),
+    ],
+)
+def test_what_becomes_of_the_machine(
+    script: str, seconds: float, expected: int, told: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    console = tmp_path / "console"
+    console.write_text("it ended\n")
+    assert machine.run(["/bin/sh", "-c", script], console, seconds) == expected
+    output, errors = capfd.readouterr()
+    assert told in output + errors
+
+
+def test_where_there_is_no_virtual_machine_it_says_so(tmp_path: Path) -> None:
+    for name in ("bash", "dirname", "uname", "id"):
+        found = shutil.which(name)
+        assert found is not None
+        (tmp_path / name).symlink_to(found)
+    done = subprocess.run(
+        [shutil.which("bash") or "bash", ROOT / "tools" / "cgroup-test"],
+        env={"PATH": str(tmp_path), "HOME": os.environ.get("HOME", "/")},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 77, done.stderr
+    assert done.stderr.startswith("cannot run a virtual machine here: ")
+
+
+def test_wrong_arguments_are_refused() -> None:
+    for arguments in (["--nothing"], ["--suite", "../etc"], ["--seconds", "soon"], ["--seconds"]):
+        done = subprocess.run(
+            [ROOT / "tools" / "cgroup-test", *arguments], capture_output=True, check=False, timeout=60
+        )
+        assert done.returncode == 2, arguments

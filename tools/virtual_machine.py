@@ -1,0 +1,138 @@
+"""Runs one command in a virtual machine that is made of a folder with a system: its kernel, its systemd, and its files on a disk.
+
+    python virtual_machine.py [--accelerator tcg|kvm] [--seconds N] SYSTEM WORK -- COMMAND…
+
+The machine has two serial lines. The kernel and systemd write to the first, which is kept in WORK/console and shown if the machine
+fails; what the command writes comes by the second, and is passed on. Its exit status comes last, in a line with `STATUS`, and is
+this program's. The disk is a copy: SYSTEM stays as it is, but for the unit. The machine ends with this program, whatever becomes of it,
+and after N seconds at the latest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, cast
+
+BOOTED = "virtual-machine: it has booted"
+STATUS = "virtual-machine: the exit status is "
+UNIT = "in-virtual-machine.service"
+SOURCE = "/var/cache/wsrelay"
+"""The copy of the project in there."""
+DISK = "3G"
+"""Room for the system and for what it writes; a hole is no space."""
+MEMORY, PROCESSORS = 2048, 2
+BOOT = 180.0
+"""Seconds until the command must have begun."""
+PATIENCE = 120
+"""Seconds that a check waits for something; without hardware help all is ten times slower than elsewhere."""
+TAIL = 40
+"""Lines of the console that are shown of a machine that has failed."""
+
+
+def render_unit(command: Sequence[str]) -> str:
+    """Return the text of the unit that runs a command, and tells what became of it."""
+    script = f"exec </dev/null >/dev/ttyS1 2>&1\necho '{BOOTED}'\n{shlex.join(command)}\necho '{STATUS}'$?\n"
+    quoted = script.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("%", "%%").replace("$", "$$")
+    return f"""[Unit]
+Description=The command of tools/virtual_machine.py
+After=basic.target
+
+[Service]
+WorkingDirectory={SOURCE}
+Environment=PYTHONPATH={SOURCE}/tools PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 WSRELAY_PATIENCE={PATIENCE} LANG=C.UTF-8 HOME=/root
+ExecStart=/bin/sh -c "{quoted}"
+"""
+
+
+def machine_command(accelerator: str, kernel: Path, initrd: Path, disk: Path, console: Path) -> list[str]:
+    """Return the command that runs the machine. It ends when the machine is switched off or starts anew."""
+    how = {"tcg": ["-accel", "tcg,thread=multi", "-cpu", "max"], "kvm": ["-accel", "kvm", "-cpu", "host"]}[accelerator]
+    words = "root=/dev/vda rw init=/lib/systemd/systemd console=ttyS0 panic=1 quiet mitigations=off"
+    words += f" systemd.unit=basic.target systemd.wants={UNIT}"
+    return [
+        "qemu-system-x86_64", *how, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+        "-smp", str(PROCESSORS), "-m", str(MEMORY), "-kernel", str(kernel), "-initrd", str(initrd), "-append", words,
+        "-drive", f"file={disk},if=virtio,format=raw,cache=unsafe", "-serial", f"file:{console}", "-serial", "stdio",
+    ]  # fmt: skip
+
+
+def exit_status(line: str) -> int | None:
+    """Return the command's exit status, if this is the line that tells it."""
+    _, found, number = line.partition(STATUS)
+    return int(number) if found and number.strip().isdigit() else None
+
+
+def make_disk(system: Path, disk: Path) -> None:
+    """A file system with all that is in the folder `system`."""
+    command = ["mkfs.ext4", "-q", "-F", "-d", str(system), "-E", "root_owner=0:0", str(disk), DISK]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def newest(paths: Iterable[Path]) -> Path:
+    """Return the kernel, or initrd, with the highest name. Raises SystemExit if there is none."""
+    found = sorted(paths)
+    if not found:
+        raise SystemExit("virtual-machine: the system has no kernel")
+    return found[-1]
+
+
+def lines_in_time(stream: IO[bytes], seconds: float) -> Iterator[str]:
+    """Yield lines as they come, until the end, or the time is over. What comes before `BOOTED` has less time."""
+    began, limit, rest = time.monotonic(), min(seconds, BOOT), b""
+    while (left := began + limit - time.monotonic()) > 0 and select.select([stream], [], [], left)[0]:
+        if not (data := os.read(stream.fileno(), 65536)):
+            return
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            text = line.decode(errors="replace").rstrip("\r")
+            if text == BOOTED:
+                limit = seconds
+            else:
+                yield text
+
+
+def run(command: Sequence[str], console: Path, seconds: float) -> int:
+    """Run the machine until its command has ended; return the exit status of that, 1 if there was none."""
+    # With this program gone the machine is too.
+    command = ["setpriv", "--pdeathsig", "KILL", *command]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        try:
+            for line in lines_in_time(cast(IO[bytes], process.stdout), seconds):
+                if (status := exit_status(line)) is not None:
+                    return status
+                print(line, flush=True)
+            ended = process.poll() is not None
+        finally:
+            process.kill()
+    tail = console.read_text(errors="replace").splitlines()[-TAIL:] if console.exists() else []
+    why = "it has ended by itself" if ended else "its time is over, and its command has not ended"
+    print("\n".join([*tail, f"virtual-machine: {why}"]), file=sys.stderr)
+    return 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="virtual_machine.py")
+    parser.add_argument("--accelerator", choices=("tcg", "kvm"), default="tcg")
+    parser.add_argument("--seconds", type=float, default=1200.0)
+    parser.add_argument("system", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("command", nargs="+")
+    asked = parser.parse_args(arguments)
+    (asked.system / "etc/systemd/system" / UNIT).write_text(render_unit(asked.command))
+    disk, console = asked.work / "disk", asked.work / "console"
+    make_disk(asked.system, disk)
+    boot = asked.system / "boot"
+    kernel, initrd = newest(boot.glob("vmlinuz-*")), newest(boot.glob("initrd.img-*"))
+    return run(machine_command(asked.accelerator, kernel, initrd, disk, console), console, asked.seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
