@@ -23,7 +23,7 @@ from .report.text import Table, conditions
 
 SAMPLES_PER_SECOND = 400
 SECONDS = 15
-WAITING = ("Runner.run", "Poller.poll")
+WAITING = ("Runner.run", "Poller.poll", "LogWriter._write_lines")
 """What is innermost while a gateway, or a worker, waits."""
 FUNCTIONS = 18
 """Functions of each process that are told."""
