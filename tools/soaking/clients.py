@@ -134,6 +134,8 @@ class Line:
         except (asyncio.CancelledError, ConnectionClosed):
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise
+            if self._line is line:  # whoever keeps it has not seen yet that it is closed: nobody is to ask on it again
+                self._ready.clear()
             return None
 
     async def end(self) -> None:
