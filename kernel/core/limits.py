@@ -151,9 +151,10 @@ class Limits:
             return _cpu_spent(limit)
         if status.refused_forks and status.exit_code != 0 and limits.processes is not None:
             detail = f"its cgroup refused it one more, limits.processes is {limits.processes}"
+            error = None
             if worker.report is not None and worker.report.kind == EXCEPTION:
-                detail += f": {worker.report.detail}"
-            return make_reason(LIMIT_PROCESSES, detail)
+                detail, error = f"{detail}: {worker.report.detail}", worker.report.error
+            return make_reason(LIMIT_PROCESSES, detail, error=error)
         return None
 
     def cpu_spent(self, worker: Worker) -> WireReason | None:

@@ -120,11 +120,12 @@ class Cgroups:
                 _write(self._of(number) / "cgroup.kill", "1")
 
     def retire(self, number: int) -> None:
-        """A worker is dead: kill who is left in its group, which is to be removed (`tidy`)."""
+        """A worker is dead: kill who is left in its group, and remove that, now or with `tidy`."""
         if number in self._members:
             self.kill(number)
             self._members.discard(number)
             self._retired.add(number)
+            self.tidy()
 
     def tidy(self) -> bool:
         """Remove the groups of the dead that are empty. Returns whether one is left: who is killed takes a moment to be gone, with much

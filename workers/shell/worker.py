@@ -115,10 +115,10 @@ def _run_actor(runtime: Runtime, start: wire.Start) -> NoReturn:
 def call(runtime: Runtime, source: str, method: str, arguments: list[Any]) -> Any:
     """Import and run the handler, `async def` or not."""
     handler = load_entry(source, method)
-    result = handler(*arguments)
-    if not inspect.iscoroutine(result):
-        return result
     try:
+        result = handler(*arguments)
+        if not inspect.iscoroutine(result):
+            return result
         with asyncio.Runner() as runner:
             runtime.port = AsyncPort(runtime, runner.get_loop())
             return runner.run(result)
