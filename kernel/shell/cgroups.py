@@ -85,7 +85,16 @@ class Cgroups:
         """Groups that a supervisor has left behind: nobody is in them any more."""
         for old in self._folder.glob(f"{_PREFIX}*"):
             with contextlib.suppress(OSError):
-                self._remove(old)
+                self._remove_whole(old)
+
+    def _remove_whole(self, group: Path) -> None:
+        """Remove a group, and first the groups that a worker of the service's own user has made in it. Raises OSError."""
+        found = [group]
+        for each in found:
+            with os.scandir(each) as entries:
+                found += [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for each in reversed(found):
+            self._remove(each)
 
     def put(self, number: int, os_pid: int, settings: Collection[tuple[str, str]]) -> None:
         """Make the group of a worker, if it has none yet, and move it there. Raises OSError."""
@@ -132,7 +141,7 @@ class Cgroups:
         memory a long one."""
         for each in list(self._retired):
             with contextlib.suppress(OSError):
-                self._remove(self._of(each))
+                self._remove_whole(self._of(each))
             if not self._of(each).exists():
                 self._retired.discard(each)
         return bool(self._retired)

@@ -18,7 +18,7 @@ from wsrelay.workers import http, process
 def handled(number, frame):
     process.send("{PEER}", "handled", number)
 
-def waits(how, latch):
+def will_come(how, latch):
     signal.signal(signal.SIGUSR1, handled)
     def come():
         open(latch).close()
@@ -27,8 +27,16 @@ def waits(how, latch):
         else:
             _thread.interrupt_main(signal.SIGUSR1)
     threading.Thread(target=come, daemon=True).start()
+
+def waits(how, latch):
+    will_come(how, latch)
     process.send("{PEER}", "waits")
     process.receive()
+
+async def awaits(how, latch):
+    will_come(how, latch)
+    await process.send("{PEER}", "waits")
+    await process.receive()
 
 def forks():
     if os.fork() == 0:
@@ -44,6 +52,9 @@ async def loops():
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, loop.stop)
     loop.remove_signal_handler(signal.SIGUSR1)
+
+def runs_a_loop_of_its_own():
+    asyncio.run(loops())
 
 def looks():
     found = signal.set_wakeup_fd(-1)
@@ -63,13 +74,16 @@ def sleeps(worker: Worker) -> bool:
     return stat.rpartition(")")[2].split()[0] == "S"
 
 
+@pytest.mark.parametrize("method", ["waits", "awaits"])
 @pytest.mark.parametrize("how", ["another-thread-has-got-it", "it-came-just-before-the-wait"])
-def test_a_handler_that_is_due_does_not_wait_for_mail(lab: Lab, source: str, tmp_path: Path, how: str) -> None:
+def test_a_handler_that_is_due_does_not_wait_for_mail(
+    lab: Lab, source: str, tmp_path: Path, how: str, method: str
+) -> None:
     # Nothing interrupts the wait: the kernel has given the signal to a thread that runs no handlers, or it came when CPython had
     # looked for the last time. For the second the test has CPython note a signal, as it does when one comes, while the wait sleeps.
     latch = tmp_path / "latch"
     os.mkfifo(latch)
-    with lab.start(lab.fork(), source, "waits", how, str(latch)) as worker:
+    with lab.start(lab.fork(), source, method, how, str(latch)) as worker:
         assert worker.message("waits") is None
         wait_until(lambda: sleeps(worker))
         os.close(os.open(latch, os.O_WRONLY))
@@ -86,12 +100,13 @@ def test_a_forked_child_wakes_nobody(lab: Lab, source: str, method: str) -> None
         assert worker.end() == Ended("normal", 0)
 
 
-def test_after_an_event_loop_signals_wake_the_next_invocation(lab: Lab, source: str) -> None:
+@pytest.mark.parametrize("with_a_loop", ["loops", "runs_a_loop_of_its_own"])
+def test_after_an_event_loop_signals_wake_the_next_invocation(lab: Lab, source: str, with_a_loop: str) -> None:
     with lab.function_worker() as worker:
-        for serial, method in enumerate(("looks", "loops", "looks"), 1000):
+        for serial, method in enumerate(("looks", with_a_loop, "looks"), 1000):
             pid = lab.pid(serial)
             worker.tell(wire.Invoke(pid, f"app:{method}", source, method))
             worker.serve(wire.Request(pid, "GET", "/", (), "", (), b"", "10.0.0.1", "h"))
             response = worker.expect(wire.Response)
-            assert (response.status, response.body) == (200, b"" if method == "loops" else b"true")
+            assert (response.status, response.body) == (200, b"true" if method == "looks" else b"")
             worker.expect(wire.InvocationEnded)

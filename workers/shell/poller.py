@@ -56,9 +56,18 @@ class Poller:
             self._made = made
         for descriptor, _ in ready:
             if descriptor == self._woken:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(descriptor, _PIPE_SIZE)
+                self.calm()
         return ready
+
+    @property
+    def woken(self) -> int:
+        """The descriptor that can be read after a signal or `wake`, for who watches it in another way."""
+        return self._woken
+
+    def calm(self) -> None:
+        """Read what has woken it."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._woken, _PIPE_SIZE)
 
     def _watch(
         self, control: Duplex, writes_control: bool, data: Duplex | None, reads_data: bool, writes_data: bool
@@ -84,7 +93,8 @@ class Poller:
     def close(self) -> None:
         """Close what wakes it. Called in the main thread, which may be that of a fork."""
         other = signal.set_wakeup_fd(-1)
-        if other not in (-1, self._wake):
-            signal.set_wakeup_fd(other)
         os.close(self._woken)
         os.close(self._wake)
+        if other not in (-1, self._wake):
+            with contextlib.suppress(ValueError, OSError):  # an event loop's, which is closed by now
+                signal.set_wakeup_fd(other)

@@ -8,6 +8,7 @@ Only the thread that runs the handler reads. Every thread may send.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -98,6 +99,11 @@ class Runtime:
         self.control = control_channel(control_end)
         self._poller = Poller()
         self._thread = threading.get_ident()
+
+    def enter_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """This loop waits for an async handler. A signal wakes it too: then Python runs the handlers that are due."""
+        self.port = AsyncPort(self, loop)
+        loop.add_reader(self._poller.woken, self._poller.calm)
 
     def leave_loop(self) -> None:
         """No event loop runs any more: this waits by itself."""

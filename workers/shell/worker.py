@@ -31,7 +31,6 @@ from ..core.exchange import Request, Response
 from ..core.outgoing import Frames, frame
 from ..core.packing import unpack
 from . import invocation, rlimits, system
-from .asynchronous import AsyncPort
 from .confinement import confine_worker
 from .current import install
 from .ending import Ending, ending_of_error, ending_of_value, flush_output
@@ -120,7 +119,7 @@ def call(runtime: Runtime, source: str, method: str, arguments: list[Any]) -> An
         if not inspect.iscoroutine(result):
             return result
         with asyncio.Runner() as runner:
-            runtime.port = AsyncPort(runtime, runner.get_loop())
+            runtime.enter_loop(runner.get_loop())
             return runner.run(result)
     finally:
         runtime.leave_loop()

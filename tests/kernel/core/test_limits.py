@@ -222,7 +222,7 @@ def test_cpu_time_of_an_invocation() -> (
 
 # --- a cgroup ---------------------------------------------------------------------------------------------------------
 
-RAISED = make_reason("exception", "BlockingIOError: no")
+RAISED = make_reason("exception", "BlockingIOError: no", error="Traceback …")
 
 
 @pytest.mark.parametrize(
@@ -256,3 +256,4 @@ def test_what_a_cgroup_has_done(
     assert reason.kind == kind
     if kind == "limit:processes" and report is not None:
         assert reason.detail.endswith(f"limits.processes is 8: {report.detail}")
+        assert reason.error == report.error, "who watches is told where it was raised"

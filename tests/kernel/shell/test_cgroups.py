@@ -165,6 +165,21 @@ def test_killing_a_real_group_leaves_nobody() -> None:
         assert not inside.exists()
 
 
+def test_a_real_group_goes_with_its_worker_and_with_what_that_has_made_in_it() -> None:
+    with real_group() as folder:
+        cgroups = Cgroups(folder, ())
+        cgroups.prepare()
+        with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as process:
+            cgroups.put(3, process.pid, ())
+            (folder / "worker-3" / "made" / "by" / "the-worker").mkdir(parents=True)
+            process.kill()
+        cgroups.retire(3)  # its death may be nobody's burial, if it was not born yet: nothing else removes it then
+        assert not (folder / "worker-3").exists()
+        (folder / "worker-4" / "left-by-an-earlier-supervisor").mkdir(parents=True)
+        cgroups.prepare()
+        assert not (folder / "worker-4").exists()
+
+
 def test_a_limit_that_cannot_be_written_is_an_error(cgroups: Cgroups) -> None:
     with pytest.raises(OSError, match=r"memory\.high"):
         cgroups.put(3, 4711, (("memory.high", "1"),))

@@ -304,4 +304,12 @@ MUTATIONS = (
         "",
         ("tests/kernel/shell/test_cgroups.py",),
     ),
+    Mutation(
+        "a-cgroup-stays-until-somebody-else-dies",
+        "S18",
+        "kernel/shell/cgroups.py",
+        "            self._retired.add(number)\n            self.tidy()\n",
+        "            self._retired.add(number)\n",
+        ("tests/kernel/shell/test_cgroups.py",),
+    ),
 )

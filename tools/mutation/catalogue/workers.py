@@ -207,4 +207,12 @@ MUTATIONS = (
         "            pass\n",
         ("tests/workers/test_signal_handlers.py::test_after_an_event_loop_signals_wake_the_next_invocation",),
     ),
+    Mutation(
+        "a-signal-waits-for-what-wakes-an-event-loop",
+        "S11",
+        "workers/shell/runtime.py",
+        "        loop.add_reader(self._poller.woken, self._poller.calm)\n",
+        "        pass\n",
+        ("tests/workers/test_signal_handlers.py::test_a_handler_that_is_due_does_not_wait_for_mail",),
+    ),
 )
