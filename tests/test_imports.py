@@ -27,7 +27,10 @@ NAMES_ONLY = {"signal": re.compile(r"SIG[A-Z0-9]+|Signals")}
 """Modules that perform, of which a core may use these names."""
 PURE_LIBRARIES = frozenset({"wsproto", "h11", "msgpack", "yaml", "websockets.speedups"})
 IMPURE_WIRE = frozenset(
-    {f"wsrelay.kernel.wire.{name}" for name in ("channel", "journal", "failpoints", "log_writer", "logs", "privileges")}
+    {
+        f"wsrelay.kernel.wire.{name}"
+        for name in ("channel", "journal", "failpoints", "log_writer", "logs", "privileges", "affinity")
+    }
 )
 """Parts of the wire that perform: not for a core."""
 TRACERS = frozenset({"wsrelay.gateway.shell.spans", "wsrelay.workers.shell.spans"})

@@ -36,6 +36,7 @@ from ...kernel.wire.messages import (
     WorkerEnded,
 )
 from .admin import AdminApplication, Watcher
+from .affinity import Affinity
 from .application import Application
 from .data_channels import Workers
 from .descriptors import Descriptors
@@ -58,8 +59,15 @@ _SHUTDOWN_MARGIN: Final = 0.5
 class Gateway:
     """This process."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, control: socket.socket, on_end: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        control: socket.socket,
+        on_end: Callable[[str], None],
+        affinity: Affinity,
+    ) -> None:
         """`on_end` is called when the supervisor is gone."""
+        self._affinity = affinity
         turn = Turn(loop)
         self._loop = loop
         self._on_end = on_end
@@ -174,6 +182,7 @@ class Gateway:
             self._kernel.send(Reconfigured(record.number, str(problem) or type(problem).__name__))
             return
         change.commit()
+        self._affinity.become(settings.cpu_affinity)
         self._limit_workers()
         self._check_descriptors()
         self._kernel.send(Reconfigured(record.number, ""))  # before any request that needs the new configuration

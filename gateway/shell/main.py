@@ -1,7 +1,7 @@
-"""Where the gateway process starts: `python -m wsrelay.gateway.shell.main CONTROL_FD EXPECTED_PARENT_OS_PID`.
+"""Where the gateway process starts: `python -m wsrelay.gateway.shell.main CONTROL_FD EXPECTED_PARENT_OS_PID [PROCESSORS]`.
 
 Owns what makes a process the supervisor's: it dies with it, ignores the signals of a terminal (the supervisor says when to
-stop), and has descriptors enough. Knows nothing of what it serves.
+stop), has descriptors enough, and runs on the processors that it is to run on. Knows nothing of what it serves.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from ...kernel.wire import log_writer, logs
 from ...kernel.wire.journal import set_role
 from ...kernel.wire.pid import remember
 from ...kernel.wire.privileges import drop_capabilities
+from ...kernel.wire.quantities import parse_processors
+from .affinity import Affinity
 
 PIDS = 1024
 """PIDs whose parts are remembered: a connection's are looked at a few times in its life, its target's when it begins and ends."""
@@ -35,7 +37,10 @@ _MALLOC: Final = {_M_TRIM_THRESHOLD: 4 << 20, _M_TOP_PAD: 256 << 10, _M_MMAP_THR
 
 def main(arguments: Sequence[str]) -> None:
     """Run until the supervisor ends this process or its own end of the channel."""
-    control, parent = map(int, arguments)
+    control, parent = map(int, arguments[:2])
+    affinity = Affinity()
+    if len(arguments) > 2:  # and not with the configuration: what it imports is the most of its start
+        affinity.become(tuple(sorted(parse_processors(arguments[2]))))
     gc.disable()
     from .gateway import Gateway, leave
 
@@ -55,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
     end = socket.socket(fileno=control)
     end.set_inheritable(False)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_run(lambda loop: Gateway(loop, end, leave)))
+        runner.run(_run(lambda loop: Gateway(loop, end, leave, affinity)))
 
 
 async def _run(make_gateway: Callable[[asyncio.AbstractEventLoop], object]) -> None:

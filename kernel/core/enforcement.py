@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..wire.configuration import CPU_MARGIN, Environment, HostConfiguration, Identity
+from ..wire.configuration import CPU_MARGIN, Environment, GatewayConfiguration, HostConfiguration, Identity, Server
+from ..wire.quantities import processors_text
 
 KEPT = ("PATH", "TZ", "LANG", "LANGUAGE")
 """Variables that workers get though they inherit none; besides `LC_*`, and the runtime's own (`WSRELAY_*`)."""
@@ -52,6 +53,8 @@ class Machine:
     """The ABI; 0 for none."""
     oom_score: int = 0
     """This process's own oom_score_adj."""
+    processors: frozenset[int] = frozenset()
+    """Those that the cpuset of this process allows, wherever it runs itself."""
     ceilings: Mapping[str, int] = field(default_factory=dict)
     """Hard limits of this process, by the name of the field under `limits`; none where there is no limit."""
     users: Mapping[str, User] = field(default_factory=dict)
@@ -110,9 +113,18 @@ def choose(host: HostConfiguration, machine: Machine) -> Enforcement | tuple[Lac
     )
 
 
-def describe(host: HostConfiguration, lacks: Iterable[Lack]) -> list[str]:
+def gateway_lacks(gateway: GatewayConfiguration, machine: Machine) -> list[str]:
+    """Return a line for each thing that the gateway cannot have, as `describe` does."""
+    return [
+        line
+        for server in gateway.servers
+        for line in describe(server, _lacking_processors(server.cpu_affinity, machine))
+    ]
+
+
+def describe(subject: HostConfiguration | Server, lacks: Iterable[Lack]) -> list[str]:
     """Return a line for each, which begins with the place of the field as the check's lines do."""
-    return [f"{host.places.get(lack.field, host.id)}: {lack.field}: {lack.message}" for lack in lacks]
+    return [f"{subject.places.get(lack.field, subject.id)}: {lack.field}: {lack.message}" for lack in lacks]
 
 
 def environment(inherited: Mapping[str, str], wanted: Environment, identity: Identity | None = None) -> dict[str, str]:
@@ -133,6 +145,7 @@ def _lacks(host: HostConfiguration, machine: Machine) -> Iterator[Lack]:
     yield from _lacking_limits(host, machine)
     yield from _lacking_identity(host, machine)
     yield from _lacking_sandbox(host, machine)
+    yield from _lacking_processors(host.cpu_affinity, machine)
     privileged = "CAP_SYS_RESOURCE" in machine.capabilities
     if host.oom_score is not None and host.oom_score < machine.oom_score and not privileged:
         message = f"{host.oom_score} is lower than the runtime's own {machine.oom_score}: that needs CAP_SYS_RESOURCE"
@@ -181,6 +194,13 @@ def _lacking_sandbox(host: HostConfiguration, machine: Machine) -> Iterator[Lack
                 yield Lack(name, f"there is no file or folder {path!r}")
     if not sandbox.signals and machine.landlock < SIGNALS_ABI:
         yield Lack("sandbox.signals", f"false needs Landlock with ABI {SIGNALS_ABI} (Linux 6.12): {has}")
+
+
+def _lacking_processors(wanted: Iterable[int] | None, machine: Machine) -> Iterator[Lack]:
+    missing = frozenset(wanted or ()) - machine.processors
+    if missing:
+        there = f"of this machine's processors the runtime's cpuset allows {processors_text(machine.processors)}"
+        yield Lack("cpu_affinity", f"{processors_text(missing)} cannot be had: {there}")
 
 
 def _identity(host: HostConfiguration, machine: Machine) -> Identity | None:

@@ -201,6 +201,7 @@ TAKES_EFFECT: Final[dict[str, dict[str, str]]] = {
         "hosts": _REQUEST,
         "access_log": _MESSAGE,
         "tracing": "the next handshake; its import ahead of the fork: new workers",
+        "cpu_affinity": "at once: all threads of the gateway",
     },
     "http.admin": {"addr": _RESTART, "remote": "the check alone"},
     "http.router": dict.fromkeys(
@@ -219,7 +220,7 @@ TAKES_EFFECT: Final[dict[str, dict[str, str]]] = {
         **dict.fromkeys(
             (
                 "preload", "limits.mailbox", "limits.open_files", "limits.memory", "limits.cpu", "limits.liveness",
-                "limits.processes", "limits.disk", "limits.core", "umask", "oom_score", "no_new_privs",
+                "limits.processes", "limits.disk", "limits.core", "umask", "oom_score", "cpu_affinity", "no_new_privs",
                 "environment.inherit", "environment.set", "environment.unset",
                 "sandbox.read", "sandbox.write", "sandbox.signals", "coalesce_sends",
             ),

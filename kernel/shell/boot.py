@@ -79,7 +79,7 @@ def serve(
     try:
         listening = Listening(passed.descriptors, application.gateway.servers)
         contact = Contact(listening, None if relay is None else relay.for_supervisor(), passed.watchdog)
-        confinement = Confinement(application.hosts.values(), temporary)
+        confinement = Confinement(application, temporary)
         supervisor = Supervisor(application, loop, guarded, contact, confinement, paths, open_files=open_files)
         supervisor.listen_for_commands(place, required=run_directory is not None)
         return supervisor.run()

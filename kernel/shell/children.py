@@ -31,8 +31,8 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def start_python(module: str, descriptor: int, environment: Mapping[str, str] | None = None) -> int:
-    """Execute `python -m module DESCRIPTOR OUR_OS_PID` afresh, in a session of its own, and return its os_pid.
+def start_python(module: str, descriptor: int, environment: Mapping[str, str] | None = None, *more: str) -> int:
+    """Execute `python -m module DESCRIPTOR OUR_OS_PID MORE…` afresh, in a session of its own, and return its os_pid.
 
     `descriptor` keeps its number; everything else that is open here is close-on-exec. `environment` has its variables, None for
     ours. Raises OSError.
@@ -40,7 +40,7 @@ def start_python(module: str, descriptor: int, environment: Mapping[str, str] | 
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         # -P: a module in the current folder must not stand in for one of the standard library.
-        arguments = [sys.executable, "-P", "-m", module, str(descriptor), str(os.getpid())]
+        arguments = [sys.executable, "-P", "-m", module, str(descriptor), str(os.getpid()), *more]
         # A dup2 onto itself clears close-on-exec in the child alone: posix_spawn_file_actions_adddup2, glibc 2.29.
         files = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, descriptor, descriptor)]
         variables = dict(os.environ if environment is None else environment)

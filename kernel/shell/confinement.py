@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
 
-from ..core.enforcement import Enforcement, Lack, choose, describe
-from ..wire.configuration import HostConfiguration
+from ..core.enforcement import Enforcement, Lack, Machine, choose, describe, gateway_lacks
+from ..wire.configuration import Application, GatewayConfiguration, HostConfiguration
 from .cgroups import Cgroups, find_delegated, own_cgroup
 from .errors import StartError
 from .machine import look_at_machine
@@ -28,9 +27,9 @@ _NOT_PREPARED = "needs a restart: no cgroups were prepared when the runtime was 
 class Confinement:
     """One boot's."""
 
-    def __init__(self, hosts: Iterable[HostConfiguration], temporary: str) -> None:
+    def __init__(self, application: Application, temporary: str) -> None:
         """`temporary` is of `make_base`. Raises StartError, with a line for each field that cannot be had."""
-        self.cgroups, self._controllers = _prepare(list(hosts))
+        self.cgroups, self._controllers = _prepare(list(application.hosts.values()), application.gateway)
         self.folders = TemporaryFolders(temporary)
         self.watched: dict[int, Watched] = {}
         """The workers that are to be looked at, by number, and for what."""
@@ -43,10 +42,17 @@ class Confinement:
         lacks: list[Lack] = []
         if host.private_tmp and not self.folders.base:
             lacks.append(Lack("private_tmp", "needs a restart: no host had it when the runtime was started"))
-        chosen = choose(host, look_at_machine([host], self._controllers, _NOT_PREPARED))
+        chosen = choose(host, self._look([host]))
         if isinstance(chosen, Enforcement) and not lacks:
             return chosen
         raise StartError("\n".join(describe(host, [*lacks, *(() if isinstance(chosen, Enforcement) else chosen)])))
+
+    def gateway_lacks(self, gateway: GatewayConfiguration) -> list[str]:
+        """Return a line for each field of the gateway's that cannot be had."""
+        return gateway_lacks(gateway, self._look([]))
+
+    def _look(self, hosts: list[HostConfiguration]) -> Machine:
+        return look_at_machine(hosts, self._controllers, _NOT_PREPARED)
 
     def expect(self, number: int, host: HostConfiguration, enforcement: Enforcement) -> None:
         """A worker is about to be forked. Raises OSError."""
@@ -89,14 +95,14 @@ class Confinement:
         return self.cgroups is not None and self.cgroups.tidy()
 
 
-def _prepare(hosts: list[HostConfiguration]) -> tuple[Cgroups | None, frozenset[str]]:
+def _prepare(hosts: list[HostConfiguration], gateway: GatewayConfiguration) -> tuple[Cgroups | None, frozenset[str]]:
     """Return the cgroups, and which of their controllers workers can have."""
     folder, controllers, why = None, frozenset[str](), "no host asks for one"
     if any(_could_use_cgroup(host) for host in hosts):
         folder, controllers, why = find_delegated(own_cgroup(), {os.getpid(), os.getppid()})
     machine = look_at_machine(hosts, controllers, why)
     enforcements: list[Enforcement] = []
-    lacking: list[str] = []
+    lacking = gateway_lacks(gateway, machine)
     for host in hosts:
         chosen = choose(host, machine)
         if isinstance(chosen, Enforcement):

@@ -19,9 +19,11 @@ from ..core.gateway_restarts import GatewayRestarts
 from ..wire import messages as m
 from ..wire.channel import Channel, channel_pair
 from ..wire.configuration import GatewayConfiguration, Server, pack
+from ..wire.quantities import processors_text
 from .attachment import Attachment, Turn
 from .children import Child, start_python
 from .listeners import describe
+from .machine import warn_if_elsewhere
 from .watchdog import Watchdog, limit_from_environment
 
 logger = logging.getLogger("wsrelay")
@@ -159,6 +161,7 @@ class Gateway:
         if not error:
             self._adopt(change)
             change.commit()
+            self._look_where_it_runs()
         if not change.answer.done():
             change.answer.set_result(error)
 
@@ -203,12 +206,13 @@ class Gateway:
         self._watchdog.watch(max(START_LIMIT, self._hang_limit) if self._hang_limit else 0.0)
         self._listener.end_turn()
 
-    @staticmethod
-    def _execute() -> tuple[socket.socket, Child]:
+    def _execute(self) -> tuple[socket.socket, Child]:
+        affinity = self._configuration.cpu_affinity
+        more = [] if affinity is None else [processors_text(affinity)]
         ours, theirs = channel_pair()
         with theirs:
             try:
-                return ours, Child(start_python("wsrelay.gateway.shell.main", theirs.fileno()))
+                return ours, Child(start_python("wsrelay.gateway.shell.main", theirs.fileno(), None, *more))
             except BaseException:
                 ours.close()
                 raise
@@ -315,9 +319,14 @@ class Gateway:
         if self._lost_at is not None:
             logger.info("the gateway serves again after %.0f ms", (self._ready_at - self._lost_at) * 1000)
         self.ready = self._ever_ready = True
+        self._look_where_it_runs()
         if not self._stopping:
             self._watchdog.watch(self._hang_limit)
         self._listener.gateway_ready()
+
+    def _look_where_it_runs(self) -> None:
+        if self.child is not None:
+            warn_if_elsewhere("the gateway", self.child.os_pid, self._configuration.cpu_affinity, {})
 
     def _ping(self, number: int) -> None:
         self.send(m.Ping(number))

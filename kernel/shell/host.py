@@ -24,6 +24,7 @@ from ..wire.errors import ProtocolViolation
 from ..wire.failpoints import failpoint
 from .attachment import Attachment, Turn
 from .children import Child, start_python
+from .machine import warn_if_elsewhere
 from .watchdog import Watchdog, limit_from_environment
 
 logger = logging.getLogger("wsrelay")
@@ -213,6 +214,9 @@ class Host:
                     why,
                     extra=logs.about(host=self.id),
                 )
+            if self.child is not None:
+                about = logs.about(host=self.id)
+                warn_if_elsewhere(self.id, self.child.os_pid, self.configuration.cpu_affinity, about)
             self._listener.host_changed()
         elif isinstance(record, m.HostFailed):
             self.failed = f"{self.id}: its workers cannot be confined as asked: {record.message}"

@@ -6,14 +6,19 @@ import contextlib
 import ctypes
 import errno
 import grp
+import logging
 import os
 import pwd
 import resource
 import socket
-from collections.abc import Collection, Iterable, Iterator
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from ..core.enforcement import Machine, User
 from ..wire.configuration import HostConfiguration
+from ..wire.quantities import MAX_PROCESSOR, processors_text
+
+logger = logging.getLogger("wsrelay")
 
 _CAPABILITIES = {"CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_SYS_RESOURCE": 24}
 _CEILINGS = {"open_files": resource.RLIMIT_NOFILE, "cpu": resource.RLIMIT_CPU, "core": resource.RLIMIT_CORE}
@@ -57,11 +62,41 @@ def look_at_machine(hosts: Collection[HostConfiguration], controllers: frozenset
         no_controllers=why_none,
         landlock=landlock_abi(),
         oom_score=_own_oom_score(),
+        processors=allowed_processors(),
         ceilings={name: hard for name, hard in ceilings.items() if hard != resource.RLIM_INFINITY},
         users=dict(_users(host.user for host in hosts)),
         groups=dict(_groups(hosts)),
         missing=frozenset(path for path in _paths(hosts) if not os.path.exists(path)),
     )
+
+
+def allowed_processors() -> frozenset[int]:
+    """Return the processors that the cpuset of this process allows.
+
+    The affinity that it was started with may be narrower, and /proc shows only that. But whoever asks for all is given all that are
+    allowed: a thread that ends at once, because the kernel keeps in mind what was asked for, also when the cpuset grows.
+    """
+    found = os.sched_getaffinity(0)
+
+    def ask() -> None:
+        nonlocal found
+        with contextlib.suppress(OSError):  # a filter of system calls: then nobody else can have more either
+            os.sched_setaffinity(0, range(MAX_PROCESSOR + 1))
+            found = os.sched_getaffinity(0)
+
+    thread = threading.Thread(target=ask, name="processors")
+    thread.start()
+    thread.join()
+    return frozenset(found)
+
+
+def warn_if_elsewhere(who: str, os_pid: int, wanted: Collection[int] | None, extra: Mapping[str, object]) -> None:
+    """Log if a process does not run where it should: a processor was taken away since it was looked for, or a module that was
+    imported has an idea of its own. That is no reason to be without the process."""
+    with contextlib.suppress(ProcessLookupError):
+        if wanted is not None and (real := os.sched_getaffinity(os_pid)) != set(wanted):
+            message = "%s: runs on the processors %s, and not on %s as its cpu_affinity says"
+            logger.warning(message, who, processors_text(real), processors_text(wanted), extra=extra)
 
 
 def landlock_abi() -> int:

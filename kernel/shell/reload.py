@@ -24,6 +24,7 @@ from ..wire.configuration import Application
 from ..wire.failpoints import failpoint
 from .checking import Check
 from .configuration_files import ConfigurationError
+from .confinement import Confinement
 from .errors import StartError
 from .gateway import Gateway
 from .host import Host
@@ -64,6 +65,7 @@ class Runtime(Protocol):
     gateway: Gateway
     hosts: dict[str, Host]
     application: Application
+    confinement: Confinement
 
     @property
     def stopping(self) -> bool:
@@ -202,7 +204,8 @@ class Reloader:
         runtime, began = self._runtime, self._runtime.loop.time()
         old, new = runtime.application, await self._checked()
         planned = plan(old, new)
-        if refused := [*refusals(planned, runtime.pinned_servers()), *needs_restart(old, new)]:
+        refused = [*refusals(planned, runtime.pinned_servers()), *needs_restart(old, new)]
+        if refused := [*refused, *runtime.confinement.gateway_lacks(new.gateway)]:
             raise Refused(*refused)
         sockets = self._open(planned, old, new)
         taken = False

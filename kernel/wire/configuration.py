@@ -129,6 +129,8 @@ class Server:
     """What makes spans of handshakes: `opentelemetry`; None for nothing."""
     hosts: tuple[str, ...] = ()
     """The hosts, without a port and in lower case, that a request may be for; none for any."""
+    cpu_affinity: tuple[int, ...] | None = None
+    """The processors that the gateway runs on, in order; None for those that the runtime was started on. No two servers differ in it."""
     places: dict[str, str] = field(default_factory=dict, compare=False)
     """As of a `HostConfiguration`."""
 
@@ -148,6 +150,12 @@ class GatewayConfiguration:
     def is_traced(self) -> bool:
         """Whether some server makes spans, so that a handler's messages may have some too."""
         return any(server.tracing for server in self.servers)
+
+    @property
+    def cpu_affinity(self) -> tuple[int, ...] | None:
+        """As of a `Server`: what those say that say something."""
+        stated = (server.cpu_affinity for server in self.servers if server.cpu_affinity is not None)
+        return next(stated, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +270,8 @@ class HostConfiguration:
     umask: int | None = None
     oom_score: int | None = None
     """oom_score_adj, proc(5)."""
+    cpu_affinity: tuple[int, ...] | None = None
+    """The processors that the fork server and its workers run on, in order; None for those that the runtime was started on."""
     no_new_privs: bool = True
     private_tmp: bool = False
     """Whether each worker has a temporary folder of its own, removed at its end."""

@@ -10,6 +10,7 @@ import os
 import resource
 import tempfile
 
+from ...kernel.wire.affinity import bind
 from ...kernel.wire.configuration import HostConfiguration, Identity
 from ...kernel.wire.privileges import drop_capabilities
 from . import landlock, system
@@ -17,6 +18,8 @@ from . import landlock, system
 
 def confine_host(configuration: HostConfiguration, supervisor: int) -> None:
     """In the fork server, before it imports the application. Workers inherit all of it."""
+    if configuration.cpu_affinity is not None:
+        bind(configuration.cpu_affinity)
     if configuration.oom_score is not None:  # before the change of user, after which the file is root's
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write(f"{configuration.oom_score}")

@@ -29,6 +29,7 @@ from ...wire.configuration import (
 from ...wire.configuration import (
     Entry as ApplicationEntry,
 )
+from ...wire.quantities import processors_text
 from . import syntax
 from .entries import Entries, Entry
 from .hosts import check_host
@@ -186,8 +187,8 @@ class Assembly:
             own = [function for id, function in functions.items() if function_hosts.get(id) == entry.id]
             check_host(entry, self._problems)
             names = (
-                "max_processes", "functions", "preload", "coalesce_sends", "user", "group", "groups", "umask", "oom_score", "no_new_privs",
-                "private_tmp",
+                "max_processes", "functions", "preload", "coalesce_sends", "user", "group", "groups", "umask", "oom_score",
+                "cpu_affinity", "no_new_privs", "private_tmp",
             )  # fmt: skip
             made[entry.id] = HostConfiguration(
                 id=entry.id,
@@ -214,6 +215,7 @@ class Assembly:
 
     def _servers(self) -> tuple[Server, ...]:
         self._check_addresses()
+        self._check_affinity()
         routes, statics = self._routes(), self._statics()
         return tuple(
             Server(
@@ -230,6 +232,7 @@ class Assembly:
                 hosts=entry.values["hosts"],
                 access_log=entry.values["access_log"],
                 tracing=entry.values["tracing"],
+                cpu_affinity=entry.values["cpu_affinity"],
                 places={name: str(place) for name, place in entry.places.items()},
             )
             for entry in self._entries.of("http.service")
@@ -265,6 +268,16 @@ class Assembly:
                     self._problems.add(entry.place_of("addr"), f"{message} at {holder.place_of('addr')}")
                     break
             seen.append((address, entry))
+
+    def _check_affinity(self) -> None:
+        """There is one gateway for all servers."""
+        name = "cpu_affinity"
+        stated = [entry for entry in self._entries.of("http.service") if entry.values[name] is not None]
+        for entry in stated:
+            if entry.values[name] != stated[0].values[name] and name not in entry.bad | stated[0].bad:
+                here, there = (processors_text(each.values[name]) for each in (entry, stated[0]))
+                message = f"{name}: one gateway serves all, expected {there} as of {stated[0].id} at"
+                self._problems.add(entry.place_of(name), f"{message} {stated[0].place_of(name)}, got {here}")
 
     def _tls(self, entry: Entry) -> Tls | None:
         paths = {}

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from ...wire.errors import Invalid
 from ...wire.pid import check_name
-from ...wire.quantities import parse_duration, parse_size
+from ...wire.quantities import MAX_PROCESSOR, parse_duration, parse_processors, parse_size
 from . import syntax
 from .document import Mapping, Scalar, Sequence, Value, described
 from .problems import Mistake, Place, Unavailable, shown, suggestion
@@ -124,6 +124,25 @@ def _read_umask(value: Value, _: Report) -> int:
 
 _UMASK = re.compile(r"0?[0-7]{3}", re.ASCII)
 UMASK = Type("an octal number", _read_umask)
+
+
+_SOME_PROCESSORS = f"processors from 0 to {MAX_PROCESSOR} such as 1 or 0-3,8"
+
+
+def _read_processors(value: Value, report: Report) -> tuple[int, ...]:
+    members = value.items if isinstance(value, Sequence) else (value,)
+    if not members:
+        raise _expected(_SOME_PROCESSORS, value)
+    found: set[int] = set()
+    for member in members:
+        try:
+            found |= _quantity(member, _SOME_PROCESSORS, parse_processors)
+        except Mistake as mistake:
+            report(member.place, mistake)
+    return tuple(sorted(found))
+
+
+PROCESSORS = Type("processors", _read_processors)
 
 
 def _read_variables(value: Value, report: Report) -> tuple[tuple[str, str], ...]:

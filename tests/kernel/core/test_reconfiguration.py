@@ -41,6 +41,7 @@ FULL = Application(
                 routes=(Route("a:e", "GET", "/x", "a:f", True, ("https://x",)),),
                 statics=(Static("/s", "/srv"),),
                 tracing="opentelemetry",
+                cpu_affinity=(0,),
             ),
         )
     ),
@@ -53,6 +54,7 @@ FULL = Application(
             groups=("g",),
             umask=0o77,
             oom_score=1,
+            cpu_affinity=(0,),
             sandbox=Sandbox(read=("/r",), write=("/w",)),
             identity=Identity(1, 1, (1,), "u", "/u"),
         )
