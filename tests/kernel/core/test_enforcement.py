@@ -8,15 +8,33 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wsrelay.kernel.core.enforcement import Enforcement, Lack, Machine, User, choose, describe, environment
-from wsrelay.kernel.wire.configuration import Environment, HostConfiguration, HostLimits, Identity, Sandbox
+from wsrelay.kernel.core.enforcement import (
+    Enforcement,
+    Lack,
+    Machine,
+    User,
+    choose,
+    describe,
+    environment,
+    gateway_lacks,
+)
+from wsrelay.kernel.wire.configuration import (
+    Environment,
+    GatewayConfiguration,
+    HostConfiguration,
+    HostLimits,
+    Identity,
+    Sandbox,
+    Server,
+)
 
 ROOT = frozenset({"CAP_SETUID", "CAP_SETGID", "CAP_SYS_RESOURCE"})
 USERS = {"me": User(1000, 1000, (1000, 27), "/home/me"), "web": User(33, 33, (33, 44), "/var/www")}
 GROUPS = {"web": 33, "video": 44, "me": 1000}
 BARE = Machine(1000, 1000, users=USERS, groups=GROUPS, no_controllers="there is no cgroup v2 at /sys/fs/cgroup")
 FULL = Machine(
-    0, 0, ROOT, frozenset({"memory", "pids", "cpu"}), landlock=7, users=USERS, groups=GROUPS, ceilings={"open_files": 4096}
+    0, 0, ROOT, frozenset({"memory", "pids", "cpu"}), landlock=7, users=USERS, groups=GROUPS, ceilings={"open_files": 4096},
+    processors=frozenset({0, 1, 2, 4})
 )  # fmt: skip
 
 
@@ -70,6 +88,7 @@ def test_who_asks_for_nothing_pays_nothing() -> None:
         ({"groups": ("video", "nil")}, FULL, "groups", "there is no group 'nil'"),
         ({"groups": ()}, BARE, "groups", "only root"),
         ({"oom_score": -1}, BARE, "oom_score", "-1 is lower than the runtime's own 0: that needs CAP_SYS_RESOURCE"),
+        ({"cpu_affinity": (1, 3, 5, 6)}, FULL, "cpu_affinity", "3,5-6 cannot be had: .* cpuset allows 0-2,4$"),
         ({"sandbox": Sandbox(read=())}, BARE, "sandbox.read", "needs Landlock with ABI 3 .*: this kernel has none"),
         ({"sandbox": Sandbox(write=())}, dataclasses.replace(FULL, landlock=2), "sandbox.write", "this kernel has ABI 2"),
         ({"sandbox": Sandbox(signals=False)}, dataclasses.replace(FULL, landlock=5), "sandbox.signals", "needs Landlock with ABI 6"),
@@ -82,6 +101,19 @@ def test_what_cannot_be_had_is_said_at_its_field(fields: dict[str, object], mach
     (line,) = describe(wanted, [lack])
     assert line.startswith(f"a.yaml:7:9: {field}: ")
     assert re.search(words, line), line
+
+
+def test_processors_that_are_there() -> None:
+    assert chosen(host(cpu_affinity=(0, 4)), FULL) == Enforcement()
+
+
+def test_what_the_gateway_cannot_have_is_said_of_each_server() -> None:
+    places = {"cpu_affinity": "a.yaml:7:9"}
+    stating, silent = Server("app:web", ":80", cpu_affinity=(2, 3), places=places), Server("app:other", ":81")
+    (line,) = gateway_lacks(GatewayConfiguration((silent, stating)), FULL)
+    assert line.startswith("a.yaml:7:9: cpu_affinity: 3 cannot be had: ")
+    able = dataclasses.replace(FULL, processors=frozenset({2, 3}))
+    assert gateway_lacks(GatewayConfiguration((silent, stating)), able) == []
 
 
 @pytest.mark.parametrize(
