@@ -95,8 +95,13 @@ def warn_if_elsewhere(who: str, os_pid: int, wanted: Collection[int] | None, ext
     imported has an idea of its own. That is no reason to be without the process."""
     with contextlib.suppress(ProcessLookupError):
         if wanted is not None and (real := os.sched_getaffinity(os_pid)) != set(wanted):
-            message = "%s: runs on the processors %s, and not on %s as its cpu_affinity says"
-            logger.warning(message, who, processors_text(real), processors_text(wanted), extra=extra)
+            logger.warning(
+                "%s: runs on the processors %s, and not on %s as its cpu_affinity says",
+                who,
+                processors_text(real),
+                processors_text(wanted),
+                extra=extra,
+            )
 
 
 def landlock_abi() -> int:

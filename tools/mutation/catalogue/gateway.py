@@ -423,4 +423,12 @@ MUTATIONS = (
         "                pass\n",
         (f"{_LISTENING_TESTS}::test_without_a_descriptor_clients_are_told_and_an_admin_answers",),
     ),
+    Mutation(
+        "a-reload-leaves-the-gateway-where-it-was",
+        "S42",
+        "gateway/shell/gateway.py",
+        "        self._affinity.become(settings.cpu_affinity)\n",
+        "",
+        ("tests/system/test_affinity.py::test_a_reload_moves_the_gateway_and_what_is_forked_from_then_on",),
+    ),
 )

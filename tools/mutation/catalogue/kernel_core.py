@@ -363,4 +363,21 @@ MUTATIONS = (
         "return report",
         ("tests/kernel/core/test_limits.py",),
     ),
+    # --- where everybody runs
+    Mutation(
+        "a-processor-that-cannot-be-had-is-skipped",
+        "S42",
+        "kernel/core/enforcement.py",
+        "frozenset(wanted or ()) - machine.processors",
+        "frozenset[int]()",
+        ("tests/kernel/core/test_enforcement.py",),
+    ),
+    Mutation(
+        "two-servers-bind-one-gateway",
+        "S42",
+        "kernel/core/configuration/assembly.py",
+        "if entry.values[name] != stated[0].values[name] and",
+        "if False and",
+        ("tests/kernel/configuration/test_check_processors.py",),
+    ),
 )

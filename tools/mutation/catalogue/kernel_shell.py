@@ -7,6 +7,7 @@ from ..model import Mutation
 _SUPERVISOR = "kernel/shell/supervisor.py"
 _BURIALS = "kernel/shell/burials.py"
 _WORKER_CHANNELS = "kernel/shell/worker_channels.py"
+_AFFINITY = "tests/system/test_affinity.py"
 _GATEWAY_DEATH = "tests/system/test_gateway_death.py"
 _SUPERVISOR_DEATH = "tests/system/test_supervisor_death.py"
 _USAGE = "kernel/shell/usage.py"
@@ -311,5 +312,37 @@ MUTATIONS = (
         "            self._retired.add(number)\n            self.tidy()\n",
         "            self._retired.add(number)\n",
         ("tests/kernel/shell/test_cgroups.py",),
+    ),
+    Mutation(
+        "the-next-gateway-runs-anywhere",
+        "S41",
+        "kernel/shell/gateway.py",
+        "more = [] if affinity is None else [processors_text(affinity)]",
+        "more: list[str] = []",
+        (f"{_AFFINITY}::test_it_outlives_the_gateway_and_the_host",),
+    ),
+    Mutation(
+        "a-mask-that-was-inherited-is-all-there-is",
+        "S42",
+        "kernel/shell/machine.py",
+        "os.sched_setaffinity(0, range(MAX_PROCESSOR + 1))",
+        "pass",
+        ("tests/kernel/shell/test_machine.py",),
+    ),
+    Mutation(
+        "only-the-first-thread-is-bound",
+        "S42",
+        "kernel/wire/affinity.py",
+        "os.sched_setaffinity(int(thread), processors)",
+        "os.sched_setaffinity(0, processors)",
+        ("tests/kernel/wire/test_affinity.py",),
+    ),
+    Mutation(
+        "a-reload-to-a-processor-that-is-not-there",
+        "S42",
+        "kernel/shell/reload.py",
+        "[*refused, *runtime.confinement.gateway_lacks(new.gateway)]",
+        "[*refused]",
+        (f"{_AFFINITY}::test_a_reload_to_a_processor_that_is_not_there_changes_nothing",),
     ),
 )

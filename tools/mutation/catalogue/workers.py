@@ -9,6 +9,7 @@ _MAILBOX_TESTS = ("tests/workers/test_mailbox.py", "tests/workers/test_mailbox_m
 _OUTGOING = "workers/core/outgoing.py"
 _OUTGOING_TESTS = ("tests/workers/test_outgoing.py",)
 _RUNTIME = "workers/shell/runtime.py"
+_AFFINITY = "tests/system/test_affinity.py"
 _PROCESS_TESTS = ("tests/workers/test_process.py",)
 
 MUTATIONS = (
@@ -214,5 +215,13 @@ MUTATIONS = (
         "        loop.add_reader(self._poller.woken, self._poller.calm)\n",
         "        pass\n",
         ("tests/workers/test_signal_handlers.py::test_a_handler_that_is_due_does_not_wait_for_mail",),
+    ),
+    Mutation(
+        "a-host-runs-anywhere",
+        "S42",
+        "workers/shell/confinement.py",
+        "    if configuration.cpu_affinity is not None:\n",
+        "    if False and configuration.cpu_affinity is not None:\n",
+        (f"{_AFFINITY}::test_everybody_runs_where_it_is_said",),
     ),
 )
