@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import signal
 import socket
 import subprocess
@@ -124,6 +125,27 @@ def a_host_with_a_user_leaves_the_sandbox_tight_and_nobody_else_with_capabilitie
     run("systemctl", "stop", "confined.socket", CONFINED_UNIT)
     assert processes(CONFINED_UNIT) == []
     assert show("Result", CONFINED_UNIT) == "success"
+
+
+@check
+def hosts_and_gateway_go_beyond_the_cpu_affinity_of_the_unit() -> None:
+    here, there = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+    if here == there:
+        print("# one processor: nothing to tell apart")
+        return
+    index = APPLICATION / "_index.yaml"
+    text = index.read_text()
+    index.write_text(re.sub(r"(kind: (?:http\.service|process\.host),)", rf"\1 cpu_affinity: {there},", text))
+    try:
+        with settings(f"[Service]\nCPUAffinity={here}\n"):
+            run("systemctl", "restart", UNIT)
+            look()  # a function worker is born
+            trusted = {int(show("MainPID")), supervisor()}
+            for each in processes():
+                assert os.sched_getaffinity(each) == {here if each in trusted else there}, each
+    finally:
+        index.write_text(text)
+    run("systemctl", "restart", UNIT)
 
 
 @check
