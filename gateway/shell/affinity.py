@@ -15,7 +15,7 @@ class Affinity:
         self._wanted: tuple[int, ...] | None = None
 
     def become(self, wanted: tuple[int, ...] | None) -> None:
-        """Run on these processors, with all threads; None for those that were inherited."""
-        if wanted != self._wanted:
+        """Run on these processors, with all threads, also if somebody has moved it since; None for those that were inherited."""
+        if wanted is not None or self._wanted is not None:
             bind(self._inherited if wanted is None else wanted)
-            self._wanted = wanted
+        self._wanted = wanted

@@ -215,6 +215,15 @@ def test_the_next_gateway_is_where_a_reload_has_moved_the_last(tmp_path: Path) -
         assert places(runtime.gateway) == {HERE}
 
 
+@needs_two
+def test_a_reload_brings_back_a_gateway_that_somebody_has_moved(tmp_path: Path) -> None:
+    with running(tmp_path, made(THERE)) as runtime:
+        for thread in os.listdir(f"/proc/{runtime.gateway}/task"):
+            os.sched_setaffinity(int(thread), {HERE})
+        reload(runtime, made(THERE))
+        assert places(runtime.gateway) == {THERE}
+
+
 # --- what cannot be had -----------------------------------------------------------------------------------------------
 
 

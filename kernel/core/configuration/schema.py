@@ -185,8 +185,8 @@ _SERVICE = Kind(
         _of(Server, None, "access_log", FLAG, "a line in the log for each request, and for each connection's begin and end"),
         _of(Server, None, "tracing", optional(choice("a tracing library", "opentelemetry")),
             "`opentelemetry`: a span for each WebSocket handshake. Needs the extra of that name"),
-        _of(Server, None, "cpu_affinity", optional(PROCESSORS), "that the gateway runs on, `0-3,8` say; none for those that the runtime was "
-            "started on. There is one gateway for all: who says something says the same"),
+        _of(Server, None, "cpu_affinity", optional(PROCESSORS), "where the gateway runs, such as `0-3,8`; none for where the runtime was started. "
+            "One gateway serves all: those that state it state the same"),
     ),
 )  # fmt: skip
 _ADMIN = Kind(
@@ -281,7 +281,7 @@ _HOST = Kind(
         _of(HostConfiguration, None, "oom_score", optional(whole(-1000, 1000)),
             "whom the kernel kills first when memory is short (oom_score_adj); lower than the runtime's own needs CAP_SYS_RESOURCE"),
         _of(HostConfiguration, None, "cpu_affinity", optional(PROCESSORS),
-            "that the fork server and its workers run on, `0-3,8` say; none for those that the runtime was started on"),
+            "where the fork server and its workers run, such as `0-3,8`; none for where the runtime was started"),
         _of(HostConfiguration, None, "no_new_privs", FLAG, "whether programs that workers execute gain no privileges (setuid, file capabilities)"),
         _of(HostConfiguration, None, "private_tmp", FLAG,
             "whether each worker has a temporary folder of its own (TMPDIR), removed at its end"),
