@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmark.isolation import layout, outsider
+from benchmark.isolation.command import APART, OUTSIDE
+from benchmark.isolation.crashes import forks_so_far
 from benchmark.isolation.excesses import EXCESSES, Excess
-from benchmark.isolation.profile import QUICK
+from benchmark.isolation.observed import parts
+from benchmark.isolation.profile import QUICK, Profile
 from benchmark.isolation.verdict import MIB, gateway_bound, latencies, percentile, problems, supervisor_bound
 from benchmark.load.latency import RATIO, summary
 from benchmark.report import isolated
@@ -19,6 +23,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parents[2]
+
+needs_two_processors = pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="nothing can be kept apart on one processor"
+)
 
 
 @given(st.lists(st.lists(st.floats(1e-5, 1.0), min_size=1), min_size=1))
@@ -37,6 +45,12 @@ def test_the_p99_may_double() -> None:
     worse = latencies(calm, [summary([0.001] * 90 + [0.003] * 10)])
     assert "times the calm one" in problems(worse, timing=True)[0]
     assert problems(worse, timing=False) == []
+
+
+def test_a_p99_that_is_not_promised_is_no_problem() -> None:
+    worse = latencies([summary([0.001] * 100)], [summary([0.003] * 100)])
+    assert problems(worse | {"promised": False}, timing=True) == []
+    assert problems(worse | {"promised": True}, timing=True)
 
 
 def test_every_crash_is_told_as_what_it_was() -> None:
@@ -91,15 +105,21 @@ def test_the_page_has_a_row_for_each_disturbance(whole: dict[str, Any]) -> None:
     part = isolated.part(whole)
     for name, found in whole["cases"].items():
         assert f"| {name}: {found['title']} | {found['calm p99 ms']:.2f} |" in part
-    assert part.count("not judged") == len(whole["cases"])
+    assert part.count("not judged") == sum(found["promised"] for found in whole["cases"].values())
     assert "is no measurement" in part
     assert "| the gateway |" in part
     assert "| the supervisor |" in part
 
 
+def test_the_page_has_no_verdict_where_nothing_is_promised(whole: dict[str, Any]) -> None:
+    crashes = whole["cases"]["crashes"] | {"p99 ratio": 7.0}
+    assert not crashes["promised"]
+    assert "| 7.00 × |  |  |" in isolated.part(whole | {"profile": "full", "cases": {"crashes": crashes}})
+
+
 @pytest.mark.parametrize(("ratio", "shown"), [(2.0, "2.00 × | 2 × | reached"), (2.001, "2.01 × | 2 × | not reached")])
 def test_the_page_says_what_is_reached(ratio: float, shown: str, whole: dict[str, Any]) -> None:
-    crashes = whole["cases"]["crashes"] | {"p99 ratio": ratio, "problems": ["too slow"]}
+    crashes = whole["cases"]["crashes"] | {"p99 ratio": ratio, "problems": ["too slow"], "promised": True}
     part = isolated.part(whole | {"profile": "full", "cases": {"crashes": crashes}})
     assert f"| {shown} |" in part
     assert "- not reached: crashes: too slow" in part
@@ -123,3 +143,50 @@ def test_who_uses_too_much_ends_alone_and_for_that(document: dict[str, Any], exc
     found = document[excess.what]
     assert {reason for ended in found["ends"] for reason in ended["reasons"]} == {excess.reason}
     assert all(phase["messages"] for phase in found["disturbed"])
+
+
+@needs_two_processors
+def test_what_is_kept_apart_is_measured_too(whole: dict[str, Any], document: dict[str, Any]) -> None:
+    """Promised is the p99 of those who are kept apart, where processors can keep them apart."""
+    measured = {APART.format(name) for name in QUICK.apart}
+    assert measured <= document.keys()
+    assert OUTSIDE in document
+    promised = {name for name, found in document.items() if found["promised"]}
+    assert promised == measured | {"pressure"}
+    assert set(Profile.apart) == {"crashes", *EXCESSES}
+    assert not set(whole["layout"]["kept"]) & set(whole["layout"]["noisy"])
+
+
+@needs_two_processors
+def test_what_disturbs_has_a_processor_of_its_own() -> None:
+    """And who measures is not on it, as long as it measures."""
+    before = os.sched_getaffinity(0)
+    separate = layout.apart()
+    assert separate is not None
+    with separate.running() as server:
+        watched = parts(server)
+        assert watched["gateway"].cpu_affinity() == list(separate.kept)
+        assert watched["supervisor"].cpu_affinity() == list(separate.noisy)
+        of_hosts = [
+            process.cpu_affinity()
+            for process in server.processes()
+            if "wsrelay.workers.shell.host" in process.cmdline()
+        ]
+        assert of_hosts.count(list(separate.noisy)) == len(layout.NOISY)
+        assert all(each in (list(separate.kept), list(separate.noisy)) for each in of_hosts)
+        assert os.sched_getaffinity(0) == set(separate.kept)
+    assert os.sched_getaffinity(0) == before
+
+
+def test_one_processor_keeps_nothing_apart() -> None:
+    with layout.bound_to([min(os.sched_getaffinity(0))]):
+        assert layout.apart() is None
+
+
+def test_the_program_for_comparison_forks_and_leaves_nothing() -> None:
+    before = forks_so_far()
+    process = subprocess.Popen([sys.executable, "-P", outsider.__file__, "1000", "0.1"], process_group=0)
+    assert process.wait(60) == 0
+    assert forks_so_far() - before >= outsider.BATCH
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..load.generator import load
@@ -38,8 +39,17 @@ def measure(server: Server, profile: Profile) -> dict[str, Any]:
 
 
 def phase(server: Server, profile: Profile, disturb: Callable[[], None] | None = None) -> dict[str, Any]:
-    """Echo clients for as long as a phase lasts, disturbed by what takes as long."""
-    return load(
+    """Echo clients for as long as a phase lasts, disturbed by what takes as long. `forks` is how many tasks the machine has started
+    meanwhile."""
+    before = forks_so_far()
+    found = load(
         server, "opened", "/ws/echo", limit=profile.seconds + PATIENCE, while_loaded=disturb, size=64,
         connections=profile.clients_of_crashes, rate=profile.message_rate, seconds=profile.seconds, warm_up=0.5,
     )  # fmt: skip
+    return found | {"forks": forks_so_far() - before}
+
+
+def forks_so_far(path: Path = Path("/proc/stat")) -> int:
+    """Tasks that this machine has started since it booted, proc(5)."""
+    [count] = (line.split()[1] for line in path.read_text().splitlines() if line.startswith("processes "))
+    return int(count)

@@ -23,7 +23,10 @@ def part(document: Mapping[str, Any]) -> str:
         calm, disturbed = found["calm p99 ms"], found["disturbed p99 ms"]
         ratio, bound = found["p99 ratio"], document["p99 bound"]
         reached = ("reached" if ratio <= bound else "not reached") if judged else "not judged"
-        figures = [f"{calm:.2f}", f"{disturbed:.2f}", f"{cut(ratio, 2, at_least=False)} ×", f"{bound:g} ×"]
+        if not found["promised"]:
+            reached = ""
+        allowed = f"{bound:g} ×" if found["promised"] else ""
+        figures = [f"{calm:.2f}", f"{disturbed:.2f}", f"{cut(ratio, 2, at_least=False)} ×", allowed]
         body.append([f"{name}: {found['title']}", *figures, reached])
         memory += _memory(found.get("memory", {}))
         problems += [f"- not reached: {name}: {problem}" for problem in found["problems"]]
