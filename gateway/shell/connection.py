@@ -240,16 +240,14 @@ class RelayConnection(ClientLine):
         number = self.session.bound_to
         link = self._link
         if link is not None and link.number != number:
-            link.members.pop(self.session.serial, None)
+            link.unbind(self.session.serial)
             self._link = link = None
             self._congested = False
             self._stall_timer = _cancel(self._stall_timer)
         if link is None and number is not None:
             self._link = link = self._around.workers.get(number)
             if link is not None:
-                link.members[self.session.serial] = self
-                if link.congested:
-                    self.pause_for_target()
+                link.bind(self.session.serial, self)
 
     def eof_received(self) -> None:
         """The client has closed its side: the transport closes itself, after what is written now."""

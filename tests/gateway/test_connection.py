@@ -59,8 +59,11 @@ class Link:
     number, congested, pending, drains = 1, False, 0, 0
 
     def __init__(self) -> None:
-        self.members: dict[int, Any] = {}
         self.records: list[Any] = []
+
+    def bind(self, serial: int, member: Any) -> None: ...
+
+    def unbind(self, serial: int) -> None: ...
 
     def send(self, record: Any) -> None:
         self.records.append(record)
