@@ -255,6 +255,14 @@ MUTATIONS = (
         ("tests/gateway/test_data_channels.py",),
     ),
     Mutation(
+        "what-a-client-sent-before-it-closed-its-line-is-dropped",
+        "S46",
+        "gateway/shell/connection.py",
+        "        if exc is None:\n            self._decode()\n",
+        "        if False:\n            self._decode()\n",
+        ("tests/gateway/test_connection.py",),
+    ),
+    Mutation(
         "who-had-a-turn-is-read-with-those-who-had-none",
         "S53",
         _CHANNELS,
