@@ -5,7 +5,8 @@
 The machine has two serial lines. The kernel and systemd write to the first, which is kept in WORK/console and shown if the machine
 fails; what the command writes comes by the second, and is passed on. Its exit status comes last, in a line with `STATUS`, and is
 this program's. The disk is a copy: SYSTEM stays as it is, but for the unit. The machine ends with this program, whatever becomes of it,
-and after N seconds at the latest.
+and after N seconds at the latest. Where the processor's help is asked for and cannot be had, as in many machines that are virtual
+themselves, it says so as soon as that shows, and exits with 77.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ DISK = "3G"
 MEMORY, PROCESSORS = 2048, 2
 BOOT = 180.0
 """Seconds until the command must have begun."""
+SIGN = 30.0
+"""Seconds until a machine with the processor's help must have written something to its console: its kernel does in one."""
+CANNOT = 77
 PATIENCE = 120
 """Seconds that a check waits for something; without hardware help all is ten times slower than elsewhere."""
 TAIL = 40
@@ -55,7 +59,8 @@ ExecStart=/bin/sh -c "{quoted}"
 def machine_command(accelerator: str, kernel: Path, initrd: Path, disk: Path, console: Path) -> list[str]:
     """Return the command that runs the machine. It ends when the machine is switched off or starts anew."""
     how = {"tcg": ["-accel", "tcg,thread=multi", "-cpu", "max"], "kvm": ["-accel", "kvm", "-cpu", "host"]}[accelerator]
-    words = "root=/dev/vda rw init=/lib/systemd/systemd console=ttyS0 panic=1 quiet mitigations=off"
+    words = "root=/dev/vda rw init=/lib/systemd/systemd console=ttyS0 panic=1 mitigations=off"
+    words += "" if accelerator == "kvm" else " quiet"  # with help, silence is a sign
     words += f" systemd.unit=basic.target systemd.wants={UNIT}"
     return [
         "qemu-system-x86_64", *how, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
@@ -68,6 +73,27 @@ def exit_status(line: str) -> int | None:
     """Return the command's exit status, if this is the line that tells it."""
     _, found, number = line.partition(STATUS)
     return int(number) if found and number.strip().isdigit() else None
+
+
+def tells_of_no_help(line: str) -> bool:
+    """Whether this is qemu saying that it cannot go on with the processor's help, and no warning."""
+    if line.startswith("KVM internal error"):
+        return True
+    by_qemu = line.startswith("qemu-system-x86_64:") and "warning:" not in line
+    return by_qemu and ("kvm" in line.lower() or "MSR" in line)
+
+
+def why_no_help(last_line: str, console: str, *, ended: bool) -> str | None:
+    """Return what shows that a machine that has failed cannot have the processor's help; None if something else may be wrong.
+
+    `last_line` is the last that came of the machine or of qemu, `console` is all of it; `ended` is whether qemu has."""
+    if tells_of_no_help(last_line):
+        return last_line
+    if console.strip():
+        return None
+    return (
+        "qemu has ended before there was a line of the console" if ended else f"no line of the console in {SIGN:.0f} s"
+    )
 
 
 def make_disk(system: Path, disk: Path) -> None:
@@ -84,10 +110,18 @@ def newest(paths: Iterable[Path]) -> Path:
     return found[-1]
 
 
-def lines_in_time(stream: IO[bytes], seconds: float) -> Iterator[str]:
-    """Yield lines as they come, until the end, or the time is over. What comes before `BOOTED` has less time."""
+def lines_in_time(stream: IO[bytes], seconds: float, console: Path | None = None) -> Iterator[str]:
+    """Yield lines as they come, until the end, or the time is over. What comes before `BOOTED` has less time, and with a `console`
+    there must be something in that within `SIGN`."""
     began, limit, rest = time.monotonic(), min(seconds, BOOT), b""
-    while (left := began + limit - time.monotonic()) > 0 and select.select([stream], [], [], left)[0]:
+    while True:
+        due = limit if console is None else min(limit, SIGN)
+        left = began + due - time.monotonic()
+        if left <= 0 or not select.select([stream], [], [], left)[0]:
+            if due == limit or not read_console(console):
+                return
+            console = None
+            continue
         if not (data := os.read(stream.fileno(), 65536)):
             return
         *whole, rest = (rest + data).split(b"\n")
@@ -99,22 +133,36 @@ def lines_in_time(stream: IO[bytes], seconds: float) -> Iterator[str]:
                 yield text
 
 
-def run(command: Sequence[str], console: Path, seconds: float) -> int:
-    """Run the machine until its command has ended; return the exit status of that, 1 if there was none."""
+def read_console(console: Path | None) -> str:
+    """Return what the kernel and systemd have written so far."""
+    return console.read_text(errors="replace").strip() if console is not None and console.exists() else ""
+
+
+def run(command: Sequence[str], console: Path, seconds: float, *, helped: bool = False) -> int:
+    """Run the machine until its command has ended; return the exit status of that, 1 if there was none. `helped` is whether the
+    processor's help was asked for; `CANNOT` if it cannot be had."""
     # With this program gone the machine is too.
     command = ["setpriv", "--pdeathsig", "KILL", *command]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+    last = ""
+    errors = subprocess.STDOUT if helped else None
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process:
         try:
-            for line in lines_in_time(cast(IO[bytes], process.stdout), seconds):
+            for line in lines_in_time(cast(IO[bytes], process.stdout), seconds, console if helped else None):
                 if (status := exit_status(line)) is not None:
                     return status
                 print(line, flush=True)
+                last = line
+                if helped and tells_of_no_help(line):
+                    break
             ended = process.poll() is not None
         finally:
             process.kill()
-    tail = console.read_text(errors="replace").splitlines()[-TAIL:] if console.exists() else []
+    written = read_console(console)
+    if helped and (why := why_no_help(last, written, ended=ended)) is not None:
+        print(f"the processor's help cannot be used here; without --kvm it works: {why}", file=sys.stderr)
+        return CANNOT
     why = "it has ended by itself" if ended else "its time is over, and its command has not ended"
-    print("\n".join([*tail, f"virtual-machine: {why}"]), file=sys.stderr)
+    print("\n".join([*written.splitlines()[-TAIL:], f"virtual-machine: {why}"]), file=sys.stderr)
     return 1
 
 
@@ -131,7 +179,8 @@ def main(arguments: Sequence[str]) -> int:
     make_disk(asked.system, disk)
     boot = asked.system / "boot"
     kernel, initrd = newest(boot.glob("vmlinuz-*")), newest(boot.glob("initrd.img-*"))
-    return run(machine_command(asked.accelerator, kernel, initrd, disk, console), console, asked.seconds)
+    machine = machine_command(asked.accelerator, kernel, initrd, disk, console)
+    return run(machine, console, asked.seconds, helped=asked.accelerator == "kvm")
 
 
 if __name__ == "__main__":

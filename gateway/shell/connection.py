@@ -89,6 +89,7 @@ class RelayConnection(ClientLine):
         self._congested = False
         self._yielded = False
         self._paused = False
+        self._line_has_ended = False
         self._beat_drains = -1
         self._heartbeat = 0.0
         self._heartbeat_timer: asyncio.TimerHandle | None = None
@@ -173,6 +174,8 @@ class RelayConnection(ClientLine):
             elif type(event) is Failure:
                 self.handle(e.ProtocolFailed(event.code, event.reason))
         self._update_reading()
+        if self._gone and (session.phase is not Phase.OPEN or not self._blocked()):
+            self._line_ended()
 
     def _messages_received(self, messages: Sequence[WholeMessage]) -> None:
         """Hand whole messages to the target; what it is not to have now is the session's to keep or to drop (S46, S56)."""
@@ -193,7 +196,7 @@ class RelayConnection(ClientLine):
     def _decode_on(self) -> None:
         """Everybody else has had a turn."""
         self._yielded = False
-        if not self._gone:
+        if not self._line_has_ended:
             self._decode()
 
     def _blocked(self) -> bool:
@@ -240,29 +243,39 @@ class RelayConnection(ClientLine):
         number = self.session.bound_to
         link = self._link
         if link is not None and link.number != number:
-            link.members.pop(self.session.serial, None)
+            link.unbind(self.session.serial)
             self._link = link = None
             self._congested = False
             self._stall_timer = _cancel(self._stall_timer)
         if link is None and number is not None:
             self._link = link = self._around.workers.get(number)
             if link is not None:
-                link.members[self.session.serial] = self
-                if link.congested:
-                    self.pause_for_target()
+                link.bind(self.session.serial, self)
 
     def eof_received(self) -> None:
         """The client has closed its side: the transport closes itself, after what is written now."""
         self.handle(e.HalfClosed())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The line is gone."""
+        """The line is gone. Without an error it was the client that ended it: what it had sent before is still handed over, no faster
+        than the target reads. (Of a plain line no end is seen while it is not read; of a TLS line it is.)"""
         self._gone = True
-        self._stop_timers()
+        self._stop_pings()
+        self._heartbeat_timer = _cancel(self._heartbeat_timer)
         _cancel(self._close_timer)
-        self.handle(e.ConnectionLost())
         self._around.stalls.forget(self)
-        self._on_gone()
+        if exc is None:
+            self._decode()
+        else:
+            self._line_ended()
+
+    def _line_ended(self) -> None:
+        """Nothing of the client's is left."""
+        if not self._line_has_ended:
+            self._line_has_ended = True
+            self._stop_timers()
+            self.handle(e.ConnectionLost())
+            self._on_gone()
 
     # --- pings and heartbeats -----------------------------------------------------------------------------------------
 
@@ -274,7 +287,7 @@ class RelayConnection(ClientLine):
     @property
     def reads(self) -> bool:
         """Whether the client's bytes are being read."""
-        return not self._paused
+        return not self._paused and not self._gone
 
     def send_ping(self) -> bool:
         """Send a ping. Returns False if the connection closes."""

@@ -31,6 +31,8 @@ _OVERLOAD = 2
 """A worker with this many times its limit unread is joined by no further client: joins are not held back by pressure."""
 _EOF_GRACE = 0.1
 """Seconds between the end of a channel and the fence of its worker: an ordinary death is told meanwhile (S13)."""
+_AT_ONCE = 256
+"""Clients that are let go on in one turn: some milliseconds' work, if all they have sent is pings."""
 _FLOOD = 8
 """A worker with this many times its limit unread, which makes us answer still more, is broken."""
 
@@ -41,10 +43,6 @@ class Member(Protocol):
     @property
     def reads(self) -> bool:
         """Whether the client's bytes are being read."""
-
-    @property
-    def has_unread(self) -> bool:
-        """Whether there is something of the client's here that has not been decoded."""
 
     def pause_for_target(self) -> None:
         """Read nothing more: the worker's queue is full."""
@@ -85,6 +83,9 @@ class WorkerLink:
         self._held_up: deque[int] = deque()
         """Members who are still to go on, while the worker is no longer congested."""
         self._next: asyncio.Handle | None = None
+        """While it is set, somebody who was held up is still to go on, or to be read for the first time since."""
+        self._behind: set[int] = set()
+        """Members who have sent a message since all had a turn, or who came while others were held up: these are before them."""
         workers.loop.add_reader(end.fileno(), self._readable)
 
     @property
@@ -106,6 +107,20 @@ class WorkerLink:
     def overloaded(self) -> bool:
         """Whether the worker has so much unread that no client may join it."""
         return self.pending > _OVERLOAD * self._workers.limit
+
+    def bind(self, serial: int, member: Member) -> None:
+        """Make a client a member. Where others are still to go on, it waits behind them."""
+        self.members[serial] = member
+        if self.congested or self._next is not None:
+            member.pause_for_target()
+            self._behind.add(serial)
+            if not self.congested:
+                self._held_up.append(serial)
+
+    def unbind(self, serial: int) -> None:
+        """Forget a client."""
+        self.members.pop(serial, None)
+        self._behind.discard(serial)
 
     def send(self, record: tuple[Any, ...]) -> None:
         """Queue a record. If the worker is gone it is dropped: its death notice is on the way (S8)."""
@@ -155,6 +170,7 @@ class WorkerLink:
         member = self.members.pop(serial, None)
         if member is not None:
             self.members[serial] = member
+            self._behind.add(serial)
 
     def _congest(self) -> None:
         self.congested = True
@@ -171,19 +187,26 @@ class WorkerLink:
 
     def _resume(self) -> None:
         """Let one member after the other go on, until one has congested the link again: who was not reached, comes first the next
-        time. Who has something here, hands it over at once; whoever is before him and has not, is read once before that, or
-        his turn would be none."""
+        time. Who has something here, hands it over at once. Who has not is read once before those go on who have had a turn that he
+        had not: in which order the loop reads its sockets is its own affair, and his turn might be none."""
         self._stop_resuming()
-        somebody_reads = False
+        resumed, somebody_reads = 0, False
         while self._held_up:
-            member = self.members.get(self._held_up[0])
-            if member is not None and member.has_unread and somebody_reads and not self._closed:
-                self._next = self._workers.loop.call_soon(self._resume_after_reading)
-                return
+            serial = self._held_up[0]
+            member = self.members.get(serial)
+            if member is not None:
+                behind = serial in self._behind
+                if ((behind and somebody_reads) or resumed == _AT_ONCE) and not self._closed:
+                    break
+                if behind:
+                    self._behind.clear()  # all the others have had their turn
+                resumed += 1
             self._held_up.popleft()
             if member is not None:
                 member.resume_for_target()
                 somebody_reads = somebody_reads or member.reads
+        if resumed and not self.congested:
+            self._next = self._workers.loop.call_soon(self._resume_after_reading)
 
     def _resume_after_reading(self) -> None:
         """The loop looks at the sockets between this callback and the next."""

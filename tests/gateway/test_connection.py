@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.raw_client import frame
+from wsrelay.gateway.core import session_events as e
 from wsrelay.gateway.core.client_reader import ClientReader
 from wsrelay.gateway.core.frames import MessageWriter
 from wsrelay.gateway.core.session import Session
@@ -59,8 +60,11 @@ class Link:
     number, congested, pending, drains = 1, False, 0, 0
 
     def __init__(self) -> None:
-        self.members: dict[int, Any] = {}
         self.records: list[Any] = []
+
+    def bind(self, serial: int, member: Any) -> None: ...
+
+    def unbind(self, serial: int) -> None: ...
 
     def send(self, record: Any) -> None:
         self.records.append(record)
@@ -160,16 +164,37 @@ def test_a_flood_of_fragments_takes_its_turn(payload: bytes) -> None:  # S10, S4
     asyncio.run(scenario())
 
 
-def test_a_line_that_is_cut_in_a_flood() -> None:  # S45
+@pytest.mark.parametrize("error", [None, ConnectionResetError()], ids=["closed", "cut"])
+def test_a_line_that_ends_in_a_flood(error: Exception | None) -> None:  # S45, S46
     async def scenario() -> None:
         connection, _, around = open_connection()
         connection.data_received(frame(1, b"x") * 1000)
-        connection.connection_lost(None)
-        for _ in range(20):
+        connection.connection_lost(error)
+        while not around.ended:
             await turn_of_the_loop()
         assert around.link.records[-1] == m.Leave(1, "connection_lost", None)
-        assert len(around.link.records) < 200
+        messages = len(around.link.records) - 2
+        assert messages < 200 if error else messages == 1000
+        for _ in range(20):
+            await turn_of_the_loop()
+        assert len(around.link.records) == messages + 2
         assert [effect.reason.kind for effect in around.ended] == ["ws_closed:1006"]
+
+    asyncio.run(scenario())
+
+
+def test_what_ends_while_a_line_that_the_client_closed_is_handed_over() -> None:  # S49
+    async def scenario() -> None:
+        connection, line, around = open_connection()
+        connection.data_received(frame(1, b"x") * 1000)
+        connection.connection_lost(None)
+        before = len(line.written)
+        connection.handle(e.CloseRequested(4000, ""))
+        assert [effect.reason.kind for effect in around.ended] == ["ws_closed:4000"]
+        for _ in range(20):
+            await turn_of_the_loop()
+        assert len(around.ended) == 1
+        assert len(line.written) == before
 
     asyncio.run(scenario())
 

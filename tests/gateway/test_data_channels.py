@@ -71,19 +71,40 @@ class Flooder(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
 
+class Polled(Flooder):
+    """One that is read when the test looks at it, as a loop looks at its sockets."""
+
+    def __init__(self, frames: bytes) -> None:
+        super().__init__(frames)
+        self.reading = False
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def read(self) -> None:
+        if self.reading:
+            self.protocol.data_received(self._frames)
+
+
 class Surroundings:
     """A gateway with one worker, which reads when the test does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, little: bool = False) -> None:
+        """`little`: whatever a client sends at once fills the queue, and the worker empties it in a few reads."""
         self.loop = asyncio.get_running_loop()
         self.turn = Turn(self.loop)
         self.stalls = StallWatch(self.loop)
         kernel: Any = SimpleNamespace(send=lambda record: None)
         self.workers = Workers(self.loop, self.turn, kernel)
-        self.workers.limit = LIMIT
+        self.workers.limit = 4 << 10 if little else LIMIT
         ours, self.worker = socket.socketpair()
         for end in (ours, self.worker):
             end.setblocking(False)
+            if little:
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 10)
         self.workers.open(1, "target", ours.detach())
         self.decoder = FrameDecoder(m.GATEWAY_TO_WORKER)
         self.handed: Counter[int] = Counter()
@@ -96,18 +117,27 @@ class Surroundings:
         assert link is not None
         return link
 
-    def client(self, serial: int, frames: bytes, *, compressed: bool, **fields: Any) -> RelayConnection:
+    def client(
+        self,
+        serial: int,
+        frames: bytes,
+        *,
+        compressed: bool = False,
+        polled: bool = False,
+        early: bytes = b"",
+        **fields: Any,
+    ) -> RelayConnection:
         extension = BoundedDeflate(MESSAGE)
         extension.accept("permessage-deflate; client_no_context_takeover")
         extensions: list[Any] = [extension] if compressed else []
         session = Session(serial, f"{serial}", Target("target", 1), Stream("ws.message", b"\x80", 0.0))
         service = Service(Server("app:gateway", "127.0.0.1:0", **fields))
-        transport, reader = Flooder(frames), ClientReader(MESSAGE, extensions)
+        transport, reader = (Polled if polled else Flooder)(frames), ClientReader(MESSAGE, extensions)
         around: Any = self
         connection = RelayConnection(
             around, service, transport, session, reader, MessageWriter(extensions), lambda: None
         )
-        connection.open(b"", b"")
+        connection.open(b"", early)
         return connection
 
     def read(self, size: int) -> None:
@@ -255,5 +285,71 @@ def test_the_death_of_a_worker_lets_everybody_go_on() -> None:  # S14
             for _ in range(5):
                 await turn_of_the_loop()
             assert not any(connection._congested for connection in connections)
+
+    asyncio.run(scenario())
+
+
+def look_at(connections: list[RelayConnection]) -> None:
+    """Read the clients' sockets, in the order of their numbers, as a loop does that asks `poll`."""
+    for connection in connections:
+        transport: Any = connection._transport
+        transport.read()
+
+
+def test_in_which_order_the_loop_looks_at_sockets_overtakes_nobody() -> None:  # S53, invariant 11
+    async def scenario() -> None:
+        around = Surroundings(little=True)
+        connections = [around.client(serial, PLAIN[0], polled=True) for serial in range(1, 6)]
+        for _ in range(2000):
+            look_at(connections)
+            around.read(64 << 10)
+            await turn_of_the_loop()
+        served = [around.handed[serial] for serial in range(1, 6)]
+        around.close(connections)
+        assert around.workers.stalls > 20, "the worker was not slow"
+        assert max(served) <= min(served) + 2 * 8, f"somebody was overtaken again and again: {served}"
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_comes_new_waits_behind_those_whose_turn_comes() -> None:  # S53, invariant 11
+    async def scenario() -> None:
+        around = Surroundings(little=True)
+        connections = [around.client(serial, PLAIN[0], polled=True) for serial in range(1, 4)]
+        look_at(connections)
+        most = 0
+        for serial in range(4, 2000):
+            around.read(64 << 10)
+            await turn_of_the_loop()
+            if not around.link.congested:
+                connections.append(around.client(serial, b"", polled=True, early=PLAIN[0]))
+            look_at(connections)
+            most = max(most, around.link.pending)
+        served = [around.handed[serial] for serial in range(1, 4)]
+        came = len(connections)
+        around.close(connections)
+        assert came > 20
+        assert min(served) > 8, f"those who came later were served instead: {served}"
+        assert most <= (4 << 10) + 2 * len(PLAIN[0])
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("pings", [0, 500], ids=["nothing", "pings"])
+def test_clients_that_hand_nothing_over_do_not_all_go_on_in_one_turn(pings: int) -> None:  # S10
+    async def scenario() -> None:
+        around = Surroundings()
+        idle = [around.client(serial, frame(9, b"") * pings, polled=True) for serial in range(1, 1201)]
+        flood = around.client(1201, PLAIN[0] * 8, polled=True)
+        look_at([*idle, flood])
+        assert around.link.congested
+        most = before = 0
+        while before < len(idle):
+            around.read(64 << 10)
+            await turn_of_the_loop()
+            free = sum(not connection._congested for connection in idle)
+            most, before = max(most, free - before), free
+        around.close([*idle, flood])
+        assert most <= len(idle) / 2
 
     asyncio.run(scenario())

@@ -101,6 +101,18 @@ def test_a_signal_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None
         assert bench.left() == []
 
 
+@pytest.mark.skipif(not (Path(sys.executable).parent / "py-spy").exists(), reason="there is no py-spy")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_a_profile_is_sampled_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    with started(["-m", "benchmark", "profile"], tmp_path) as bench:
+        wait_until(lambda: bench.loads() and sum("py-spy" in command for command in bench.commands()) == 2, 60)
+        bench.send(number)
+        _, said = bench.process.communicate(timeout=60)
+        assert bench.process.returncode == 128 + number
+        assert said == f"interrupted by {number.name}: everything is stopped\n"
+        assert bench.left() == []
+
+
 @pytest.mark.parametrize("another", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_second_signal_leaves_nothing(another: signal.Signals, tmp_path: Path) -> None:
     """It comes while the servers are being stopped, which is after the load."""

@@ -73,6 +73,60 @@ def test_what_becomes_of_the_machine(
     assert told in output + errors
 
 
+NO_MSR = "qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69"
+SUSPENDED = "KVM internal error. Suberror: 1"
+NO_DEVICE = "qemu-system-x86_64: failed to initialize kvm: Permission denied"
+
+
+@pytest.mark.parametrize("line", [NO_MSR, SUSPENDED, NO_DEVICE])
+def test_qemu_says_that_there_is_no_help(line: str) -> None:
+    assert machine.tells_of_no_help(line)
+    assert machine.why_no_help(line, "Linux version 6", ended=False) == line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ok      failed to set MSR",
+        "qemu-system-x86_64: warning: host doesn't support requested feature: MSR(48FH)",
+        "qemu-system-x86_64: Could not open 'disk': No such file or directory",
+    ],
+)
+def test_what_else_is_said_is_no_sign_of_it(line: str) -> None:
+    assert not machine.tells_of_no_help(line)
+    assert machine.why_no_help(line, "Linux version 6", ended=True) is None
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="there is no setpriv")
+@pytest.mark.parametrize(
+    ("script", "console", "expected", "told"),
+    [
+        (f"echo '{NO_MSR}' >&2; exec cat /dev/zero >/dev/null", "", 77, NO_MSR),
+        (f"echo '{machine.BOOTED}'; echo '{SUSPENDED}' >&2; exec cat /dev/zero >/dev/null", "Linux", 77, SUSPENDED),
+        ("exec cat /dev/zero >/dev/null", "", 77, "no line of the console in "),
+        ("exit 1", "", 77, "no line of the console in |qemu has ended before "),
+        ("echo hello", "Linux", 1, "Linux\nvirtual-machine: "),
+        (f"timeout 0.3 cat /dev/zero >/dev/null; echo '{machine.STATUS}0'", "Linux", 0, ""),  # silent for longer
+    ],
+)
+def test_what_becomes_of_a_machine_without_the_help_that_it_asks_for(
+    script: str,
+    console: str,
+    expected: int,
+    told: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "SIGN", 0.1)
+    written = tmp_path / "console"
+    written.write_text(console)
+    assert machine.run(["/bin/sh", "-c", script], written, 60.0, helped=True) == expected
+    errors = capfd.readouterr().err
+    assert any(one in errors for one in told.split("|"))
+    assert ("without --kvm it works" in errors) is (expected == machine.CANNOT)
+
+
 def test_where_there_is_no_virtual_machine_it_says_so(tmp_path: Path) -> None:
     for name in ("bash", "dirname", "uname", "id"):
         found = shutil.which(name)

@@ -12,7 +12,7 @@ from support.worker_lab import PEER, Ended, Lab, Worker, packed
 from wsrelay.kernel.wire import messages as wire
 
 SOURCE = f"""
-import _thread, asyncio, os, signal, threading
+import _thread, asyncio, contextlib, os, signal, threading
 from wsrelay.workers import http, process
 
 def handled(number, frame):
@@ -55,6 +55,19 @@ async def loops():
 
 def runs_a_loop_of_its_own():
     asyncio.run(loops())
+
+async def looks_for_mail():
+    process.send("{PEER}", "looks")
+    while True:
+        try:
+            return process.receive(timeout=0)
+        except process.Timeout:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.Event().wait(), 0.01)
+
+def looks_for_mail_in_a_loop_of_its_own():
+    signal.signal(signal.SIGUSR1, handled)
+    process.send("{PEER}", "took", type(asyncio.run(looks_for_mail())).__name__)
 
 def looks():
     found = signal.set_wakeup_fd(-1)
@@ -110,3 +123,13 @@ def test_after_an_event_loop_signals_wake_the_next_invocation(lab: Lab, source: 
             response = worker.expect(wire.Response)
             assert (response.status, response.body) == (200, b"true" if method == "looks" else b"")
             worker.expect(wire.InvocationEnded)
+
+
+def test_what_a_handler_hears_while_an_event_loop_of_its_own_runs(lab: Lab, source: str) -> None:
+    with lab.start(lab.fork(), source, "looks_for_mail_in_a_loop_of_its_own") as worker:
+        assert worker.message("looks") is None
+        os.kill(worker.os_pid, signal.SIGUSR1)
+        assert worker.message("handled") == signal.SIGUSR1
+        worker.tell(wire.CancelSignal(PEER, None))
+        assert worker.message("took") == "Cancel"
+        assert worker.end() == Ended("cancelled", 0)
