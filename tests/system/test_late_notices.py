@@ -6,13 +6,13 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 from support.puppet import PUPPET_ENTRIES, PUPPET_SOURCES, Puppet
 from support.runtime import Runtime, running_runtime
 from support.waiting import wait_until
+from websockets.exceptions import ConnectionClosed
 
 STOP = "os.kill(os.getpid(), signal.SIGSTOP)\n"
 TAKE = "events = [process.receive(timeout=10) for _ in range({})]"
@@ -52,3 +52,38 @@ def test_a_stranger_sees_the_refusal_of_its_transfer_before_the_end(runtime: Run
             target.connection.close(1000)
             assert watcher.event()["kind"] == "normal"
         assert topics(stranger) == ["ws.control_error", "exit normal"]
+
+
+@pytest.mark.parametrize(
+    ("how", "end"),
+    [
+        ("process.monitor(gone)\n", "exit noproc"),
+        ("process.set_options(trap_links=True)\nprocess.link(gone)\n", "link_down noproc"),
+    ],
+)
+def test_who_watches_a_client_that_has_gone_sees_its_leave_first(runtime: Runtime, how: str, end: str) -> None:
+    # S14, S20, S24, S45: the end was committed before it is asked for, and the leave is still to be read.
+    with Puppet(runtime) as watcher, Puppet(runtime) as first:
+        watcher.do("process.monitor(other)", other=first.client_pid)
+        first.do(f"process.registry.register('late.{first.os_pid}', process.pid())")
+        with Puppet(runtime, to=f"late.{first.os_pid}") as second:
+            second.do(f"gone = {first.client_pid!r}")
+            with standing_still(second, "", how + TAKE.format(2)):
+                first.connection.close(1000)
+                assert watcher.event()["kind"] == "normal"
+            assert topics(second) == ["ws.leave", end]
+
+
+def test_who_watches_a_client_of_a_dead_gateway_sees_its_leave_first(runtime: Runtime) -> None:  # S14, S20, S41
+    [gateway] = [os_pid for os_pid, command in runtime.processes().items() if "wsrelay.gateway" in command]
+    with Puppet(runtime) as observer, Puppet(runtime) as first:
+        observer.do(f"process.registry.register('observer.{observer.os_pid}', process.pid())")
+        kill = "os.kill(gateway, signal.SIGKILL)\nwhile os.path.exists(f'/proc/{gateway}'):\n    pass\n"
+        watch = f"process.monitor(client)\n{TAKE.format(2)}\nprocess.send(observer, 'seen', list(map(show, events)))"
+        first.order(kill + watch, gateway=gateway, observer=observer.pid)
+        with pytest.raises(ConnectionClosed):
+            first.answer()
+    with Puppet(runtime, to=f"observer.{observer.os_pid}") as again:
+        [[leave, end]] = again.do("[each for each in take(2) if type(each) is list]")
+        assert (leave["topic"], leave["payload"]["reason"]) == ("ws.leave", "gateway_lost")
+        assert (end["event"], end["kind"]) == ("exit", "noproc")
