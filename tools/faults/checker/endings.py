@@ -11,7 +11,7 @@ _OF_A_TARGET = frozenset({1000, 1011, 1012})
 _SENDABLE = frozenset({*range(1000, 1004), *range(1007, 1015)})
 CODES: dict[str, frozenset[int]] = {
     "CancelRequested": frozenset({1001}),
-    "ShutdownStarted": frozenset({1001}),
+    "ShutdownStarted": frozenset({1001, 1012}),
     "EndRequested": frozenset({1011}),
     "PingTimedOut": frozenset({1011}),
     "ClientTooSlow": frozenset({1013}),
@@ -19,8 +19,12 @@ CODES: dict[str, frozenset[int]] = {
     "ProtocolFailed": _PROTOCOL,
     "RetargetRefused": _OF_A_TARGET,
     "RetargetGranted": _OF_A_TARGET,
+    "HalfClosed": _PROTOCOL,
+    "HoldExpired": frozenset({1012}),
+    "ServiceGone": frozenset({1000, 1011}),
+    "MessageReceived": frozenset({1013}),
 }
-"""S49: what led to a Close frame, and the codes that it may have."""
+"""S49, S56: what led to a Close frame, and the codes that it may have."""
 
 
 def terminate_ends(world: World) -> list[Violation]:
@@ -28,7 +32,8 @@ def terminate_ends(world: World) -> list[Violation]:
     if not world.supervisor or world.supervisor_killed:
         return []
     found = []
-    bound, now = world.limits.terminate, world.supervisor[-1].time
+    stops = any(True for _ in world.of(j.Stopping))  # what it does last, it need not write down
+    bound, now = world.limits.terminate, (world.supervisor if stops else world.entries)[-1].time
     workers: dict[int, str] = {}
     asked: dict[str, Entry] = {}
     for entry in world.supervisor:
