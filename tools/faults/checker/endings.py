@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ....kernel.wire import journal_records as j
 from ..entry import Entry
 from .world import CLEAN, Violation, World
@@ -28,18 +30,21 @@ CODES: dict[str, frozenset[int]] = {
 
 
 def terminate_ends(world: World) -> list[Violation]:
-    """9. `terminate` leads to EXIT within a bound, in every state. So does every kill that the table orders."""
+    """9. `terminate` leads to EXIT within a bound, in every state. So does every kill that the table orders, and a `cancel`
+    whose grace is over."""
     if not world.supervisor or world.supervisor_killed:
         return []
-    found = []
     stops = any(True for _ in world.of(j.Stopping))  # what it does last, it need not write down
     bound, now = world.limits.terminate, (world.supervisor if stops else world.entries)[-1].time
     workers: dict[int, str] = {}
     asked: dict[str, Entry] = {}
+    found: list[Violation] = []
     for entry in world.supervisor:
         match entry.record:
             case j.Booted():
                 workers.clear()
+            case j.CancelAsked(pid=pid, grace=grace) if grace >= 0 and pid in world.spawned:
+                found += _dies_by(world, pid, entry, grace / 1000 + bound, now)
             case j.Spawned(pid=pid, worker=worker):
                 workers[worker] = pid
             case j.TerminateAsked(pid=pid) | j.KillOrdered(worker=0, pid=pid):
@@ -47,14 +52,17 @@ def terminate_ends(world: World) -> list[Violation]:
             case j.KillOrdered(worker=worker):
                 asked.setdefault(workers.get(worker, ""), entry)
     for pid, entry in asked.items():
-        if pid not in world.spawned:
-            continue
-        death = world.died.get(pid)
-        if death is None and now - entry.time > bound:
-            found.append(Violation(9, f"{pid} is dead {bound:g} s after it was to be: it lives", (entry,)))
-        elif death is not None and death.time - entry.time > bound:
-            found.append(Violation(9, f"{pid} dies within {bound:g} s of being told to", (entry, death)))
+        if pid in world.spawned:
+            found += _dies_by(world, pid, entry, bound, now)
     return found
+
+
+def _dies_by(world: World, pid: str, asked: Entry, bound: float, now: float) -> Iterator[Violation]:
+    death = world.died.get(pid)
+    if death is None and now - asked.time > bound:
+        yield Violation(9, f"{pid} is dead {bound:g} s after it was to be: it lives", (asked,))
+    elif death is not None and death.time - asked.time > bound:
+        yield Violation(9, f"{pid} dies within {bound:g} s of being told to", (asked, death))
 
 
 def nothing_is_left(world: World) -> list[Violation]:

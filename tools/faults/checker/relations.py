@@ -70,6 +70,11 @@ def observers_agree(world: World) -> list[Violation]:
         if died.pid in deaths:
             found.append(Violation(2, f"{died.pid} dies once", (deaths[died.pid], entry)))
         deaths.setdefault(died.pid, entry)
+    for entry, over in world.of(j.ConnectionOver):
+        death = deaths.get(over.connection)
+        if death is not None and death.record[1] != over.kind and not world.gateway_lost(over.connection):
+            what = f"{over.connection} ended with {over.kind}, as its gateway says, not with {death.record[1]}"
+            found.append(Violation(2, what, (entry, death)))
     late = {
         (record.watcher, record.ref)
         for entry, record in world.of(j.MonitorMade)

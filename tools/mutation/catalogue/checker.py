@@ -30,7 +30,7 @@ MUTATIONS = (
     ),
     _blind(7, "naming.py", "                if holder != pid:\n", "                if False:\n"),
     _blind(8, "naming.py", "        elif key not in children:\n", "        elif False:\n"),
-    _blind(9, "endings.py", "if death is None and now - entry.time > bound:", "if False:"),
+    _blind(9, "endings.py", "if death is None and now - asked.time > bound:", "if False:"),
     _blind(
         10,
         "endings.py",
