@@ -69,6 +69,7 @@ class Session:
         self.message_count = 0
         self._opened_at = 0.0
         self._workers: dict[int, None] = {target.worker: None}
+        """All that were sent something of this connection's."""
         self._transfers = Transfers()
         self._death: e.TargetEnded | None = None
         self._joined = False
@@ -179,6 +180,7 @@ class Session:
         return [e.RequestRetarget(event.target)]
 
     def _refuse(self, event: e.ControlRequested, error: str) -> Effect:
+        self._workers[event.sender.worker] = None  # a stranger too: what it is sent comes before it sees our end (S14)
         return e.SendToWorker(event.sender.worker, ControlError(self.pid, event.target, error))
 
     def _retarget_granted(self, event: e.RetargetGranted) -> list[Effect]:

@@ -151,6 +151,9 @@ class Connections:
         """Commit a connection's death (S51)."""
         process = self._population.processes.get(notice.connection)
         if process is not None and process.kind is Kind.CONNECTION:
+            for number, frame in notice.marks:
+                if worker := self._population.workers.get(number):
+                    worker.ended_at = max(worker.ended_at, frame)
             self._population.commit(process, notice.reason, None, dict(notice.marks))
 
     def gateway_lost(self) -> None:
@@ -166,6 +169,8 @@ class Connections:
         for pid in list(self._promised):  # those whose handshakes were under way (S44)
             self._terminate(self._population.processes[pid])
         self._promised.clear()
+        for worker in self._population.workers.values():
+            worker.ended_at = 0
         self._population.gateway += 1
         self._last_serial = 0
 

@@ -102,6 +102,8 @@ class Worker:
     """From its grant until the old code has ended."""
     cpu_used: int = 0
     """Milliseconds of CPU time of the OS processes before this one, as they have told."""
+    ended_at: int = 0
+    """The last frame of its data channel that had to do with a connection which has ended (S14); 0 if none had."""
 
 
 @dataclass(slots=True, eq=False)

@@ -33,7 +33,8 @@ class Relations:
             self._population.add_monitor(watcher, request.request, target)
         self._population.reply(watcher, request.request)
         if target is None:
-            self._population.effects.append(SendToWorker(watcher.worker, m.Exit(request.request, pid, noproc(), None)))
+            mark = self._population.late_mark(watcher, pid)
+            self._population.effects.append(SendToWorker(watcher.worker, m.Exit(request.request, pid, noproc(), mark)))
 
     def unmonitor(self, watcher: Process, request: m.Unmonitor) -> None:
         """End one monitor; nothing happens if it is gone (S21)."""
@@ -60,7 +61,8 @@ class Relations:
             raise NoProc(f"{pid} has ended or never was: nothing to link to (set trap_links to get LINK_DOWN instead)")
         self._population.reply(caller, request.request)
         if peer is None:
-            self._population.effects.append(SendToWorker(caller.worker, m.LinkDown(pid, noproc(), None)))
+            mark = self._population.late_mark(caller, pid)
+            self._population.effects.append(SendToWorker(caller.worker, m.LinkDown(pid, noproc(), mark)))
 
     def unlink(self, caller: Process, request: m.Unlink) -> None:
         """End a link; nothing happens if there is none (S27)."""

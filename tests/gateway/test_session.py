@@ -174,6 +174,8 @@ def test_only_the_current_target_transfers() -> None:  # S48
     [(worker, error)] = to_workers(session.handle(control(sender=Target("stranger", 9))))
     assert worker == 9
     assert "only the current target" in error.error
+    effects = session.handle(e.CloseReceived(1000, ""))
+    assert e.ReportEnd(make_reason("normal"), (1, 9)) in effects  # S14: the stranger's mark too
 
 
 def test_the_old_targets_death_waits_for_the_outcome() -> None:  # S48

@@ -123,6 +123,10 @@ class Interpreter:
                 client = self._clients.pop(stream, None)
                 if client is not None:
                     self._injector.start(client.close())
+            case p.Visit(to, count):
+                target = "keeper" if to == p.KEEPER else await self.need(to)
+                for _ in range(count):
+                    self._injector.start(self._visit(target))
             case p.Transfer(stream, to, returns):
                 client, target = await self._client(stream), await self.need(to)
                 holder = self._holders.get(stream, stream)
@@ -178,6 +182,13 @@ class Interpreter:
             self._clients[stream] = client
             self._holders[stream] = to
         return self._clients.get(stream, client)
+
+    async def _visit(self, target: str) -> None:
+        client = Client(self.session.book, f"{self._name}.visit.{len(self.clients)}")
+        self.clients.append(client)
+        if await client.connect(self.session.runtime.ws_url("/join"), target, ""):
+            await client.say(2)
+            await client.close()
 
     async def _client(self, stream: int) -> Client:
         """The client of a stream; it connects if it was not."""

@@ -88,6 +88,14 @@ class Close(Operation):
 
 
 @dataclass(frozen=True)
+class Visit(Operation):
+    """So many clients of their own connect to a slot at once, say something, and are gone."""
+
+    to: int
+    count: int
+
+
+@dataclass(frozen=True)
 class Transfer(Operation):
     """The target of a client hands it on (S47); `returns`: and ends at once."""
 
@@ -219,7 +227,7 @@ DOMAINS: Final[dict[str, tuple[Any, ...]]] = {
 """What each field may be, the simple first: the order in which Hypothesis shrinks."""
 
 WEIGHTS: Final[dict[type[Operation], int]] = {
-    Spawn: 30, Child: 80, Ask: 240, Do: 120, Connect: 60, Say: 150, Close: 20, Transfer: 80, Serve: 100,
+    Spawn: 30, Child: 80, Ask: 240, Do: 120, Connect: 60, Say: 150, Close: 20, Visit: 20, Transfer: 80, Serve: 100,
     Upgrade: 60, Inject: 320, Resume: 10, InHandler: 40, Misbehave: 40, Between: 60, DieAt: 12, Break: 10, GiveUp: 10,
 }  # fmt: skip
 """How often each is drawn, of their sum."""

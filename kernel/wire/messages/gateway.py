@@ -49,7 +49,7 @@ class Abandon(NamedTuple):
 
 
 class ConnectionEnded(NamedTuple):
-    """A connection's death (S51), with what the gateway has written to each of its targets (S14)."""
+    """A connection's death (S51), with what the gateway has written to each worker that had something of it (S14)."""
 
     connection: str
     reason: WireReason

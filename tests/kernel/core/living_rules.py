@@ -113,7 +113,8 @@ class LivingRules(Comparison):
         if target in self.model.beings:
             self.model.monitors.append((watcher, request, target))
         else:
-            expected.append(self.model.to(watcher, m.Exit(request, target, bare("noproc"), None)))
+            mark = self.model.late_mark(watcher, target, self.incarnation)
+            expected.append(self.model.to(watcher, m.Exit(request, target, bare("noproc"), mark)))
         self.ask(watcher, m.Monitor(request, target), expected)
 
     @precondition(lambda self: self.programs() and self.requests)
@@ -142,7 +143,8 @@ class LivingRules(Comparison):
             if caller != peer and pair not in self.model.links:
                 self.model.links.append(pair)
         elif self.model.beings[caller].trap:
-            expected.append(self.model.to(caller, m.LinkDown(peer, bare("noproc"), None)))
+            mark = self.model.late_mark(caller, peer, self.incarnation)
+            expected.append(self.model.to(caller, m.LinkDown(peer, bare("noproc"), mark)))
         else:
             expected = [self.failed(caller, request, "NoProc")]
         self.ask(caller, m.Link(request, peer), expected)

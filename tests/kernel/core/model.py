@@ -98,6 +98,8 @@ class Model:
         self.handshakes: set[int] = set()
         """The requests, served or not, that are for handshakes."""
         self.closed = False
+        self.marked: list[tuple[int, int, int]] = []
+        """How far the ends of connections said that workers were written to: gateway, worker, frame."""
 
     # --- queries ------------------------------------------------------------------------------------------------------
 
@@ -133,9 +135,22 @@ class Model:
             self.workers[number].doom = reason
             yield KillWorker(number)
 
+    def late_mark(self, watcher: str, pid: str, gateway: int) -> m.Mark | None:
+        """S14: behind what is written to the watcher, as far as it may be of a connection that has ended. `gateway` is the one
+        that lives."""
+        owner = pid.partition("|")[2].split(".")[1]
+        if not owner.startswith("g") or int(owner[1:]) > gateway:
+            return None
+        if int(owner[1:]) < gateway:
+            return m.Mark(int(owner[1:]), m.END_OF_CHANNEL)
+        worker = self.beings[watcher].worker
+        frames = [frame for of, number, frame in self.marked if (of, number) == (gateway, worker)]
+        return m.Mark(gateway, max(frames)) if frames else None
+
     def die(self, pid: str, reason: WireReason, marks: dict[int, int], gateway: int) -> Iterator[Any]:
         """S15, S19, S22, S25."""
         dead = self.beings.pop(pid)
+        self.marked += [(gateway, worker, frame) for worker, frame in marks.items()]
         fired = [(watcher, ref) for watcher, ref, target in self.monitors if target == pid and watcher != pid]
         peers = self.peers(pid)
         self.monitors = [monitor for monitor in self.monitors if pid not in (monitor[0], monitor[2])]

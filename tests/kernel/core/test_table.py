@@ -373,6 +373,28 @@ def test_only_the_watcher_on_a_marked_channel_gets_a_mark(node: Node, root: str)
     assert node.to(other) == [m.Exit(refs[1], connection, ERROR, None), m.LinkDown(connection, ERROR, None)]
 
 
+def test_who_asks_late_is_told_behind_what_a_connection_had_sent(node: Node, root: str) -> None:  # S14, S20, S24
+    other = node.spawn(root)
+    first, second, never = node.admit(root, 1), node.admit(root, 2), node.admit(root, 3).replace("g3.3", "g3.4")
+    for connection, frame in ((second, 9), (first, 7)):
+        node.gateway(m.ConnectionEnded(connection, ERROR, ((node.worker[root], frame), (999, 8))))
+    node.trap(root)
+
+    def late(watcher: str, pid: str) -> m.Mark | None:
+        _, notice = node.says(watcher, m.Monitor(node.number(), pid))
+        assert (notice[1], notice[2].kind) == (pid, "noproc")
+        mark: m.Mark | None = notice[3]
+        return mark
+
+    assert late(root, first) == late(root, never) == m.Mark(GATEWAY, 9)
+    assert node.says(root, m.Link(node.number(), first))[1][2] == m.Mark(GATEWAY, 9)
+    assert late(other, first) is None
+    assert late(root, STRANGER) is late(root, never.replace("g3", "g4")) is None
+    node.done(node.table.gateway_lost())
+    assert late(root, first) == late(other, first) == m.Mark(GATEWAY, m.END_OF_CHANNEL)
+    assert late(root, never.replace("g3", "g4")) is None
+
+
 def test_a_link_ends_a_connection_with_its_peers_reason(node: Node, root: str) -> None:  # S51, S52, S25
     connection = node.admit(root, 1)
     node.link(root, connection)

@@ -97,7 +97,7 @@ class TableMachine(EndingRules):
     def connection_ends(self, data: st.DataObject, kind: str) -> None:
         pid = data.draw(st.sampled_from(self.open_connections()))
         numbers = data.draw(st.lists(st.sampled_from([99999, *self.model.workers]), unique=True))
-        marks = {number: 7 * number for number in numbers}
+        marks = {number: 7 * number + 100 % (self.connections + 1) for number in numbers}
         reason = make_reason(kind)
         expected = self.model.die(pid, reason, marks, self.incarnation)
         self.gateway(m.ConnectionEnded(pid, reason, tuple(marks.items())), expected)

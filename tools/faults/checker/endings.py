@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ....kernel.wire import journal_records as j
 from ..entry import Entry
 from .world import CLEAN, Violation, World
@@ -11,7 +13,7 @@ _OF_A_TARGET = frozenset({1000, 1011, 1012})
 _SENDABLE = frozenset({*range(1000, 1004), *range(1007, 1015)})
 CODES: dict[str, frozenset[int]] = {
     "CancelRequested": frozenset({1001}),
-    "ShutdownStarted": frozenset({1001}),
+    "ShutdownStarted": frozenset({1001, 1012}),
     "EndRequested": frozenset({1011}),
     "PingTimedOut": frozenset({1011}),
     "ClientTooSlow": frozenset({1013}),
@@ -19,22 +21,30 @@ CODES: dict[str, frozenset[int]] = {
     "ProtocolFailed": _PROTOCOL,
     "RetargetRefused": _OF_A_TARGET,
     "RetargetGranted": _OF_A_TARGET,
+    "HalfClosed": _PROTOCOL,
+    "HoldExpired": frozenset({1012}),
+    "ServiceGone": frozenset({1000, 1011}),
+    "MessageReceived": frozenset({1013}),
 }
-"""S49: what led to a Close frame, and the codes that it may have."""
+"""S49, S56: what led to a Close frame, and the codes that it may have."""
 
 
 def terminate_ends(world: World) -> list[Violation]:
-    """9. `terminate` leads to EXIT within a bound, in every state. So does every kill that the table orders."""
+    """9. `terminate` leads to EXIT within a bound, in every state. So does every kill that the table orders, and a `cancel`
+    whose grace is over."""
     if not world.supervisor or world.supervisor_killed:
         return []
-    found = []
-    bound, now = world.limits.terminate, world.supervisor[-1].time
+    stops = any(True for _ in world.of(j.Stopping))  # what it does last, it need not write down
+    bound, now = world.limits.terminate, (world.supervisor if stops else world.entries)[-1].time
     workers: dict[int, str] = {}
     asked: dict[str, Entry] = {}
+    found: list[Violation] = []
     for entry in world.supervisor:
         match entry.record:
             case j.Booted():
                 workers.clear()
+            case j.CancelAsked(pid=pid, grace=grace) if grace >= 0 and pid in world.spawned:
+                found += _dies_by(world, pid, entry, grace / 1000 + bound, now)
             case j.Spawned(pid=pid, worker=worker):
                 workers[worker] = pid
             case j.TerminateAsked(pid=pid) | j.KillOrdered(worker=0, pid=pid):
@@ -42,14 +52,17 @@ def terminate_ends(world: World) -> list[Violation]:
             case j.KillOrdered(worker=worker):
                 asked.setdefault(workers.get(worker, ""), entry)
     for pid, entry in asked.items():
-        if pid not in world.spawned:
-            continue
-        death = world.died.get(pid)
-        if death is None and now - entry.time > bound:
-            found.append(Violation(9, f"{pid} is dead {bound:g} s after it was to be: it lives", (entry,)))
-        elif death is not None and death.time - entry.time > bound:
-            found.append(Violation(9, f"{pid} dies within {bound:g} s of being told to", (entry, death)))
+        if pid in world.spawned:
+            found += _dies_by(world, pid, entry, bound, now)
     return found
+
+
+def _dies_by(world: World, pid: str, asked: Entry, bound: float, now: float) -> Iterator[Violation]:
+    death = world.died.get(pid)
+    if death is None and now - asked.time > bound:
+        yield Violation(9, f"{pid} is dead {bound:g} s after it was to be: it lives", (asked,))
+    elif death is not None and death.time - asked.time > bound:
+        yield Violation(9, f"{pid} dies within {bound:g} s of being told to", (asked, death))
 
 
 def nothing_is_left(world: World) -> list[Violation]:

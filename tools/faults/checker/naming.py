@@ -35,6 +35,7 @@ def names_are_unique(world: World) -> list[Violation]:
     found = []
     model = Relations()
     given: dict[str, Entry] = {}
+    kept: set[str] = set()
     for entry in world.supervisor:
         match entry.record:
             case j.Named(name=name, pid=pid):
@@ -44,6 +45,12 @@ def names_are_unique(world: World) -> list[Violation]:
                 if pid not in model.live:
                     found.append(Violation(7, f"a name is given to the living: {pid} is not", (entry,)))
                 given[name] = entry
+            case j.ServiceConfigured(register=name):
+                kept.add(name)
+            case j.NameRefused(name=name, holder="") if name not in kept:
+                found.append(
+                    Violation(7, f"{name} is refused only if somebody has it, or a service keeps it", (entry,))
+                )
             case j.NameRefused(name=name, holder=holder) if holder and model.names.get(name) != holder:
                 found.append(Violation(7, f"{name} is refused only if it is {holder}'s", (entry,)))
             case j.Unnamed(name=name) if name not in model.names:

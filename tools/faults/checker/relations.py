@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from ....kernel.wire import journal_records as j
 from ..entry import Entry
 from .world import CLEAN, Relations, Violation, World
@@ -68,23 +70,34 @@ def observers_agree(world: World) -> list[Violation]:
         if died.pid in deaths:
             found.append(Violation(2, f"{died.pid} dies once", (deaths[died.pid], entry)))
         deaths.setdefault(died.pid, entry)
+    for entry, over in world.of(j.ConnectionOver):
+        death = deaths.get(over.connection)
+        if death is not None and death.record[1] != over.kind and not world.gateway_lost(over.connection):
+            what = f"{over.connection} ended with {over.kind}, as its gateway says, not with {death.record[1]}"
+            found.append(Violation(2, what, (entry, death)))
     late = {
         (record.watcher, record.ref)
         for entry, record in world.of(j.MonitorMade)
         if _is_after(entry, deaths.get(record.pid))
     }
+    linked_late = {
+        (record.one, record.other)
+        for entry, record in world.of(j.LinkMade)
+        if _is_after(entry, deaths.get(record.other))
+    }
     for entry, record in world.of(j.ExitTold, j.LinkDownTold, j.Readable):
-        if isinstance(record, j.Readable):
-            if record.what not in ("EXIT", "LINK_DOWN"):
+        match record:
+            case j.ExitTold(watcher=observer, ref=ref, pid=pid, kind=kind):
+                is_late = (observer, ref) in late
+            case j.Readable(pid=observer, what="EXIT", ref=ref, sender=pid, kind=kind):
+                is_late = (observer, ref) in late
+            case (
+                j.LinkDownTold(peer=observer, pid=pid, kind=kind)
+                | j.Readable(pid=observer, what="LINK_DOWN", sender=pid, kind=kind)
+            ):
+                is_late = (observer, pid) in linked_late
+            case _:
                 continue
-            pid, kind, is_late = (
-                record.sender,
-                record.kind,
-                (record.pid, record.ref) in late or record.what == "LINK_DOWN",
-            )
-        else:
-            pid, kind = record.pid, record.kind
-            is_late = isinstance(record, j.LinkDownTold) or (record.watcher, record.ref) in late
         death = deaths.get(pid)
         if kind == NOPROC and (is_late or death is None):
             continue
@@ -137,4 +150,27 @@ def links_propagate(world: World) -> list[Violation]:
             found.append(
                 Violation(5, f"{peer} dies with {entry.record[0]}, to which it was linked: it lives", (entry,))
             )
+    return found + _broken_links_are_read(world)
+
+
+def _broken_links_are_read(world: World) -> list[Violation]:
+    """Each LINK_DOWN that is read was told; what was told to a process that has read everything is read."""
+    found = []
+    told: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    read: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    removed = {(record.one, record.other) for _, record in world.of(j.LinkRemoved)}
+    for entry, notice in world.of(j.LinkDownTold):
+        told[notice.peer, notice.pid].append(entry)
+    for entry, arrived in world.of(j.Readable):
+        if arrived.what == "LINK_DOWN":
+            read[arrived.pid, arrived.sender].append(entry)
+    for key in told.keys() | read.keys():
+        (peer, pid), expected, seen = key, told[key], read[key]
+        if len(seen) > len(expected):
+            what = f"no LINK_DOWN of {pid} is read at {peer} that was not told: {len(seen)}, not {len(expected)}"
+            found.append(Violation(5, what, (*expected[-1:], seen[-1])))
+        elif (
+            len(seen) < len(expected) and peer in world.attentive and key not in removed and not world.supervisor_killed
+        ):
+            found.append(Violation(5, f"LINK_DOWN of {pid} is readable at {peer}: it is not", (expected[-1],)))
     return found

@@ -152,20 +152,29 @@ def _counts_agree(
     """What the gateway took from a client is what the target got."""
     found = []
     written: dict[tuple[str, str], list[tuple[Entry, j.Left]]] = defaultdict(list)
-    joins: dict[tuple[str, str], int] = defaultdict(int)
-    for _, joining in world.of(j.Joined):
-        joins[joining.connection, joining.target] += 1
+    joined: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry, joining in world.of(j.Joined):
+        joined[joining.connection, joining.target].append(entry)
     for entry, leaving in world.of(j.Left):
         written[leaving.connection, leaving.target].append((entry, leaving))
-    for key in closed.keys() | opened.keys():
+    for key in closed.keys() | opened.keys() | joined.keys():
         brackets = [*closed[key], *([opened[key]] if key in opened else [])]
-        if joins and len(brackets) > joins[key]:
+        entries = joined.get(key, [])
+        if joined and len(brackets) > len(entries):
             found.append(Violation(12, f"{key[0]} joins {key[1]} as often as the gateway says", (brackets[-1].join,)))
+        read_all = key[1] in world.attentive and not world.gateway_lost(key[0]) and not world.supervisor_killed
+        if read_all and len(brackets) < len(entries):
+            what = f"{key[1]} waits, so it has each join of {key[0]}: {len(brackets)}, not {len(entries)}"
+            found.append(Violation(12, what, (entries[len(brackets)],)))
         for bracket, (entry, left) in zip(brackets, written[key], strict=False):
             short = bracket.leave is not None and left.reason and bracket.messages < left.messages
             if bracket.messages > left.messages or short:
                 what = f"{key[1]} gets the {left.messages} messages of {key[0]}: it got {bracket.messages}"
                 found.append(Violation(12, what, (bracket.join, entry)))
+            reason = bracket.leave.record[7] if bracket.leave is not None and left.reason else left.reason
+            if reason not in (left.reason, "gateway_lost"):
+                what = f"{key[0]} leaves {key[1]} for the reason that the gateway wrote: {left.reason}, not {reason}"
+                found.append(Violation(12, what, (entry, bracket.leave or bracket.join)))
     return found
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from ..model import Mutation
 
 _FOLDER = "tools/faults/checker/"
-_TESTS = ("tests/faults/test_checker.py", "tests/faults/test_checker_rejects.py")
+_TESTS = (
+    "tests/faults/test_checker.py",
+    "tests/faults/test_checker_rejects.py",
+    "tests/faults/test_checker_rejects_ends.py",
+)
 
 
 def _blind(number: int, file: str, old: str, new: str, to: str = "") -> Mutation:
@@ -26,7 +30,7 @@ MUTATIONS = (
     ),
     _blind(7, "naming.py", "                if holder != pid:\n", "                if False:\n"),
     _blind(8, "naming.py", "        elif key not in children:\n", "        elif False:\n"),
-    _blind(9, "endings.py", "if death is None and now - entry.time > bound:", "if False:"),
+    _blind(9, "endings.py", "if death is None and now - asked.time > bound:", "if False:"),
     _blind(
         10,
         "endings.py",
@@ -75,5 +79,13 @@ MUTATIONS = (
         "a-watcher-s-gap",
     ),
     _blind(12, "handing.py", "        if waiting[key] > 1:\n", "        if False:\n", "heartbeats"),
+    _blind(
+        5,
+        "relations.py",
+        "        if len(seen) > len(expected):\n",
+        "        if False:\n",
+        "a-link-down-that-nobody-told",
+    ),
+    _blind(2, "relations.py", "is_late = (observer, pid) in linked_late", "is_late = True", "noproc-for-an-early-peer"),
     _blind(15, "resources.py", 'if state == "failed" and stopping is None and', "if False and", "giving-up-too-soon"),
 )

@@ -26,6 +26,14 @@ MUTATIONS = (
         _SESSION_TESTS,
     ),
     Mutation(
+        "a-strangers-refusal-comes-after-the-end",
+        "S14",
+        _SESSION,
+        "        self._workers[event.sender.worker] = None  #",
+        "        #",
+        _SESSION_TESTS,
+    ),
+    Mutation(
         "a-heartbeat-after-the-end-of-the-bracket",
         "S55",
         _SESSION,

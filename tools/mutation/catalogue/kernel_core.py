@@ -41,6 +41,15 @@ MUTATIONS = (
         "            pass\n",
         _TABLE,
     ),
+    # --- notices
+    Mutation(
+        "a-late-exit-overtakes-what-a-connection-had-sent",
+        "S14",
+        "kernel/core/relations.py",
+        "            mark = self._population.late_mark(watcher, pid)\n",
+        "            mark = None\n",
+        _TABLE,
+    ),
     # --- sending
     Mutation(
         "reserved-topic-in-raw-bytes-is-let-through",

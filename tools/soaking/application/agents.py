@@ -161,13 +161,19 @@ class Actor:
                 case process.Message("item", number, sender):
                     journal.number_received(sender, number)
                 case process.Message("ws.join", payload, sender):
-                    self.clients[payload["metadata"]["stream"]] = sender
+                    self.join(payload["metadata"]["stream"], sender)
                 case process.Message("ws.message", payload, sender):
                     stream, number = payload["data"].split()
                     journal.number_received(sender, int(number), stream)
                     self.send_client(sender)
                 case process.Cancel():
                     return
+
+    def join(self, stream: str, connection: str) -> None:
+        """Know a client; every other one is watched, though it may have gone already."""
+        self.clients[stream] = connection
+        if stream[-1] in "02468":
+            process.monitor(connection)
 
     def obey(self, what: str, *arguments: Any) -> None:
         """Carry out an order. What the runtime refuses is noted, and no end."""
