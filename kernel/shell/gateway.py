@@ -7,9 +7,7 @@ here all the while: whoever connects meanwhile waits in their queue, and nobody 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -21,7 +19,7 @@ from ..wire.channel import Channel, channel_pair
 from ..wire.configuration import GatewayConfiguration, Server, pack
 from .attachment import Attachment, Turn
 from .children import Child, start_python
-from .listeners import describe
+from .listeners import describe, discard
 from .watchdog import Watchdog, limit_from_environment
 
 logger = logging.getLogger("wsrelay")
@@ -172,10 +170,7 @@ class Gateway:
             if id in tls and id not in replaced:
                 kept.append((id, listening, tls[id]))
             elif listening not in passed:
-                if listening.family == socket.AF_UNIX:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(listening.getsockname())
-                listening.close()
+                discard(listening)
         self._sockets = kept + [(id, listening, tls[id]) for id, listening in change.sockets]
 
     # --- its life -----------------------------------------------------------------------------------------------------
@@ -332,9 +327,8 @@ class Gateway:
         """Stop listening, and remove the socket files, but not of those servers whose sockets somebody else keeps: these are
         only closed, at the `last`."""
         for server, listening, _ in self._sockets:
-            if listening.family == socket.AF_UNIX and not kept(server):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(listening.getsockname())
-            if last or not kept(server):
+            if not kept(server):
+                discard(listening)
+            elif last:
                 listening.close()
         self._sockets = [each for each in self._sockets if each[1].fileno() >= 0]

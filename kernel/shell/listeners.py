@@ -103,6 +103,14 @@ def _listen_one(family: int, where: tuple[object, ...]) -> socket.socket:
     return listener
 
 
+def discard(listener: socket.socket) -> None:
+    """Close it, and remove the file of a Unix socket: nobody else is to listen there."""
+    if listener.family == socket.AF_UNIX:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(listener.getsockname())
+    listener.close()
+
+
 def describe(listener: socket.socket, *, tls: bool) -> str:
     """Where it listens, for people: `http://127.0.0.1:8080` or `unix:/path`."""
     if listener.family == socket.AF_UNIX:

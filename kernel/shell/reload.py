@@ -27,7 +27,7 @@ from .configuration_files import ConfigurationError
 from .errors import StartError
 from .gateway import Gateway
 from .host import Host
-from .listeners import listen_for
+from .listeners import discard, listen_for
 from .rolling_restart import NOT_BACK, RollingRestart
 
 logger = logging.getLogger("wsrelay")
@@ -225,7 +225,7 @@ class Reloader:
                 kept = {id(each) for server in planned.servers_moved for each in runtime.gateway.sockets(server)}
                 for _, each in sockets:
                     if id(each) not in kept:
-                        each.close()
+                        discard(each)
         changed_code = {id for id, code in before.items() if id in fresh and fresh[id].code != code}
         lines = [planned.summary()]
         if changed_code:
@@ -261,7 +261,7 @@ class Reloader:
         except StartError as problem:
             for id, each in opened:
                 if each not in self._runtime.gateway.sockets(id):
-                    each.close()
+                    discard(each)
             raise Refused(f"{problem}; if the runtime has it under another id, this needs a restart") from None
         return opened
 

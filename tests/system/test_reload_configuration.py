@@ -105,6 +105,24 @@ def test_an_address_that_cannot_be_had_changes_nothing(runtime: Runtime) -> None
     assert "reloaded in" not in runtime.log()
 
 
+@pytest.mark.parametrize("refused", ["another address", "a user"])
+def test_a_refused_reload_leaves_no_socket_file(runtime: Runtime, refused: str) -> None:
+    path = runtime.temporary / "extra.socket"
+    extra = {"name": "extra", "kind": "http.service", "addr": f"unix:{path}"}
+    hosted = [{**entry, "host": "processes"} if entry["kind"] == "function.python" else entry for entry in BASE]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        more = {
+            "another address": {"kind": "http.service", "addr": f"127.0.0.1:{taken.getsockname()[1]}"},
+            "a user": {"kind": "process.host", "user": "nobody-of-this-name"},
+        }[refused]
+        changes(runtime, *hosted, service(), extra, {"name": "more", **more})
+        assert ask(runtime, "reload").returncode == 1
+    assert not path.exists()
+    changes(runtime, *BASE, service(), extra)
+    assert "servers added: app:extra" in reload(runtime)
+    assert path.is_socket()
+
+
 def certificate(folder: Path, name: str) -> None:
     """Make `cert.pem` and `key.pem` for that name, where the openssl command is there."""
     subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
