@@ -136,10 +136,17 @@ class Gateway:
         is an empty string then; or why it refuses; or None if it died before it had answered. One at a time."""
         self._changes += 1
         self._change = Change(self._changes, configuration, sockets, commit, self._loop.create_future())
-        for id, listening in sockets:
-            self.send(m.Listener(id), listening.fileno())
-        self.send(m.Reconfigure(self._changes, pack(configuration)))
-        return self._change.answer
+        answer = self._change.answer
+        try:
+            for id, listening in sockets:
+                self.send(m.Listener(id), listening.fileno())
+        except OSError as problem:  # no descriptor to spare for those that wait to be sent
+            self._change = None
+            self.send(m.Reconfigure(self._changes, b""))
+            answer.set_result(f"a listening socket cannot be passed to the gateway: {problem}")
+        else:
+            self.send(m.Reconfigure(self._changes, pack(configuration)))
+        return answer
 
     def forget_change(self) -> None:
         """Nobody waits for the answer any more."""
@@ -191,8 +198,12 @@ class Gateway:
         self._loop.add_reader(child.pidfd, self._died)
         channel = Channel(ours, m.GATEWAY_TO_SUPERVISOR)
         self._attachment = Attachment(self._loop, self._turn, channel, self._readable, on_broken=self._broken)
-        for server, listening, _ in self._sockets:
-            self.send(m.Listener(server), listening.fileno())
+        try:
+            for server, listening, _ in self._sockets:
+                self.send(m.Listener(server), listening.fileno())
+        except OSError as problem:  # no descriptor to spare: it is killed before it serves, and tried again
+            self._kill(f"the gateway cannot be started: {problem}")
+            return
         self._listener.gateway_started()
         self.send(self._configure(pack(self._configuration)))
         self._watchdog.watch(max(START_LIMIT, self._hang_limit) if self._hang_limit else 0.0)
