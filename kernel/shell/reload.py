@@ -10,10 +10,9 @@ Reloads are serialised. A stop ends one that is under way.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -107,6 +106,7 @@ class Reloader:
         """Fork servers that do not serve yet, or not any more."""
         self._check: Check | None = None
         self._again = False
+        self._stopped = False
 
     # --- asked to -----------------------------------------------------------------------------------------------------
 
@@ -127,53 +127,60 @@ class Reloader:
 
     async def reload(self, *, restart: bool = False) -> Outcome:
         """Do it, after one that is under way. `restart`: services are restarted even if their code is the same."""
-        async with self._turn():
-            if self._runtime.stopping:
-                return Outcome(False, ("the runtime is stopping: it does not reload any more",))
-            logger.info("reloading")
-            self._runtime.reloading()
-            try:
-                outcome = await self._reload(restart)
-            except Refused as refused:
-                for problem in refused.problems:
-                    logger.error("the reload changes nothing: %s", problem)
-                outcome = Outcome(False, refused.problems)
-            finally:
-                self._runtime.gateway.forget_change()
-                self._runtime.reloaded()
-                self._runtime.end_turn()
-            return outcome
+        return await self._in_turn(lambda: self._begin(restart))
+
+    async def _begin(self, restart: bool) -> Outcome:
+        if self._runtime.stopping:
+            return Outcome(False, ("the runtime is stopping: it does not reload any more",))
+        logger.info("reloading")
+        self._runtime.reloading()
+        try:
+            return await self._reload(restart)
+        except Refused as refused:
+            for problem in refused.problems:
+                logger.error("the reload changes nothing: %s", problem)
+            return Outcome(False, refused.problems)
+        finally:
+            self._runtime.gateway.forget_change()
+            self._runtime.reloaded()
+            self._runtime.end_turn()
 
     async def restart_service(self, id: str) -> Outcome:
         """Restart one service because somebody asks for it, after a reload that is under way. Raises ProcessError."""
-        async with self._turn():
-            if id not in self._runtime.table.services():
-                return Outcome(False, (f"there is no process.service {id}",))
-            how = await self._services.restart(id)
-            if not how:
-                return Outcome(
-                    False, (f"{id} is {self._services.state(id).value}: it does not run, so it is not restarted",)
-                )
-            return Outcome(not how.startswith(NOT_BACK), (f"{id}: {how}",))
+        return await self._in_turn(lambda: self._restart_service(id))
+
+    async def _restart_service(self, id: str) -> Outcome:
+        if id not in self._runtime.table.services():
+            return Outcome(False, (f"there is no process.service {id}",))
+        how = await self._services.restart(id)
+        if not how:
+            return Outcome(
+                False, (f"{id} is {self._services.state(id).value}: it does not run, so it is not restarted",)
+            )
+        return Outcome(not how.startswith(NOT_BACK), (f"{id}: {how}",))
 
     def stop(self) -> None:
         """The runtime stops: no reload goes on, nor begins."""
-        self._again = False
+        self._again, self._stopped = False, True
         for task in self._running:
             task.cancel()
 
-    @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """One at a time; `stop` ends it."""
+    async def _in_turn(self, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """One at a time; `stop` ends it, and who has asked is told."""
         task = asyncio.current_task()
-        if task is not None:
-            self._running.add(task)
+        if task is None:
+            raise RuntimeError("not in a task")
+        self._running.add(task)
         try:
             async with self._lock:
-                yield
+                return await work()
+        except asyncio.CancelledError:
+            if not self._stopped:
+                raise
+            task.uncancel()
+            return Outcome(False, ("the runtime stops: it does not finish this",))
         finally:
-            if task is not None:
-                self._running.discard(task)
+            self._running.discard(task)
 
     def kill(self) -> None:
         """SIGKILL to what only a reload has started."""
