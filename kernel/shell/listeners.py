@@ -58,7 +58,9 @@ def _listen_unix(path: str) -> socket.socket:
 def _check_stale(path: str) -> None:
     """Only a socket file that nobody listens on may be replaced."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(ConnectionRefusedError):
-        probe.connect(path)
+        probe.setblocking(False)
+        with contextlib.suppress(BlockingIOError):  # its queue is full: one that accepts nobody must not hold us up
+            probe.connect(path)
         raise ListenError(f"cannot listen on unix:{path}: somebody does already")
 
 

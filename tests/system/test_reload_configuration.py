@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import socket
@@ -103,6 +104,23 @@ def test_an_address_that_cannot_be_had_changes_nothing(runtime: Runtime) -> None
     assert re.search(r"_index\.yaml:\d+:\d+: addr: cannot listen on .* \(app:extra\)", refused.stderr)
     assert get(runtime, "/version") == (200, "one")
     assert "reloaded in" not in runtime.log()
+
+
+def test_a_socket_file_of_somebody_who_accepts_nobody_is_refused_at_once(runtime: Runtime, tmp_path: Path) -> None:
+    path = str(tmp_path / "busy.socket")
+    with contextlib.ExitStack() as lines:
+        busy = lines.enter_context(socket.socket(socket.AF_UNIX))
+        busy.bind(path)
+        busy.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting = lines.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(path)
+        changes(runtime, *BASE, service(), {"name": "extra", "kind": "http.service", "addr": f"unix:{path}"})
+        refused = ask(runtime, "reload")
+    assert (refused.returncode, "somebody does already" in refused.stderr) == (1, True), refused.stderr
+    assert Path(path).is_socket()
 
 
 @pytest.mark.parametrize("refused", ["another address", "a user"])
