@@ -172,6 +172,35 @@ def test_ctrl_c_in_a_terminal_comes_once(tmp_path: Path) -> None:
     assert output.count(b"stopping") == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_comes_before_the_supervisor_listens(tmp_path: Path, number: int) -> None:
+    folder, log = tmp_path / "application", tmp_path / "log"
+    write_application(folder, PUPPET_ENTRIES, PUPPET_SOURCES)
+    wsrelay = str(Path(sys.executable).with_name("wsrelay"))
+    command = [wsrelay, "run", "--run-directory", str(tmp_path / "run"), str(folder)]
+
+    def run() -> None:
+        with log.open("wb") as output:
+            started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        try:
+            children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
+            while not children.read_text() and started.poll() is None:
+                pass
+            started.send_signal(number)
+            if number not in (signal.SIGTERM, signal.SIGINT):
+                wait_until(lambda: "serving" in log.read_text() or started.poll() is not None, 30.0, log.read_text)
+                started.terminate()
+            assert started.wait(30) == 0, log.read_text()
+        finally:
+            started.kill()
+            started.wait()
+        assert "ERROR" not in log.read_text()
+        assert "Traceback" not in log.read_text()
+
+    for _ in range(8):  # how far it is when the signal comes is for the machine to say
+        run()
+
+
 def test_a_signal_to_all_processes_of_a_service_is_one(runtime: Runtime) -> None:
     # systemd's KillMode=control-group: the guardian hands on what the supervisor was told already
     for os_pid in (runtime.process.pid, runtime.supervisor):
