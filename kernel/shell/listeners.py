@@ -72,7 +72,10 @@ def expected_places(address: str) -> set[tuple[str, int]]:
 def _resolve(address: str) -> list[tuple[int, tuple[Any, ...]]]:
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    found = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError as problem:  # a label that is empty or too long
+        raise OSError(f"{host} is not the name of a host") from problem
     return list(dict.fromkeys((family, where) for family, _, _, _, where in found))
 
 

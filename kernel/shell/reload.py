@@ -14,6 +14,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from ..core.effects import Effect
@@ -21,6 +22,7 @@ from ..core.reconfiguration import Plan, needs_restart, plan, refusals
 from ..core.table import ProcessTable
 from ..wire.configuration import Application
 from ..wire.failpoints import failpoint
+from .aside import aside
 from .checking import Check
 from .configuration_files import ConfigurationError
 from .errors import StartError
@@ -37,6 +39,11 @@ GATEWAY_PATIENCE = 60.0
 """Seconds for a gateway that serves, and for its answer."""
 ATTEMPTS = 3
 """Gateways that may die over the question before it is given up."""
+
+
+def _discard_all(listeners: Iterable[socket.socket]) -> None:
+    for each in listeners:
+        discard(each)
 
 
 class Refused(Exception):
@@ -211,7 +218,7 @@ class Reloader:
         planned = plan(old, new)
         if refused := [*refusals(planned, runtime.pinned_servers()), *needs_restart(old, new)]:
             raise Refused(*refused)
-        sockets = self._open(planned, old, new)
+        sockets = await self._open(planned, old, new)
         taken = False
         fresh: dict[str, Host] = {}
 
@@ -253,7 +260,7 @@ class Reloader:
         except OSError as problem:
             raise Refused(f"the configuration cannot be checked: {problem}") from None
 
-    def _open(self, planned: Plan, old: Application, new: Application) -> list[tuple[str, socket.socket]]:
+    async def _open(self, planned: Plan, old: Application, new: Application) -> list[tuple[str, socket.socket]]:
         """The listening sockets of what is new or listens otherwise. Raises Refused."""
         addresses = {server.id: server.address for server in old.gateway.servers}
         opened: list[tuple[str, socket.socket]] = []
@@ -264,11 +271,14 @@ class Reloader:
                 ):  # only TLS is different
                     opened += [(server.id, each) for each in self._runtime.gateway.sockets(server.id)]
                 elif server.id in planned.servers_moved or server.id in planned.servers_added:
-                    opened += [(server.id, each) for each in listen_for(server)]
-        except StartError as problem:
-            for id, each in opened:
-                if each not in self._runtime.gateway.sockets(id):
-                    discard(each)
+                    found = await aside(self._runtime.loop, partial(listen_for, server), _discard_all)
+                    opened += [(server.id, each) for each in found]
+        except BaseException as problem:
+            _discard_all(each for id, each in opened if each not in self._runtime.gateway.sockets(id))
+            if isinstance(problem, RuntimeError):
+                raise Refused(f"what is new cannot be listened on: {problem}") from None
+            if not isinstance(problem, StartError):
+                raise
             raise Refused(f"{problem}; if the runtime has it under another id, this needs a restart") from None
         return opened
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import socket
@@ -15,8 +16,8 @@ from pathlib import Path
 
 import pytest
 from support.clients import close_of
-from support.reloading import ACTORS, BASE, ROUTES, ask, changes, get, reload, said, service, source
-from support.runtime import GATEWAY, PROCESSES, ROUTER, Runtime, endpoint, running_runtime
+from support.reloading import ACTORS, BASE, COMMAND, ROUTES, ask, changes, get, reload, said, service, source
+from support.runtime import GATEWAY, PROCESSES, ROUTER, Runtime, endpoint, running_runtime, write_application
 from support.waiting import wait_until
 from websockets.sync.client import connect
 
@@ -104,6 +105,43 @@ def test_an_address_that_cannot_be_had_changes_nothing(runtime: Runtime) -> None
     assert re.search(r"_index\.yaml:\d+:\d+: addr: cannot listen on .* \(app:extra\)", refused.stderr)
     assert get(runtime, "/version") == (200, "one")
     assert "reloaded in" not in runtime.log()
+
+
+def test_what_is_not_the_name_of_a_host_changes_nothing(runtime: Runtime) -> None:
+    changes(runtime, *BASE, service(), {"name": "extra", "kind": "http.service", "addr": "no..host:80"})
+    refused = ask(runtime, "reload")
+    assert (refused.returncode, "addr: cannot listen on no..host:80: " in refused.stderr) == (1, True), refused.stderr
+    assert get(runtime, "/version") == (200, "one")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
+def test_a_name_server_that_does_not_answer_holds_nobody_up(tmp_path: Path) -> None:
+    folder, log, names = tmp_path / "application", tmp_path / "log", tmp_path / "resolv.conf"
+    address = f"127.{os.getpid() // 250 % 250}.{os.getpid() % 250}.53"
+    names.write_text(f"nameserver {address}\n")
+    write_application(folder, [*BASE, service()], source("one"))
+    directory = ["--run-directory", str(tmp_path / "run")]
+    command = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', str(names)]
+    with socket.socket(type=socket.SOCK_DGRAM) as silent, log.open("wb") as output:
+        silent.bind((address, 53))
+        silent.settimeout(30)
+        running = subprocess.Popen([*command, COMMAND, "run", *directory, folder], stderr=output)
+        try:
+            wait_until(lambda: "serving" in log.read_text() or running.poll() is not None, 30, log.read_text)
+            if running.poll() is not None and "mount" in log.read_text():
+                pytest.skip(log.read_text())
+            extra = {"name": "extra", "kind": "http.service", "addr": "nowhere.example:80"}
+            write_application(folder, [*BASE, service(), extra], {})
+            reload = subprocess.Popen([COMMAND, "reload", *directory], stderr=subprocess.PIPE, text=True)
+            silent.recv(1000)
+            status = subprocess.run([COMMAND, "status", *directory], capture_output=True, text=True, check=False)
+            assert (status.returncode, "the gateway: ready" in status.stdout) == (0, True), status.stderr
+            running.terminate()
+            assert reload.communicate(timeout=30)[1] == "the runtime stops: it does not finish this\n"
+            assert running.wait(30) == 0
+        finally:
+            running.kill()
+            running.wait()
 
 
 def test_a_socket_file_of_somebody_who_accepts_nobody_is_refused_at_once(runtime: Runtime, tmp_path: Path) -> None:
