@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from support.clients import close_of
 from support.reloading import ACTORS, BASE, COMMAND, ROUTES, ask, changes, get, reload, said, service, source
-from support.runtime import GATEWAY, PROCESSES, ROUTER, Runtime, endpoint, running_runtime, write_application
+from support.runtime import GATEWAY, PROCESSES, ROUTER, Runtime, actor, endpoint, running_runtime, write_application
 from support.waiting import wait_until
 from websockets.sync.client import connect
 
@@ -105,6 +105,15 @@ def test_an_address_that_cannot_be_had_changes_nothing(runtime: Runtime) -> None
     assert re.search(r"_index\.yaml:\d+:\d+: addr: cannot listen on .* \(app:extra\)", refused.stderr)
     assert get(runtime, "/version") == (200, "one")
     assert "reloaded in" not in runtime.log()
+
+
+def test_a_new_service_that_does_not_stay_ends_the_reload(runtime: Runtime) -> None:  # S37
+    failing = {**service("failing", "wrong"), "args": ["what the function does not take"]}
+    changes(runtime, *BASE, {**actor("other"), "name": "wrong"}, service(), failing, version="two")
+    refused = ask(runtime, "reload")
+    assert refused.returncode == 1
+    assert re.search("app:failing.service: does not stay: (backing off|failed)", refused.stderr), refused.stderr
+    assert "the services after it in the order of their start are not restarted" in refused.stderr
 
 
 def test_what_is_not_the_name_of_a_host_changes_nothing(runtime: Runtime) -> None:
