@@ -32,13 +32,14 @@ def test_what_it_raises_is_raised() -> None:
 def test_what_nobody_waits_for_is_undone() -> None:
     let_go, undone = threading.Event(), threading.Event()
 
-    def work() -> str:
-        let_go.wait(30)
-        return "made"
-
     async def give_up(loop_ends: bool) -> None:
         loop = asyncio.get_running_loop()
-        undone_here = asyncio.Event()
+        begun, undone_here = asyncio.Event(), asyncio.Event()
+
+        def work() -> str:
+            loop.call_soon_threadsafe(begun.set)
+            let_go.wait(30)
+            return "made"
 
         def undo(made: str) -> None:
             assert made == "made"
@@ -46,7 +47,7 @@ def test_what_nobody_waits_for_is_undone() -> None:
             undone.set()
 
         waiting = loop.create_task(aside(loop, work, undo))
-        await asyncio.sleep(0)
+        await asyncio.wait_for(begun.wait(), 30)
         waiting.cancel()
         if not loop_ends:
             let_go.set()
