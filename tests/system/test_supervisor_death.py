@@ -233,6 +233,36 @@ def test_as_pid_1(tmp_path: Path, number: int, code: int) -> None:
         started.wait()
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
+def test_pid_1_ends_though_it_has_not_started(tmp_path: Path) -> None:
+    folder, log = tmp_path / "application", tmp_path / "log"
+    many = [{**PUPPET_ENTRIES[-1], "name": f"more{number}"} for number in range(4000)]  # the check takes a while
+    write_application(folder, [*PUPPET_ENTRIES, *many], PUPPET_SOURCES)
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    command += [str(Path(sys.executable).with_name("wsrelay")), "run", str(folder)]
+    with log.open("wb") as output:
+        started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+    def listens(os_pid: int) -> bool:
+        """Whether it has a handler for SIGTERM, or blocks it as the guardian does."""
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{os_pid}/status").read_text().splitlines())
+        return bool((int(status["SigCgt"], 16) | int(status["SigBlk"], 16)) >> (signal.SIGTERM - 1) & 1)
+
+    try:
+        wait_until(lambda: started.poll() is not None or children_of(started.pid))
+        if started.poll() is not None and "unshare" in log.read_text():
+            pytest.skip(log.read_text())
+        [first] = children_of(started.pid)
+        while not listens(first) and "serving" not in log.read_text():
+            pass
+        os.kill(first, signal.SIGTERM)
+        assert started.wait(30) == 0, log.read_text()
+        assert log.read_text() == ""
+    finally:
+        started.kill()
+        started.wait()
+
+
 def children_of(os_pid: int) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
