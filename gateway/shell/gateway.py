@@ -75,6 +75,8 @@ class Gateway:
         self._workers = Workers(loop, turn, self._kernel)
         self._relay = Relay(loop, turn, self._kernel, self._workers)
         self._listeners: list[tuple[str, socket.socket]] = []
+        self._listener_lost = ""
+        """Why one that was sent is not among them; empty if all are."""
         self._served = Served()
         self._descriptors = Descriptors(self._served.open_connections, lambda: len(self._workers.links()))
         self._descriptors.refill()
@@ -120,7 +122,7 @@ class Gateway:
         try:
             descriptor = self._kernel.take_descriptor()
         except OSError as problem:
-            self._kernel.send(GatewayFailed(f"{record.server}: {problem}"))
+            self._listener_lost = f"{record.server}: {problem}"
         else:
             self._listeners.append((record.server, socket.socket(fileno=descriptor)))
 
@@ -134,6 +136,8 @@ class Gateway:
     async def _serve(self, record: Configure) -> None:
         self._relay.identify(record.node, record.epoch, record.gateway)
         try:
+            if self._listener_lost:
+                raise ValueError(self._listener_lost)
             settings = configuration.unpack(configuration.GatewayConfiguration, record.configuration)
             for server in settings.servers:
                 await self._start_service(server)
@@ -170,8 +174,15 @@ class Gateway:
     async def _reconfigure(self, record: Reconfigure) -> None:
         """Serve another configuration, or say why that cannot be."""
         listeners, self._listeners = self._listeners, []
+        lost, self._listener_lost = self._listener_lost, ""
+        if not record.configuration:
+            for _, listener in listeners:
+                listener.close()
+            return
         change = Reconfiguration(self._relay, self._served, self._configure, self._descriptors, self._released)
         try:
+            if lost:
+                raise ValueError(lost)
             settings = configuration.unpack(configuration.GatewayConfiguration, record.configuration)
             change.prepare(settings, listeners)
         except Exception as problem:

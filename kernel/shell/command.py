@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.command in _ASKS:
         return _ask(arguments)
+    _let_signals_end_it()
     try:
         application = load(arguments.paths, serving=arguments.command == "run")
     except ConfigurationError as error:
@@ -74,6 +76,14 @@ def _open_standard_streams() -> None:
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def _let_signals_end_it() -> None:
+    """Until the guardian listens. To PID 1 a signal without a handler does nothing: a container that is stopped while a large
+    configuration is checked would run on."""
+    if os.getpid() == 1:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: os._exit(0))
 
 
 class _ShowVersion(argparse.Action):

@@ -30,7 +30,7 @@ class FileSystem:
     """The core's `Sources`, from the real file system."""
 
     def read_source(self, path: str) -> bytes | None:
-        return None if not self.is_file(path) else _read(Path(path))
+        return _read(Path(path))
 
     def is_file(self, path: str) -> bool:
         return os.path.isfile(path)
@@ -83,6 +83,8 @@ def _add_file(name: str, files: dict[str, File], problems: list[str]) -> None:
 
 
 def _read(path: Path, limit: int = -1) -> bytes | None:
+    if not path.is_file():  # a FIFO would be waited for
+        return None
     try:
         with path.open("rb") as file:
             return file.read(limit)

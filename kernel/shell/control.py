@@ -31,6 +31,7 @@ MAX_REQUEST = 64 << 10
 """Bytes of a request."""
 _MOST = 16
 """Connections at a time."""
+_BUSY = f"{_MOST} commands are under way, and no more are taken at a time: ask again"
 _PATIENCE = 10.0
 """Seconds for a request to arrive, and for an answer to be taken."""
 SIGN = 1.0
@@ -146,7 +147,8 @@ def exchange(connection: socket.socket, request: Request) -> Answer:
     """Send a request and return its answer, empty if the other end has closed. Raises TimeoutError when nothing was heard for
     `SILENCE` seconds, OSError and ValueError."""
     connection.settimeout(SILENCE)
-    connection.sendall(json.dumps(request).encode() + b"\n")
+    with contextlib.suppress(BrokenPipeError):  # who is not listened to may have been told why
+        connection.sendall(_line(request))
     heard = bytearray()
     while piece := connection.recv(1 << 16):
         heard += piece
@@ -154,6 +156,10 @@ def exchange(connection: socket.socket, request: Request) -> Answer:
             break
     answer = json.loads(heard or b"{}")
     return answer if isinstance(answer, dict) else {}
+
+
+def _line(said: Mapping[str, Any]) -> bytes:
+    return json.dumps(said).encode() + b"\n"
 
 
 class Control:
@@ -189,11 +195,15 @@ class Control:
         with contextlib.suppress(OSError):
             connection, _ = self._listener.accept()
             os_pid, uid = peer_of(connection)
-            if uid not in (0, os.geteuid()) or len(self._tasks) >= _MOST:
+            if uid not in (0, os.geteuid()):
                 logger.warning("the control socket: the user %d (os process %d) is refused", uid, os_pid)
                 connection.close()
                 return
             connection.setblocking(False)
+            if len(self._tasks) >= _MOST:
+                with connection:
+                    connection.send(_line({"good": False, "lines": [_BUSY]}))
+                return
             task = self._loop.create_task(self._serve(connection))
             self._tasks.add(task)
             task.add_done_callback(self._done)
@@ -220,7 +230,7 @@ class Control:
                 await asyncio.wait([signs])
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(_PATIENCE):
-                    await self._loop.sock_sendall(connection, json.dumps(answer).encode() + b"\n")
+                    await self._loop.sock_sendall(connection, _line(answer))
 
     async def _give_signs(self, connection: socket.socket) -> None:
         """Until cancelled. Who does not read does not need any: none is sent in part, because it is one byte."""

@@ -7,9 +7,7 @@ here all the while: whoever connects meanwhile waits in their queue, and nobody 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -22,7 +20,7 @@ from ..wire.configuration import GatewayConfiguration, Server, pack
 from ..wire.quantities import processors_text
 from .attachment import Attachment, Turn
 from .children import Child, start_python
-from .listeners import describe
+from .listeners import describe, discard
 from .machine import warn_if_elsewhere
 from .watchdog import Watchdog, limit_from_environment
 
@@ -140,10 +138,17 @@ class Gateway:
         is an empty string then; or why it refuses; or None if it died before it had answered. One at a time."""
         self._changes += 1
         self._change = Change(self._changes, configuration, sockets, commit, self._loop.create_future())
-        for id, listening in sockets:
-            self.send(m.Listener(id), listening.fileno())
-        self.send(m.Reconfigure(self._changes, pack(configuration)))
-        return self._change.answer
+        answer = self._change.answer
+        try:
+            for id, listening in sockets:
+                self.send(m.Listener(id), listening.fileno())
+        except OSError as problem:  # no descriptor to spare for those that wait to be sent
+            self._change = None
+            self.send(m.Reconfigure(self._changes, b""))
+            answer.set_result(f"a listening socket cannot be passed to the gateway: {problem}")
+        else:
+            self.send(m.Reconfigure(self._changes, pack(configuration)))
+        return answer
 
     def forget_change(self) -> None:
         """Nobody waits for the answer any more."""
@@ -175,10 +180,7 @@ class Gateway:
             if id in tls and id not in replaced:
                 kept.append((id, listening, tls[id]))
             elif listening not in passed:
-                if listening.family == socket.AF_UNIX:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(listening.getsockname())
-                listening.close()
+                discard(listening)
         self._sockets = kept + [(id, listening, tls[id]) for id, listening in change.sockets]
 
     # --- its life -----------------------------------------------------------------------------------------------------
@@ -199,8 +201,12 @@ class Gateway:
         self._loop.add_reader(child.pidfd, self._died)
         channel = Channel(ours, m.GATEWAY_TO_SUPERVISOR)
         self._attachment = Attachment(self._loop, self._turn, channel, self._readable, on_broken=self._broken)
-        for server, listening, _ in self._sockets:
-            self.send(m.Listener(server), listening.fileno())
+        try:
+            for server, listening, _ in self._sockets:
+                self.send(m.Listener(server), listening.fileno())
+        except OSError as problem:  # no descriptor to spare: it is killed before it serves, and tried again
+            self._kill(f"the gateway cannot be started: {problem}")
+            return
         self._listener.gateway_started()
         self.send(self._configure(pack(self._configuration)))
         self._watchdog.watch(max(START_LIMIT, self._hang_limit) if self._hang_limit else 0.0)
@@ -341,9 +347,8 @@ class Gateway:
         """Stop listening, and remove the socket files, but not of those servers whose sockets somebody else keeps: these are
         only closed, at the `last`."""
         for server, listening, _ in self._sockets:
-            if listening.family == socket.AF_UNIX and not kept(server):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(listening.getsockname())
-            if last or not kept(server):
+            if not kept(server):
+                discard(listening)
+            elif last:
                 listening.close()
         self._sockets = [each for each in self._sockets if each[1].fileno() >= 0]

@@ -31,6 +31,10 @@ FORWARDED = (
     signal.SIGABRT, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
 )  # fmt: skip
 """SIGABRT is what systemd sends when its watchdog gets no sign of life: the supervisor says where it hangs, and ends."""
+ENDING = frozenset({signal.SIGINT, signal.SIGTERM})
+"""What ends a supervisor that does not listen yet."""
+LATER = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
+"""What waits until the supervisor listens: it would be ended by them."""
 logger = logging.getLogger("wsrelay")
 
 KILL_TIMEOUT = 10.0
@@ -55,7 +59,7 @@ class Guarded:
 
 
 def stand_guard(relay: Relay | None = None) -> Guarded | int:
-    """Fork. Returns a `Guarded` in the child, which is to be the supervisor; and in this process, when the child has ended and
+    """Fork. Returns a `Guarded` in the child, which is to be the supervisor, and is to unblock `LATER` when it has handlers; and in this process, when the child has ended and
     nothing of it is left, its exit code. `relay` brings what the supervisor says to the service manager, which listens to its
     main process alone."""
     forwarded = {number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN}
@@ -68,15 +72,22 @@ def stand_guard(relay: Relay | None = None) -> Guarded | int:
     if supervisor == 0:
         os.setpgid(0, 0)
         guarded = Guarded(guardian)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        # Python's own handler raises; and no handler would run while a name is being resolved.
+        for number in ENDING:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, {*before, *LATER})
         return guarded
     _close_all_but([] if relay is None else relay.for_guardian())
     if relay is not None:  # SIGIO says that the supervisor has said something: one wait for all that can happen
         fcntl.fcntl(relay, fcntl.F_SETOWN, guardian)
         fcntl.fcntl(relay, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
-    status = _wait_for(supervisor, forwarded, strangers, relay)
+    handed_on: set[int] = set()
+    status = _wait_for(supervisor, forwarded, strangers, relay, handed_on)
     left = _kill_descendants(strangers)
     code = os.waitstatus_to_exitcode(status)
+    if -code in ENDING & handed_on:
+        _say("stopped before it had started", logging.INFO)
+        return 0
     if code < 0:
         _say(f"the supervisor was ended by {_name(-code)}; processes of the runtime that were left and killed: {left}")
     return code if code >= 0 else 128 - code
@@ -89,9 +100,11 @@ def _close_all_but(kept: list[int]) -> None:
         start = descriptor + 1
 
 
-def _wait_for(supervisor: int, forwarded: Collection[int], strangers: set[int], relay: Relay | None) -> int:
+def _wait_for(
+    supervisor: int, forwarded: Collection[int], strangers: set[int], relay: Relay | None, handed_on: set[int]
+) -> int:
     """Reap `strangers` (where this is PID 1 they may be many), and hand signals and notifications on until the supervisor has
-    ended. Returns its wait status."""
+    ended. Returns its wait status; the signals are added to `handed_on`."""
     awaited = {*forwarded, signal.SIGCHLD, signal.SIGIO}
     complained = False
     while True:
@@ -117,6 +130,7 @@ def _wait_for(supervisor: int, forwarded: Collection[int], strangers: set[int], 
         else:
             came = signal.sigwaitinfo(awaited)
         if came is not None and came.si_signo in forwarded:
+            handed_on.add(came.si_signo)
             os.kill(supervisor, came.si_signo)  # it is not reaped, so the number is its own (S2)
 
 
@@ -152,7 +166,7 @@ def _name(number: int) -> str:
         return f"signal {number}"
 
 
-def _say(text: str) -> None:
+def _say(text: str, level: int = logging.ERROR) -> None:
     with contextlib.suppress(RuntimeError):  # no thread is to be had: whoever reads the log may hold us up
         log_writer.start()
-    logger.error("%s", text)
+    logger.log(level, "%s", text)

@@ -58,7 +58,9 @@ def _listen_unix(path: str) -> socket.socket:
 def _check_stale(path: str) -> None:
     """Only a socket file that nobody listens on may be replaced."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(ConnectionRefusedError):
-        probe.connect(path)
+        probe.setblocking(False)
+        with contextlib.suppress(BlockingIOError):  # its queue is full: one that accepts nobody must not hold us up
+            probe.connect(path)
         raise ListenError(f"cannot listen on unix:{path}: somebody does already")
 
 
@@ -70,7 +72,10 @@ def expected_places(address: str) -> set[tuple[str, int]]:
 def _resolve(address: str) -> list[tuple[int, tuple[Any, ...]]]:
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    found = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError as problem:  # a label that is empty or too long
+        raise OSError(f"{host} is not the name of a host") from problem
     return list(dict.fromkeys((family, where) for family, _, _, _, where in found))
 
 
@@ -101,6 +106,14 @@ def _listen_one(family: int, where: tuple[object, ...]) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def discard(listener: socket.socket) -> None:
+    """Close it, and remove the file of a Unix socket: nobody else is to listen there."""
+    if listener.family == socket.AF_UNIX:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(listener.getsockname())
+    listener.close()
 
 
 def describe(listener: socket.socket, *, tls: bool) -> str:

@@ -10,11 +10,11 @@ Reloads are serialised. A stop ends one that is under way.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from ..core.effects import Effect
@@ -22,13 +22,14 @@ from ..core.reconfiguration import Plan, needs_restart, plan, refusals
 from ..core.table import ProcessTable
 from ..wire.configuration import Application
 from ..wire.failpoints import failpoint
+from .aside import aside
 from .checking import Check
 from .configuration_files import ConfigurationError
 from .confinement import Confinement
 from .errors import StartError
 from .gateway import Gateway
 from .host import Host
-from .listeners import listen_for
+from .listeners import discard, listen_for
 from .rolling_restart import NOT_BACK, RollingRestart
 
 logger = logging.getLogger("wsrelay")
@@ -39,6 +40,11 @@ GATEWAY_PATIENCE = 60.0
 """Seconds for a gateway that serves, and for its answer."""
 ATTEMPTS = 3
 """Gateways that may die over the question before it is given up."""
+
+
+def _discard_all(listeners: Iterable[socket.socket]) -> None:
+    for each in listeners:
+        discard(each)
 
 
 class Refused(Exception):
@@ -109,6 +115,7 @@ class Reloader:
         """Fork servers that do not serve yet, or not any more."""
         self._check: Check | None = None
         self._again = False
+        self._stopped = False
 
     # --- asked to -----------------------------------------------------------------------------------------------------
 
@@ -129,53 +136,60 @@ class Reloader:
 
     async def reload(self, *, restart: bool = False) -> Outcome:
         """Do it, after one that is under way. `restart`: services are restarted even if their code is the same."""
-        async with self._turn():
-            if self._runtime.stopping:
-                return Outcome(False, ("the runtime is stopping: it does not reload any more",))
-            logger.info("reloading")
-            self._runtime.reloading()
-            try:
-                outcome = await self._reload(restart)
-            except Refused as refused:
-                for problem in refused.problems:
-                    logger.error("the reload changes nothing: %s", problem)
-                outcome = Outcome(False, refused.problems)
-            finally:
-                self._runtime.gateway.forget_change()
-                self._runtime.reloaded()
-                self._runtime.end_turn()
-            return outcome
+        return await self._in_turn(lambda: self._begin(restart))
+
+    async def _begin(self, restart: bool) -> Outcome:
+        if self._runtime.stopping:
+            return Outcome(False, ("the runtime is stopping: it does not reload any more",))
+        logger.info("reloading")
+        self._runtime.reloading()
+        try:
+            return await self._reload(restart)
+        except Refused as refused:
+            for problem in refused.problems:
+                logger.error("the reload changes nothing: %s", problem)
+            return Outcome(False, refused.problems)
+        finally:
+            self._runtime.gateway.forget_change()
+            self._runtime.reloaded()
+            self._runtime.end_turn()
 
     async def restart_service(self, id: str) -> Outcome:
         """Restart one service because somebody asks for it, after a reload that is under way. Raises ProcessError."""
-        async with self._turn():
-            if id not in self._runtime.table.services():
-                return Outcome(False, (f"there is no process.service {id}",))
-            how = await self._services.restart(id)
-            if not how:
-                return Outcome(
-                    False, (f"{id} is {self._services.state(id).value}: it does not run, so it is not restarted",)
-                )
-            return Outcome(not how.startswith(NOT_BACK), (f"{id}: {how}",))
+        return await self._in_turn(lambda: self._restart_service(id))
+
+    async def _restart_service(self, id: str) -> Outcome:
+        if id not in self._runtime.table.services():
+            return Outcome(False, (f"there is no process.service {id}",))
+        how = await self._services.restart(id)
+        if not how:
+            return Outcome(
+                False, (f"{id} is {self._services.state(id).value}: it does not run, so it is not restarted",)
+            )
+        return Outcome(not how.startswith(NOT_BACK), (f"{id}: {how}",))
 
     def stop(self) -> None:
         """The runtime stops: no reload goes on, nor begins."""
-        self._again = False
+        self._again, self._stopped = False, True
         for task in self._running:
             task.cancel()
 
-    @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """One at a time; `stop` ends it."""
+    async def _in_turn(self, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """One at a time; `stop` ends it, and who has asked is told."""
         task = asyncio.current_task()
-        if task is not None:
-            self._running.add(task)
+        if task is None:
+            raise RuntimeError("not in a task")
+        self._running.add(task)
         try:
             async with self._lock:
-                yield
+                return await work()
+        except asyncio.CancelledError:
+            if not self._stopped:
+                raise
+            task.uncancel()
+            return Outcome(False, ("the runtime stops: it does not finish this",))
         finally:
-            if task is not None:
-                self._running.discard(task)
+            self._running.discard(task)
 
     def kill(self) -> None:
         """SIGKILL to what only a reload has started."""
@@ -207,7 +221,7 @@ class Reloader:
         refused = [*refusals(planned, runtime.pinned_servers()), *needs_restart(old, new)]
         if refused := [*refused, *runtime.confinement.gateway_lacks(new.gateway)]:
             raise Refused(*refused)
-        sockets = self._open(planned, old, new)
+        sockets = await self._open(planned, old, new)
         taken = False
         fresh: dict[str, Host] = {}
 
@@ -228,7 +242,7 @@ class Reloader:
                 kept = {id(each) for server in planned.servers_moved for each in runtime.gateway.sockets(server)}
                 for _, each in sockets:
                     if id(each) not in kept:
-                        each.close()
+                        discard(each)
         changed_code = {id for id, code in before.items() if id in fresh and fresh[id].code != code}
         lines = [planned.summary()]
         if changed_code:
@@ -249,7 +263,7 @@ class Reloader:
         except OSError as problem:
             raise Refused(f"the configuration cannot be checked: {problem}") from None
 
-    def _open(self, planned: Plan, old: Application, new: Application) -> list[tuple[str, socket.socket]]:
+    async def _open(self, planned: Plan, old: Application, new: Application) -> list[tuple[str, socket.socket]]:
         """The listening sockets of what is new or listens otherwise. Raises Refused."""
         addresses = {server.id: server.address for server in old.gateway.servers}
         opened: list[tuple[str, socket.socket]] = []
@@ -260,11 +274,14 @@ class Reloader:
                 ):  # only TLS is different
                     opened += [(server.id, each) for each in self._runtime.gateway.sockets(server.id)]
                 elif server.id in planned.servers_moved or server.id in planned.servers_added:
-                    opened += [(server.id, each) for each in listen_for(server)]
-        except StartError as problem:
-            for id, each in opened:
-                if each not in self._runtime.gateway.sockets(id):
-                    each.close()
+                    found = await aside(self._runtime.loop, partial(listen_for, server), _discard_all)
+                    opened += [(server.id, each) for each in found]
+        except BaseException as problem:
+            _discard_all(each for id, each in opened if each not in self._runtime.gateway.sockets(id))
+            if isinstance(problem, RuntimeError):
+                raise Refused(f"what is new cannot be listened on: {problem}") from None
+            if not isinstance(problem, StartError):
+                raise
             raise Refused(f"{problem}; if the runtime has it under another id, this needs a restart") from None
         return opened
 

@@ -23,6 +23,9 @@ MARGIN: Final = 10.0
 """Seconds beyond the time limits of a service."""
 NOT_BACK: Final = "not back"
 """What is said of a service begins with it, if it does not run after its restart."""
+NOT_UP: Final = "does not stay"
+"""The same of one that is new."""
+_OTHERS_WAIT: Final = "the services after it in the order of their start are not restarted"
 _AT_REST = frozenset({State.STOPPED, State.FINISHED, State.FAILED})
 
 
@@ -60,13 +63,17 @@ class RollingRestart:
             on_reload = new.services[id].lifecycle.on_reload
             concerned = restart or new.services[id].host in changed_code
             if id in planned.services_started:
-                lines.append(f"{id}: {await self._start(id)}")
+                how = await self._start(id)
+                lines.append(f"{id}: {how}")
+                if how.startswith(NOT_UP):
+                    lines.append(_OTHERS_WAIT)
+                    return False
             elif id in planned.services_replaced or (concerned and on_reload == "restart"):
                 how = await self.restart(id)
                 if how:
                     lines.append(f"{id}: {how}")
                 if how.startswith(NOT_BACK):
-                    lines.append("the services after it in the order of their start are not restarted")
+                    lines.append(_OTHERS_WAIT)
                     return False
             elif concerned and on_reload == "notify":
                 self._runtime.perform(table.notify_service(id))
@@ -83,7 +90,9 @@ class RollingRestart:
             return f"not started: {problem}"
         self._runtime.end_turn()
         await self._runtime.wait_for(lambda: self.state(id) not in (State.WAITING, State.STARTING), patience)
-        return self.state(id).value
+        await self._runtime.wait_for(lambda: self.state(id) is not State.RUNNING, SETTLE)
+        state = self.state(id)
+        return f"{NOT_UP}: {state.value}" if state in (State.BACKING_OFF, State.FAILED) else state.value
 
     async def restart(self, id: str) -> str:
         """Restart one that runs. Returns what came of it, or nothing if there is nothing to restart. Raises ProcessError."""

@@ -46,7 +46,7 @@ from .burials import Burials
 from .confinement import Confinement
 from .errors import StartError
 from .gateway import Gateway
-from .guardian import Guarded
+from .guardian import LATER, Guarded
 from .hangup import Hangup
 from .host import Host
 from .inspection import SIGNALS as INSPECTION_SIGNALS
@@ -156,6 +156,7 @@ class Supervisor:
             self.loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         for asked, answer in inspection_handlers(self.views.sizes, self.views.listing).items():
             self.loop.add_signal_handler(asked, answer)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LATER)
         try:
             self._listening.store(self.manager.notify)
             self.manager.start()

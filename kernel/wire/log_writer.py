@@ -32,7 +32,7 @@ LAST_WORDS: Final = 1.0
 """Seconds that the end of a process waits until all is written."""
 _AT_ONCE: Final = select.PIPE_BUF
 """Bytes that are written together: up to here, nobody else's line comes between in a pipe."""
-_FAULTS: Final = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+FAULTS: Final = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
 
 
 class Entry(NamedTuple):
@@ -87,7 +87,7 @@ class LogWriter:
         self._gap_waits = False
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         # What the main thread blocks must come to nobody else; a fault comes to whose it is.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - FAULTS)
         try:
             self._thread.start()
         finally:

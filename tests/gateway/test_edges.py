@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,36 @@ def test_a_worker_whose_channel_is_lost_on_the_way_is_fenced_alone(supervisor: A
         deaf.end("noconnection")
         target.send(m.ClientSend((1,), "still here"))
         assert client.recv(100) == b"\x81\x0astill here"
+
+
+def test_a_listening_socket_that_is_lost_on_the_way_is_why_a_reload_is_refused(supervisor: Any) -> None:
+    function, target = supervisor.function_worker(), supervisor.actor()
+    client, answer = join(supervisor, function, target)
+    with client, socket.create_server(("127.0.0.1", 0)) as listener:
+        assert answer == 101
+        _, hard = resource.prlimit(supervisor.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(supervisor.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+        supervisor.send(m.Listener("app:other"), descriptor=listener.fileno())
+        supervisor.send(m.Reconfigure(1, b"not looked at"))
+        assert "open files" in supervisor.expect(m.Reconfigured).error
+        resource.prlimit(supervisor.process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+        target.send(m.ClientSend((1,), "still here"))
+        assert client.recv(100) == b"\x81\x0astill here"
+
+
+def test_listening_sockets_that_are_taken_back_are_not_listened_on(supervisor: Any) -> None:
+    before = supervisor.descriptors()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        supervisor.send(m.Listener("app:gateway"), descriptor=listener.fileno())
+        supervisor.send(m.Reconfigure(1, b""))
+        supervisor.send(m.Ping(1))
+        supervisor.expect(m.Pong)
+    wait_until(lambda: supervisor.descriptors() == before, message="the gateway to close it")
+    function, target = supervisor.function_worker(), supervisor.actor()
+    client, answer = join(supervisor, function, target)
+    client.close()
+    assert answer == 101
+    assert not [record for record in supervisor.inbox if isinstance(record, m.Reconfigured)]
 
 
 @pytest.fixture

@@ -111,6 +111,17 @@ def test_an_answer_may_take_longer_than_a_silence(tmp_path: Path) -> None:
         assert (restarted.returncode, "restarted, running" in restarted.stdout) == (0, True), restarted.stderr
 
 
+def test_a_command_too_many_is_told_so(runtime: Runtime) -> None:
+    [path] = (runtime.temporary / "wsrelay").iterdir()
+    with contextlib.ExitStack() as lines:
+        for _ in range(16):
+            connect_to(lines.enter_context(socket.socket(socket.AF_UNIX)), path)
+        refused = ask(runtime, "status")
+        assert (refused.returncode, "commands are under way" in refused.stderr) == (1, True), refused.stderr
+    wait_until(lambda: ask(runtime, "status").returncode == 0)
+    assert "the control socket: the user" not in runtime.log()
+
+
 def test_the_control_socket_is_for_its_user_alone(runtime: Runtime) -> None:
     [path] = (runtime.temporary / "wsrelay").iterdir()
     assert path.parent.stat().st_mode & 0o777 == 0o700

@@ -161,13 +161,15 @@ def test_a_stop_ends_it_and_none_begins_after_it(tmp_path: Path) -> None:
     deaf = {**service("deaf", "deaf"), "lifecycle": {"stop_timeout": "1s"}}
     with running_runtime(tmp_path, [*BASE, deaf, service()], source("one")) as runtime:
         changes(runtime, *BASE, deaf, service(), version="two")
-        thread = threading.Thread(target=ask, args=(runtime, "reload"))
+        told: list[str] = []
+        thread = threading.Thread(target=lambda: told.append(ask(runtime, "reload").stderr))
         thread.start()
         wait_until(lambda: "reloading" in runtime.log())
         runtime.process.send_signal(signal.SIGTERM)
         wait_until(lambda: "stopping" in runtime.log())
         runtime.process.send_signal(signal.SIGHUP)
         thread.join()
+        assert told == ["the runtime stops: it does not finish this\n"]
         assert runtime.stop() == 0
     assert runtime.log().count("reloading") == 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
 import socket
@@ -14,8 +16,8 @@ from pathlib import Path
 
 import pytest
 from support.clients import close_of
-from support.reloading import ACTORS, BASE, ROUTES, ask, changes, get, reload, said, service, source
-from support.runtime import GATEWAY, PROCESSES, ROUTER, Runtime, endpoint, running_runtime
+from support.reloading import ACTORS, BASE, COMMAND, ROUTES, ask, changes, get, reload, said, service, source
+from support.runtime import GATEWAY, PROCESSES, ROUTER, Runtime, actor, endpoint, running_runtime, write_application
 from support.waiting import wait_until
 from websockets.sync.client import connect
 
@@ -103,6 +105,87 @@ def test_an_address_that_cannot_be_had_changes_nothing(runtime: Runtime) -> None
     assert re.search(r"_index\.yaml:\d+:\d+: addr: cannot listen on .* \(app:extra\)", refused.stderr)
     assert get(runtime, "/version") == (200, "one")
     assert "reloaded in" not in runtime.log()
+
+
+def test_a_new_service_that_does_not_stay_ends_the_reload(runtime: Runtime) -> None:  # S37
+    failing = {**service("failing", "wrong"), "args": ["what the function does not take"]}
+    changes(runtime, *BASE, {**actor("other"), "name": "wrong"}, service(), failing, version="two")
+    refused = ask(runtime, "reload")
+    assert refused.returncode == 1
+    assert re.search("app:failing.service: does not stay: (backing off|failed)", refused.stderr), refused.stderr
+    assert "the services after it in the order of their start are not restarted" in refused.stderr
+
+
+def test_what_is_not_the_name_of_a_host_changes_nothing(runtime: Runtime) -> None:
+    changes(runtime, *BASE, service(), {"name": "extra", "kind": "http.service", "addr": "no..host:80"})
+    refused = ask(runtime, "reload")
+    assert (refused.returncode, "addr: cannot listen on no..host:80: " in refused.stderr) == (1, True), refused.stderr
+    assert get(runtime, "/version") == (200, "one")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
+def test_a_name_server_that_does_not_answer_holds_nobody_up(tmp_path: Path) -> None:
+    folder, log, names = tmp_path / "application", tmp_path / "log", tmp_path / "resolv.conf"
+    address = f"127.{os.getpid() // 250 % 250}.{os.getpid() % 250}.53"
+    names.write_text(f"nameserver {address}\n")
+    write_application(folder, [*BASE, service()], source("one"))
+    directory = ["--run-directory", str(tmp_path / "run")]
+    command = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', str(names)]
+    with socket.socket(type=socket.SOCK_DGRAM) as silent, log.open("wb") as output:
+        silent.bind((address, 53))
+        silent.settimeout(30)
+        running = subprocess.Popen([*command, COMMAND, "run", *directory, folder], stderr=output)
+        try:
+            wait_until(lambda: "serving" in log.read_text() or running.poll() is not None, 30, log.read_text)
+            if running.poll() is not None and "mount" in log.read_text():
+                pytest.skip(log.read_text())
+            extra = {"name": "extra", "kind": "http.service", "addr": "nowhere.example:80"}
+            write_application(folder, [*BASE, service(), extra], {})
+            reload = subprocess.Popen([COMMAND, "reload", *directory], stderr=subprocess.PIPE, text=True)
+            silent.recv(1000)
+            status = subprocess.run([COMMAND, "status", *directory], capture_output=True, text=True, check=False)
+            assert (status.returncode, "the gateway: ready" in status.stdout) == (0, True), status.stderr
+            running.terminate()
+            assert reload.communicate(timeout=30)[1] == "the runtime stops: it does not finish this\n"
+            assert running.wait(30) == 0
+        finally:
+            running.kill()
+            running.wait()
+
+
+def test_a_socket_file_of_somebody_who_accepts_nobody_is_refused_at_once(runtime: Runtime, tmp_path: Path) -> None:
+    path = str(tmp_path / "busy.socket")
+    with contextlib.ExitStack() as lines:
+        busy = lines.enter_context(socket.socket(socket.AF_UNIX))
+        busy.bind(path)
+        busy.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting = lines.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(path)
+        changes(runtime, *BASE, service(), {"name": "extra", "kind": "http.service", "addr": f"unix:{path}"})
+        refused = ask(runtime, "reload")
+    assert (refused.returncode, "somebody does already" in refused.stderr) == (1, True), refused.stderr
+    assert Path(path).is_socket()
+
+
+@pytest.mark.parametrize("refused", ["another address", "a user"])
+def test_a_refused_reload_leaves_no_socket_file(runtime: Runtime, refused: str) -> None:
+    path = runtime.temporary / "extra.socket"
+    extra = {"name": "extra", "kind": "http.service", "addr": f"unix:{path}"}
+    hosted = [{**entry, "host": "processes"} if entry["kind"] == "function.python" else entry for entry in BASE]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        more = {
+            "another address": {"kind": "http.service", "addr": f"127.0.0.1:{taken.getsockname()[1]}"},
+            "a user": {"kind": "process.host", "user": "nobody-of-this-name"},
+        }[refused]
+        changes(runtime, *hosted, service(), extra, {"name": "more", **more})
+        assert ask(runtime, "reload").returncode == 1
+    assert not path.exists()
+    changes(runtime, *BASE, service(), extra)
+    assert "servers added: app:extra" in reload(runtime)
+    assert path.is_socket()
 
 
 def certificate(folder: Path, name: str) -> None:

@@ -172,6 +172,35 @@ def test_ctrl_c_in_a_terminal_comes_once(tmp_path: Path) -> None:
     assert output.count(b"stopping") == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_comes_before_the_supervisor_listens(tmp_path: Path, number: int) -> None:
+    folder, log = tmp_path / "application", tmp_path / "log"
+    write_application(folder, PUPPET_ENTRIES, PUPPET_SOURCES)
+    wsrelay = str(Path(sys.executable).with_name("wsrelay"))
+    command = [wsrelay, "run", "--run-directory", str(tmp_path / "run"), str(folder)]
+
+    def run() -> None:
+        with log.open("wb") as output:
+            started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        try:
+            children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
+            while not children.read_text() and started.poll() is None:
+                pass
+            started.send_signal(number)
+            if number not in (signal.SIGTERM, signal.SIGINT):
+                wait_until(lambda: "serving" in log.read_text() or started.poll() is not None, 30.0, log.read_text)
+                started.terminate()
+            assert started.wait(30) == 0, log.read_text()
+        finally:
+            started.kill()
+            started.wait()
+        assert "ERROR" not in log.read_text()
+        assert "Traceback" not in log.read_text()
+
+    for _ in range(8):  # how far it is when the signal comes is for the machine to say
+        run()
+
+
 def test_a_signal_to_all_processes_of_a_service_is_one(runtime: Runtime) -> None:
     # systemd's KillMode=control-group: the guardian hands on what the supervisor was told already
     for os_pid in (runtime.process.pid, runtime.supervisor):
@@ -199,6 +228,36 @@ def test_as_pid_1(tmp_path: Path, number: int, code: int) -> None:
         [supervisor] = children_of(guardian)
         os.kill(guardian if number == signal.SIGTERM else supervisor, number)
         assert started.wait(30) == code, log.read_text()
+    finally:
+        started.kill()
+        started.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
+def test_pid_1_ends_though_it_has_not_started(tmp_path: Path) -> None:
+    folder, log = tmp_path / "application", tmp_path / "log"
+    many = [{**PUPPET_ENTRIES[-1], "name": f"more{number}"} for number in range(4000)]  # the check takes a while
+    write_application(folder, [*PUPPET_ENTRIES, *many], PUPPET_SOURCES)
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    command += [str(Path(sys.executable).with_name("wsrelay")), "run", str(folder)]
+    with log.open("wb") as output:
+        started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+    def listens(os_pid: int) -> bool:
+        """Whether it has a handler for SIGTERM, or blocks it as the guardian does."""
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{os_pid}/status").read_text().splitlines())
+        return bool((int(status["SigCgt"], 16) | int(status["SigBlk"], 16)) >> (signal.SIGTERM - 1) & 1)
+
+    try:
+        wait_until(lambda: started.poll() is not None or children_of(started.pid))
+        if started.poll() is not None and "unshare" in log.read_text():
+            pytest.skip(log.read_text())
+        [first] = children_of(started.pid)
+        while not listens(first) and "serving" not in log.read_text():
+            pass
+        os.kill(first, signal.SIGTERM)
+        assert started.wait(30) == 0, log.read_text()
+        assert log.read_text() == ""
     finally:
         started.kill()
         started.wait()

@@ -252,7 +252,7 @@ class DeathNoticed(NamedTuple):
 
 class Reconfigure(NamedTuple):
     """Listeners of servers that are new, or listen elsewhere, have been sent: serve this `configuration`, packed, instead.
-    Answered by Reconfigured."""
+    Answered by Reconfigured. An empty one takes those Listeners back, because not all could be sent, and has no answer."""
 
     number: int
     configuration: bytes

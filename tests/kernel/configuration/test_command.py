@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from pathlib import Path
@@ -105,3 +106,14 @@ def test_version_and_help(argument: str, shown: str, capsys: pytest.CaptureFixtu
         main([argument])
     assert exit.value.code == 0
     assert capsys.readouterr().out.startswith(shown)
+
+
+def test_what_is_no_file_is_not_waited_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = folder / "one" / "_index.yaml"
+    index.unlink()
+    os.mkfifo(index)
+    with os.fdopen(os.open(index, os.O_RDWR), "w") as line:  # lest the old code wait for ever: it reads a mistake
+        line.write("nothing: [")
+        line.flush()
+        assert main(["check", "one"]) == 1
+    assert capsys.readouterr().err == "one/_index.yaml: the file cannot be read\n"

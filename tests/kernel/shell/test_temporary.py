@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,12 @@ from wsrelay.kernel.wire.configuration import HostConfiguration
 
 
 @pytest.fixture
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TemporaryFolders:
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TemporaryFolders]:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     made = TemporaryFolders(make_base([HostConfiguration("a:b", private_tmp=True)]))
     made.make(1, None)
-    return made
+    yield made
+    made.close()
 
 
 def used(folder: str, *os_pids: int) -> int:
@@ -62,6 +65,22 @@ def test_what_is_left_is_removed_at_the_end(folders: TemporaryFolders, tmp_path:
     (Path(folders.path(1)) / "file").write_text("x")
     folders.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_removes_what_is_old_leaves_them_alone(folders: TemporaryFolders) -> None:
+    def remover_may() -> bool:
+        """Whether systemd-tmpfiles would remove them for their age: it does not where it gets no lock."""
+        descriptor = os.open(folders.base, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    assert not remover_may()
+    assert os.path.isdir(folders.path(1))
 
 
 def test_measuring(folders: TemporaryFolders, tmp_path: Path) -> None:
