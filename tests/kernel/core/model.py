@@ -180,8 +180,13 @@ class Model:
         for child in [being for being in self.beings.values() if being.kind == "actor" and being.parent == dead.pid]:
             named_by_others = any(holder == child.pid for holder, _ in self.names.values())
             linked = any(self.beings[peer].parent != child.pid for peer in self.peers(child.pid))
-            if not child.ever_admitted and (child is named or (dead.handshake and not named_by_others and not linked)):
+            used = named_by_others or linked or self.is_member(child.pid)
+            if not child.ever_admitted and (child is named or (dead.handshake and not used)):
                 yield from self.doom(child.pid, bare("killed"))
+
+    def is_member(self, pid: str) -> bool:
+        """Whether it is in a group. There are none here."""
+        return False
 
     def report(self, number: int, reason: WireReason, target: str | None) -> Iterator[Any]:
         """An exit report (S12). It is also an invocation's last word on its target (S44)."""

@@ -34,6 +34,9 @@ class RelationsModel(Model):
     def members(self, group: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(pid for joined, pid in self.joins if joined == group))
 
+    def is_member(self, pid: str) -> bool:
+        return any(member == pid for _, member in self.joins)
+
     def change(self, group: str, member: str, joined: bool) -> Iterator[Any]:
         for watcher, ref, watched in self.watches:
             if watched == group:
