@@ -165,7 +165,20 @@ def _wait_for_invocation(runtime: Runtime) -> tuple[wire.Invoke, wire.Request]:
         if lost := runtime.assignment.lost(mailbox.gateway, data_ended=mailbox.data_ended):
             _end_invocation(runtime, lost, make_reason(CANCELLED, "gateway_lost: its request never came"))
         else:
-            runtime.wait()
+            _wait_for_request(runtime)
+
+
+def _wait_for_request(runtime: Runtime) -> None:
+    """Wait in an idle function worker. Invoke nearly always comes before its Request: it is read when that is there, so that the worker
+    wakes up once for both. What else may come on control is for a process, which this is not now, or a new data channel, which
+    comes when the old one has ended; but for the question for a sign of life (S17)."""
+    assignment = runtime.assignment
+    if assignment.invoke is not None or assignment.request is not None or runtime.data is None or runtime.watched:
+        runtime.wait()
+        return
+    runtime.wait(with_control=False)
+    if assignment.request is not None:
+        runtime.read_control()
 
 
 def _run_invocation(runtime: Runtime, host: str, invoke: wire.Invoke, request: wire.Request) -> None:
