@@ -109,10 +109,9 @@ class Channel:
         return self._decode(data)
 
     def _decode(self, data: bytes) -> list[tuple[Any, ...]]:
-        records = []
+        records: list[tuple[Any, ...]] = []
         try:
-            for record in self._decoder.decode(data):
-                records.append(record)
+            records.extend(self._decoder.decode(data))  # keeps those before a violation
         except ProtocolViolation as violation:
             self.violation = violation
         return records
