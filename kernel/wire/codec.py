@@ -145,6 +145,8 @@ def _check_array_of_rows(width: int, check_items: Check) -> Check:
     only, widths = {tuple}, {width}
 
     def check(value: Any) -> tuple[Any, ...]:
+        if value == ():
+            return ()
         if type(value) is not tuple or not only.issuperset(map(type, value)) or not widths.issuperset(map(len, value)):
             raise ValueError(f"expected an array of arrays of {width}")
         check_items(tuple(itertools.chain.from_iterable(value)))
@@ -350,6 +352,9 @@ class ScanningDecoder(FrameDecoder):
     A subclass says which frames those are.
     """
 
+    _HEAD: bytes
+    """What those frames start with. Others may start with it too."""
+
     def __init__(self, accepts: Mapping[int, type], *, limit: int = MAX_FRAME, resumable: bool = False) -> None:
         """See `FrameDecoder`."""
         super().__init__(accepts, limit=limit, resumable=resumable)
@@ -368,7 +373,7 @@ class ScanningDecoder(FrameDecoder):
             found, data = self._complete(data)
             yield from found
         while position < len(data):
-            if self._buffers is None:
+            if self._buffers is None and self._may_be_ours(data, position):
                 found, position = self._scan(data, position)
                 yield from found
                 if position == len(data):
@@ -376,12 +381,15 @@ class ScanningDecoder(FrameDecoder):
             rest = data[position : position + _FIRST_FEED] if self._buffers is None else data[position:]
             for record in super().decode(rest):
                 yield record
-                if self._read < len(rest):  # what follows may be of ours: the slow twin forgets it
+                if self._read < len(rest) and self._may_be_ours(rest, self._read):  # the slow twin forgets what follows
                     position += self._read
                     self._pieces.clear()
                     break
             else:
                 position += len(rest)
+
+    def _may_be_ours(self, data: bytes, position: int) -> bool:
+        return self._HEAD.startswith(data[position : position + len(self._HEAD)])
 
     def _scan(self, data: bytes, position: int) -> tuple[Sequence[tuple[Any, ...]], int]:
         """Return what the frames of ours give that start at `position`, all of them in one loop, and where the first other thing
