@@ -173,7 +173,7 @@ def _wait_for_request(runtime: Runtime) -> None:
     wakes up once for both. What else may come on control is for a process, which this is not now, or a new data channel, which
     comes when the old one has ended; but for the question for a sign of life (S17)."""
     assignment = runtime.assignment
-    if assignment.invoke is not None or assignment.request is not None or runtime.data is None or runtime.watched:
+    if not assignment.idle or runtime.data is None or runtime.watched:
         runtime.wait()
         return
     runtime.wait(with_control=False)

@@ -17,6 +17,7 @@ from wsrelay.kernel.core.effects import (
 )
 from wsrelay.kernel.core.service_states import State
 from wsrelay.kernel.shell.timers import Timers
+from wsrelay.kernel.wire.pid import Pid
 from wsrelay.kernel.wire.reason import NORMAL, make_reason
 
 FAR = 3600.0
@@ -38,7 +39,7 @@ async def fired(set_up: list[tuple[float, Timer]], wanted: int) -> tuple[list[Ti
     await asyncio.wait_for(all_there.wait(), 10)
     left = timers.pending()
     for subject in {event[0] for _, event in set_up}:
-        timers.process_ended(ProcessEnded(str(subject), "app:entry", make_reason(NORMAL)))
+        timers.process_ended(ProcessEnded(Pid(str(subject)), "app:entry", make_reason(NORMAL)))
     return told, left
 
 
@@ -60,16 +61,22 @@ def test_nothing_is_left_of_what_has_ended() -> None:
     async def end() -> list[int]:
         loop = asyncio.get_running_loop()
         timers = Timers(loop, lambda event, now: None)
-        for event in (ExecutionOverdue("pid"), GraceExpired("pid"), ProbeDue(1), RestartDue("app:a"), PoolRefill("app:a")):
+        for event in (
+            ExecutionOverdue("pid"),
+            GraceExpired("pid"),
+            ProbeDue(1),
+            RestartDue("app:a"),
+            PoolRefill("app:a"),
+        ):
             timers.set(SetTimer(loop.time() + FAR, event))
         counts = [timers.pending()]
-        timers.process_ended(ProcessEnded("pid", "app:entry", make_reason(NORMAL)))
+        timers.process_ended(ProcessEnded(Pid("pid"), "app:entry", make_reason(NORMAL)))
         counts.append(timers.pending())
         timers.worker_ended(1)
         counts.append(timers.pending())
         timers.service_changed(ServiceChanged("app:a", State.STARTING, ""))
         counts.append(timers.pending())
-        timers.process_ended(ProcessEnded("app:a", "", make_reason(NORMAL)))
+        timers.process_ended(ProcessEnded(Pid("app:a"), "", make_reason(NORMAL)))
         return counts
 
     assert asyncio.run(end()) == [5, 3, 2, 1]
