@@ -229,12 +229,12 @@ class Channel:
                     os.close(descriptor)
                 continue
             try:
-                if descriptor is None and not self._offset:
-                    self._written.extend(map(self._socket.send, (frame,), _FLAGS))
-                elif self._offset:
+                if self._offset:
                     # The view must be released before `frame` can grow again.
                     with memoryview(frame) as whole, whole[self._offset :] as rest:
                         self._written.extend(map(self._socket.send, (rest,), _FLAGS))
+                elif descriptor is None:
+                    self._written.extend(map(self._socket.send, (frame,), _FLAGS))
                 else:
                     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
                     self._written.extend(map(self._socket.sendmsg, ([frame],), (rights,), _FLAGS))
