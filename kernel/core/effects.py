@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..wire.messages import Start
+from ..wire.pid import Pid
 from ..wire.reason import WireReason
 from .service_states import State
 
@@ -100,7 +101,7 @@ class ExecutionOverdue(NamedTuple):
 class ProcessEnded(NamedTuple):
     """For the log: a death has been committed."""
 
-    pid: str
+    pid: Pid
     entry: str
     reason: WireReason
 

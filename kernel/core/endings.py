@@ -9,6 +9,8 @@ from ..wire import reason as reasons
 from ..wire.errors import ProtocolViolation
 from ..wire.reason import WireReason, make_reason, reason_of_exit_code, reason_of_signal
 
+_PLAIN = make_reason(reasons.NORMAL)
+"""What nearly all handlers of HTTP report."""
 _REPORTABLE = frozenset({reasons.NORMAL, reasons.CANCELLED, reasons.EXCEPTION, reasons.LIMIT_MAILBOX})
 
 
@@ -29,6 +31,8 @@ class WaitStatus(NamedTuple):
 def check_report(report: WireReason) -> WireReason:
     """Return a worker's exit report with its size caps applied. Raises ProtocolViolation for a reason that is not a
     worker's to report: only its handler's own end is (S31)."""
+    if report == _PLAIN:
+        return _PLAIN
     if report.kind not in _REPORTABLE:
         raise ProtocolViolation(f"an exit report of kind {report.kind[:40]!r}")
     if report.origin is not None:

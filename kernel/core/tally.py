@@ -12,7 +12,6 @@ from collections.abc import Iterable
 
 from ..wire import reason as r
 from ..wire.observation import Histogram
-from ..wire.pid import Pid
 from ..wire.reason import NOCONNECTION, WireReason
 from .effects import ProcessEnded, ServiceChanged, StartWorker
 from .service_states import State
@@ -69,7 +68,7 @@ class Tally:
 
     def ended(self, effect: ProcessEnded) -> None:
         """A death has been committed. Connections are counted by the gateway, save those that died with it."""
-        if not Pid(effect.pid).is_connection:
+        if not effect.pid.is_connection:
             self.exits[effect.entry][reason_label(effect.reason)] += 1
         elif effect.reason.kind == NOCONNECTION:
             self.connections_lost += 1

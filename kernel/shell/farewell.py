@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..core.effects import ProcessEnded
-from ..wire.pid import Pid
 from ..wire.reason import KILLED
 
 _CUT = ("noconnection", "ws_closed:1006")
@@ -23,7 +22,7 @@ class Farewell:
 
     def ended(self, effect: ProcessEnded) -> None:
         """Somebody has ended: a connection that had no time to close is cut."""
-        if Pid(effect.pid).is_connection:
+        if effect.pid.is_connection:
             self._connections["cut" if effect.reason.kind in _CUT else "closed"] += 1
         else:
             self._processes["killed" if effect.reason.kind == KILLED else "ended"] += 1

@@ -31,6 +31,8 @@ HANG_LIMIT = 10.0
 HANG_LIMIT_VARIABLE = "WSRELAY_GATEWAY_HANG_LIMIT"
 START_LIMIT = 30.0
 """The same while it starts: importing takes a while on a busy machine."""
+_ABOUT_ITSELF = frozenset({m.Pong, m.GatewayReady, m.GatewayFailed, m.Reconfigured, m.ShutdownComplete})
+"""Records that are not the process table's business."""
 
 
 class GatewayListener(Protocol):
@@ -306,7 +308,9 @@ class Gateway:
         self._kill("")
 
     def _take(self, record: tuple[Any, ...]) -> None:
-        if isinstance(record, m.Pong):
+        if type(record) not in _ABOUT_ITSELF:
+            self._listener.from_gateway(record)
+        elif isinstance(record, m.Pong):
             self._watchdog.answered(record.number)
         elif isinstance(record, m.GatewayReady):
             self._serves()
@@ -317,8 +321,6 @@ class Gateway:
             self._reconfigured(record.number, record.error)
         elif isinstance(record, m.ShutdownComplete):
             self._shut_down = True
-        else:
-            self._listener.from_gateway(record)
 
     def _serves(self) -> None:
         self._ready_at = self._loop.time()

@@ -7,7 +7,6 @@ import logging
 from ..core.effects import ProcessEnded, ServiceChanged
 from ..core.service_states import State
 from ..wire import logs
-from ..wire.pid import Pid
 from ..wire.reason import KILLED
 
 logger = logging.getLogger("wsrelay")
@@ -15,7 +14,7 @@ logger = logging.getLogger("wsrelay")
 
 def log_end(effect: ProcessEnded) -> None:
     """A death: quietly if it was a clean one, or one that somebody asked for."""
-    reason, pid = effect.reason, Pid(effect.pid)
+    reason, pid = effect.reason, effect.pid
     quiet = reason.clean or pid.is_connection
     if quiet and not logger.isEnabledFor(logging.DEBUG):
         return  # that is what happens most

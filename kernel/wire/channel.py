@@ -27,7 +27,9 @@ SOCKET_BUFFER = 256 << 10
 DRAIN_LIMIT = 64 << 20
 """Bytes that `drain` reads at most: far more than a socket buffer holds."""
 _MAX_DESCRIPTORS = 16
+_ANCILLARY_SPACE = socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4)
 _COALESCE = 64 << 10
+_FLAGS = (socket.MSG_NOSIGNAL,)
 _TRUNCATED = int(socket.MSG_CTRUNC)  # `&` with a member of an enumeration runs a dozen lines of Python
 _LOST = -1
 """Stands for a descriptor that the kernel could not give us, so that the others stay with their frames."""
@@ -109,10 +111,9 @@ class Channel:
         return self._decode(data)
 
     def _decode(self, data: bytes) -> list[tuple[Any, ...]]:
-        records = []
+        records: list[tuple[Any, ...]] = []
         try:
-            for record in self._decoder.decode(data):
-                records.append(record)
+            records.extend(self._decoder.decode(data))  # keeps those before a violation
         except ProtocolViolation as violation:
             self.violation = violation
         return records
@@ -139,8 +140,7 @@ class Channel:
     def _read(self, size: int) -> bytes:
         if not self._takes_descriptors:
             return self._socket.recv(size)
-        space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4)
-        data, ancillary, flags, _ = self._socket.recvmsg(size, space, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _ = self._socket.recvmsg(size, _ANCILLARY_SPACE, socket.MSG_CMSG_CLOEXEC)
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 numbers = array.array("i")
@@ -229,13 +229,15 @@ class Channel:
                     os.close(descriptor)
                 continue
             try:
-                if descriptor is None or self._offset:
+                if self._offset:
                     # The view must be released before `frame` can grow again.
                     with memoryview(frame) as whole, whole[self._offset :] as rest:
-                        self._written.extend(map(self._socket.send, (rest,), (socket.MSG_NOSIGNAL,)))
+                        self._written.extend(map(self._socket.send, (rest,), _FLAGS))
+                elif descriptor is None:
+                    self._written.extend(map(self._socket.send, (frame,), _FLAGS))
                 else:
                     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
-                    self._written.extend(map(self._socket.sendmsg, ([frame],), (rights,), (socket.MSG_NOSIGNAL,)))
+                    self._written.extend(map(self._socket.sendmsg, ([frame],), (rights,), _FLAGS))
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:

@@ -90,7 +90,6 @@ def _string_head(first: int, size: int) -> bytes:
 class ClientFrameDecoder(ScanningDecoder):
     """A FrameDecoder that reads the frames of one record, which start with `_HEAD` and a serial, by itself."""
 
-    _HEAD: bytes
     _decodes: bool
     """Whether they become ClientMessages. Otherwise they become PlainSends."""
 

@@ -80,9 +80,12 @@ def _expected(annotation: Any, value: Any) -> ValueError:
     return ValueError(f"expected {names}, got {type(value).__name__}")
 
 
+_RANGE = "expected an integer of 63 bits that is not negative"
+
+
 def _check_range(value: int) -> None:
     if not 0 <= value <= MAX_INTEGER:
-        raise ValueError("expected an integer of 63 bits that is not negative")
+        raise ValueError(_RANGE)
 
 
 def _check_scalar(expected: type) -> Check:
@@ -145,6 +148,8 @@ def _check_array_of_rows(width: int, check_items: Check) -> Check:
     only, widths = {tuple}, {width}
 
     def check(value: Any) -> tuple[Any, ...]:
+        if value == ():
+            return ()
         if type(value) is not tuple or not only.issuperset(map(type, value)) or not widths.issuperset(map(len, value)):
             raise ValueError(f"expected an array of arrays of {width}")
         check_items(tuple(itertools.chain.from_iterable(value)))
@@ -156,30 +161,35 @@ def _check_array_of_rows(width: int, check_items: Check) -> Check:
 def _check_fields(kind: type[tuple[Any, ...]], annotations: tuple[Any, ...]) -> Check:
     """Check an array with one annotation for each element, and make a `kind` of it.
 
-    This is the runtime's hot path: all types are compared at once with all the combinations that there can be, and only
-    the positions where a type does not say it all are looked at one by one.
+    This is the runtime's hot path: so the function is written out, as those of a NamedTuple are, with a comparison for each field and no
+    loop. Only where a type does not say it all is a field looked at by a function of its own.
     """
-    shapes = frozenset(itertools.product(*map(_types_of, annotations)))
-    integers = tuple(position for position, annotation in enumerate(annotations) if annotation is int)
-    others = tuple(
-        (position, _check_for(annotation))
-        for position, annotation in enumerate(annotations)
-        if annotation is not int and not {int, tuple}.isdisjoint(_types_of(annotation))
-    )
-    new = tuple.__new__
-
-    def check(value: Any) -> Any:
-        if type(value) is not tuple or tuple(map(type, value)) not in shapes:
-            raise _misfit(annotations, value)
-        for position in integers:
-            if not 0 <= value[position] <= MAX_INTEGER:
-                _check_range(value[position])
-        if others:
-            value = list(value)
-            for position, check_one in others:
-                value[position] = check_one(value[position])
-        return new(kind, value)
-
+    names = [f"field{position}" for position in range(len(annotations))]
+    known: dict[str, Any] = {"kind": kind, "new": tuple.__new__}
+    conditions, steps = [f"type(value) is tuple and len(value) == {len(names)}"], []
+    for name, annotation in zip(names, annotations, strict=True):
+        expected = frozenset(_types_of(annotation))
+        known[f"{name}_type"] = next(iter(expected)) if len(expected) == 1 else expected
+        conditions.append(f"type({name}) {'is' if len(expected) == 1 else 'in'} {name}_type")
+        if annotation is int:
+            conditions.append(f"0 <= {name} <= {MAX_INTEGER}")
+        elif not expected.isdisjoint({int, tuple}):
+            known[f"{name}_check"] = _check_for(annotation)
+            steps.append(f"{name} = {name}_check({name})")
+    fields = "".join(f"{name}, " for name in names)
+    unpack, rest = f"({fields}) = value" if names else "pass", " and ".join(conditions[1:]) or "True"
+    known["misfit"] = lambda value: _misfit(annotations, value)
+    lines = [
+        "def check(value):",
+        f" if {conditions[0]}:",
+        f"  {unpack}",
+        f"  if {rest}:",
+        *(f"   {step}" for step in steps),
+        f"   return new(kind, ({fields}))",
+        " raise misfit(value)",
+    ]
+    exec("\n".join(lines), known)
+    check: Check = known["check"]
     return check
 
 
@@ -190,7 +200,7 @@ def _misfit(annotations: tuple[Any, ...], value: Any) -> ValueError:
     for annotation, item in zip(annotations, value, strict=True):
         if type(item) not in _types_of(annotation):
             return _expected(annotation, item)
-    return ValueError("the fields do not fit together")
+    return ValueError(_RANGE)
 
 
 def _check_record(record: type) -> Check:
@@ -350,6 +360,9 @@ class ScanningDecoder(FrameDecoder):
     A subclass says which frames those are.
     """
 
+    _HEAD: bytes
+    """What those frames start with. Others may start with it too."""
+
     def __init__(self, accepts: Mapping[int, type], *, limit: int = MAX_FRAME, resumable: bool = False) -> None:
         """See `FrameDecoder`."""
         super().__init__(accepts, limit=limit, resumable=resumable)
@@ -368,7 +381,7 @@ class ScanningDecoder(FrameDecoder):
             found, data = self._complete(data)
             yield from found
         while position < len(data):
-            if self._buffers is None:
+            if self._buffers is None and self._may_be_ours(data, position):
                 found, position = self._scan(data, position)
                 yield from found
                 if position == len(data):
@@ -376,12 +389,15 @@ class ScanningDecoder(FrameDecoder):
             rest = data[position : position + _FIRST_FEED] if self._buffers is None else data[position:]
             for record in super().decode(rest):
                 yield record
-                if self._read < len(rest):  # what follows may be of ours: the slow twin forgets it
+                if self._read < len(rest) and self._may_be_ours(rest, self._read):  # the slow twin forgets what follows
                     position += self._read
                     self._pieces.clear()
                     break
             else:
                 position += len(rest)
+
+    def _may_be_ours(self, data: bytes, position: int) -> bool:
+        return self._HEAD.startswith(data[position : position + len(self._HEAD)])
 
     def _scan(self, data: bytes, position: int) -> tuple[Sequence[tuple[Any, ...]], int]:
         """Return what the frames of ours give that start at `position`, all of them in one loop, and where the first other thing

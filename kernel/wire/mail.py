@@ -24,9 +24,9 @@ from .messages import (
 _SEND: Final = next(tag for tag, record in WORKER_TO_SUPERVISOR.items() if record is Send)
 _DELIVER_HEAD: Final = bytes((0x94, next(tag for tag, record in SUPERVISOR_TO_WORKER.items() if record is Deliver)))
 """An array of four: the tag, then the sender."""
-_HEAD: Final = bytes((0x94, _SEND, 0x91, 0xD9))
+_SEND_HEAD: Final = bytes((0x94, _SEND, 0x91, 0xD9))
 """An array of four: the tag, an array of one PID, which is a string of 32 to 255 bytes."""
-_HEAD_SIZE: Final = len(_HEAD) + 1 + 255 + 1 + 31 + 3
+_HEAD_SIZE: Final = len(_SEND_HEAD) + 1 + 255 + 1 + 31 + 3
 """Bytes of the longest frame of ours, without its payload."""
 _HEADS: Final = 64
 """Destinations with a topic that are remembered for a channel."""
@@ -59,6 +59,8 @@ class MailDecoder(ScanningDecoder):
     Its `limit` is at least 255.
     """
 
+    _HEAD = _SEND_HEAD
+
     def __init__(self, accepts: Mapping[int, type], *, limit: int = MAX_FRAME, resumable: bool = False) -> None:
         """See `FrameDecoder`."""
         super().__init__(accepts, limit=limit, resumable=resumable)
@@ -69,7 +71,7 @@ class MailDecoder(ScanningDecoder):
         """See `ScanningDecoder`."""
         found: list[Mail] = []
         end, limit = len(data), self._limit
-        while data.startswith(_HEAD, position) and position + 5 < end:
+        while data.startswith(_SEND_HEAD, position) and position + 5 < end:
             topic = position + 5 + data[position + 4]
             start = topic + 1 + (data[topic] & 0x1F) if topic < end else end
             if start >= end:
@@ -121,7 +123,7 @@ class MailDecoder(ScanningDecoder):
     def _is_unfinished(self, data: bytes, position: int) -> bool:
         """Whether the rest of `data`, which is not empty, may be the beginning of a frame of ours and not the whole of it."""
         rest = data[position : position + _HEAD_SIZE]
-        if not _HEAD.startswith(rest[: len(_HEAD)]):
+        if not _SEND_HEAD.startswith(rest[: len(_SEND_HEAD)]):
             return False
         topic = 5 + rest[4] if len(rest) > 4 else len(rest)
         if topic >= len(rest):

@@ -68,8 +68,9 @@ class Pid(str):
             return text
         if not isinstance(text, str):
             raise Invalid(f"expected a PID string, got {type(text).__name__}")
-        _parse(text)
-        return cls(text)
+        pid = cls(text)
+        _parse(pid)  # what is remembered is found again by a Pid, and not by another str
+        return pid
 
     @property
     def parts(self) -> PidParts:

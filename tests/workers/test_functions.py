@@ -205,3 +205,11 @@ def test_the_response_goes_to_the_gateway_that_asked(lab: Lab, source: str) -> N
         response = call(worker, lab, source, "hello", 1001)
         assert response.pid == lab.pid(1001)
         assert worker.said == []
+
+
+def test_an_idle_worker_ends_with_its_control_channel(lab: Lab, source: str) -> None:
+    # S40: it waits for its gateway, and sees all the same that the supervisor has gone
+    with lab.function_worker() as worker:
+        call(worker, lab, source, "hello")
+        worker.control.close()
+        assert worker.wait_status() == 1

@@ -64,3 +64,12 @@ def test_a_function_worker_answers_between_invocations(lab: Lab) -> None:
     with lab.function_worker() as worker:
         worker.tell(wire.Probe(1))
         assert worker.expect(wire.Alive) == wire.Alive(1)
+
+
+def test_an_idle_function_worker_answers_with_and_without_a_gateway(lab: Lab) -> None:
+    with lab.function_worker() as worker:
+        for number in range(1, 4):
+            worker.tell(wire.Probe(number))
+            assert worker.expect(wire.Alive) == wire.Alive(number)
+            if number == 2:
+                worker.data.close()

@@ -31,6 +31,11 @@ class Assignment:
         """The invocation is over."""
         self.invoke = self.request = None
 
+    @property
+    def idle(self) -> bool:
+        """Nothing has come of the next invocation."""
+        return self.invoke is None and self.request is None
+
     def match(self) -> tuple[wire.Invoke, wire.Request] | None:
         """Both, if both are there. A Request of another invocation is dropped."""
         invoke, request = self.invoke, self.request

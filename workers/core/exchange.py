@@ -19,6 +19,7 @@ from .outgoing import check_pid, check_topic, milliseconds
 from .packing import to_json
 
 RELAY_HEADER = "X-WS-Relay"
+_RELAY_LOWER = RELAY_HEADER.lower()
 MAX_BODY = wire.MAX_FRAME - (256 << 10)
 """Bytes of a response's body: what fits into a frame beside the headers."""
 MAX_HEADERS = 64 << 10
@@ -98,9 +99,11 @@ class Request:
 class Response:
     """The answer under construction: 200 and an empty body, until the handler says otherwise."""
 
-    __slots__ = ("_body", "_content_type", "_headers", "_status", "named_target")
+    __slots__ = ("_body", "_content_type", "_headers", "_status", "named_target", "relay_target")
 
     def __init__(self) -> None:
+        self.relay_target: str | None = None
+        """What the relay header names, if one is set: the gateway's check of the rest is still to come."""
         self.named_target: str | None = None
         """The PID or the name that the handler has last named as the relay's target, even if that call raised (S44)."""
         self._status = 200
@@ -124,19 +127,25 @@ class Response:
             raise Invalid(f"expected a header name, got {name!r:.80}")
         if not isinstance(value, str):
             raise Invalid(f"{name}: expected a str, got {type(value).__name__}")
-        if name.lower() == RELAY_HEADER.lower():
-            self.named_target = _target_in(value) or self.named_target
+        is_relay = name.lower() == _RELAY_LOWER
+        target = _target_in(value) if is_relay else None
+        self.named_target = target or self.named_target
         if _FORBIDDEN.search(value):
             raise Invalid(f"{name}: a header's value has no line breaks or other control characters")
-        charset = "utf-8" if name.lower() == RELAY_HEADER.lower() else "latin-1"
+        charset = "utf-8" if is_relay else "latin-1"
         if not _encodes(value, charset):
             raise Invalid(f"{name}: this header's value is {charset}; encode other characters, as %XX for example")
         if name.lower() in _GATEWAYS_OWN:
             raise Invalid(f"{name}: the gateway writes this header itself")
-        headers = self._headers
-        if name.lower() != "set-cookie":
-            headers = [header for header in headers if header[0].lower() != name.lower()]
-        headers = [*headers, (name, value.strip(" \t"))]
+        self._replace_header(name, value.strip(" \t"))
+        if is_relay:
+            self.relay_target = target
+
+    def _replace_header(self, name: str, value: str) -> None:
+        lowered, headers = name.lower(), self._headers
+        if lowered != "set-cookie":
+            headers = [header for header in headers if header[0].lower() != lowered]
+        headers = [*headers, (name, value)]
         if sum(len(key) + len(text.encode(errors="replace")) for key, text in headers) > MAX_HEADERS:
             raise LimitExceeded(f"the headers are larger than {MAX_HEADERS} bytes")
         self._headers = headers
@@ -188,16 +197,8 @@ class Response:
             parse_hold(target, relay.get("on_exit"), relay.get("hold"))
         except ValueError as problem:
             raise Invalid(str(problem)) from None
-        to_json(relay, "the relay header")
-        self.set_header(RELAY_HEADER, json.dumps(relay, allow_nan=False))
-
-    @property
-    def relay_target(self) -> str | None:
-        """What the relay header names, if one is set: the gateway's check of the rest is still to come."""
-        for name, value in self._headers:
-            if name.lower() == RELAY_HEADER.lower():
-                return _target_in(value)
-        return None
+        self._replace_header(RELAY_HEADER, to_json(relay, "the relay header", ascii=True))
+        self.relay_target = target
 
     def _append(self, data: bytes, content_type: str) -> None:
         if len(self._body) + len(data) > MAX_BODY:

@@ -52,16 +52,19 @@ def unpack(packed: bytes) -> Any:
         raise ValueError(f"no packed value: {error}") from None
 
 
-def to_json(value: Any, what: str = "the payload") -> str:
-    """Return `value` as JSON. Raises Invalid, which names the type and its place, if JSON cannot carry it."""
+_as_text = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
+_as_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+# `json.dumps` makes an encoder for each call with such options, which takes longer than to encode something short.
+
+
+def to_json(value: Any, what: str = "the payload", *, ascii: bool = False) -> str:
+    """Return `value` as JSON, on request with nothing but ASCII in it. Raises Invalid, which names the type and its place, if JSON
+    cannot carry it."""
+    dumps = _as_ascii if ascii else _as_text
     try:
-        return _dumps(value)
+        return dumps(value)
     except _PROBLEMS as error:
-        raise _refusal(value, what, "JSON", _JSON_CARRIES, _dumps, error) from None
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        raise _refusal(value, what, "JSON", _JSON_CARRIES, dumps, error) from None
 
 
 def _refusal(

@@ -39,13 +39,14 @@ class Poller:
         """What the last wait watched, and how; made anew when that changes."""
 
     def poll(
-        self, control: Duplex, data: Duplex | None, reads_data: bool, deadline: float | None
+        self, control: Duplex, reads_control: bool, data: Duplex | None, reads_data: bool, deadline: float | None
     ) -> list[tuple[int, int]]:
-        """Block until something can be done, or until `deadline` on the monotonic clock.
+        """Block until something can be done, or until `deadline` on the monotonic clock. The end of a channel is always seen.
 
         Returns descriptors and what poll(2) says of each: none at the deadline, and one of neither channel for a wake.
         """
-        state = (not control.writer.idle, data, reads_data, data is not None and not data.writer.idle)
+        writes_data = data is not None and not data.writer.idle
+        state = (reads_control, not control.writer.idle, data, reads_data, writes_data)
         made, self._made = self._made, None  # a signal handler that waits meanwhile makes its own
         if made is None or made[0] != state:
             made = (state, self._watch(control, *state))
@@ -70,11 +71,17 @@ class Poller:
             os.read(self._woken, _PIPE_SIZE)
 
     def _watch(
-        self, control: Duplex, writes_control: bool, data: Duplex | None, reads_data: bool, writes_data: bool
+        self,
+        control: Duplex,
+        reads_control: bool,
+        writes_control: bool,
+        data: Duplex | None,
+        reads_data: bool,
+        writes_data: bool,
     ) -> select.poll:
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
-        poll.register(control.fileno(), select.POLLIN | select.POLLOUT * writes_control)
+        poll.register(control.fileno(), select.POLLIN * reads_control | select.POLLOUT * writes_control)
         mask = select.POLLIN * reads_data | select.POLLOUT * writes_data
         if data is not None and mask:
             poll.register(data.fileno(), mask)

@@ -242,14 +242,14 @@ class Runtime:
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    def wait(self, deadline: float | None = None, *, with_data: bool = True) -> bool:
+    def wait(self, deadline: float | None = None, *, with_control: bool = True, with_data: bool = True) -> bool:
         """Block until something was read, and read it. Returns whether anything happened before `deadline`.
 
         `deadline` is on the monotonic clock. Unsent frames are written meanwhile.
         """
         data = self.data
         reads_data = data is not None and with_data and self.mailbox.wants_data
-        ready = self._poller.poll(self.control, data, reads_data, deadline)
+        ready = self._poller.poll(self.control, with_control, data, reads_data, deadline)
         for descriptor, what in ready:
             channel = self.control if descriptor == self.control.fileno() else self.data
             if channel is None or channel.fileno() != descriptor:

@@ -25,7 +25,6 @@ from ...kernel.wire import logs
 from ...kernel.wire import messages as wire
 from ...kernel.wire.configuration import HostConfiguration, HostLimits
 from ...kernel.wire.journal import set_role
-from ...kernel.wire.pid import Pid
 from ...kernel.wire.reason import CANCELLED, NORMAL, WireReason, make_reason
 from ..core.exchange import Request, Response
 from ..core.outgoing import Frames, frame
@@ -58,7 +57,7 @@ def run_newborn(
             rlimits.limit_cpu(limits.cpu, runtime.cpu_used)
             _run_actor(runtime, start)
         else:
-            _run_function_worker(runtime, limits)
+            _run_function_worker(runtime, start.host, limits)
     except BaseException as error:  # the runtime's own failure: the supervisor has the exit code, people the traceback
         with contextlib.suppress(BaseException):
             sys.excepthook(type(error), error, error.__traceback__)
@@ -145,12 +144,15 @@ def _finish(runtime: Runtime, ending: Ending, target: str | None = None) -> NoRe
 
 # --- a function worker ------------------------------------------------------------------------------------------------
 
+_RETURNED = Ending(make_reason(NORMAL), 0)
+_CANCELLED = Ending(make_reason(CANCELLED), 0)
 
-def _run_function_worker(runtime: Runtime, limits: HostLimits) -> NoReturn:
+
+def _run_function_worker(runtime: Runtime, host: str, limits: HostLimits) -> NoReturn:
     while True:
         invoke, request = _wait_for_invocation(runtime)
         rlimits.allow_cpu(limits.cpu)
-        _run_invocation(runtime, invoke, request)
+        _run_invocation(runtime, host, invoke, request)
         rlimits.unlimit_cpu(limits.cpu)
 
 
@@ -163,14 +165,27 @@ def _wait_for_invocation(runtime: Runtime) -> tuple[wire.Invoke, wire.Request]:
         if lost := runtime.assignment.lost(mailbox.gateway, data_ended=mailbox.data_ended):
             _end_invocation(runtime, lost, make_reason(CANCELLED, "gateway_lost: its request never came"))
         else:
-            runtime.wait()
+            _wait_for_request(runtime)
 
 
-def _run_invocation(runtime: Runtime, invoke: wire.Invoke, request: wire.Request) -> None:
+def _wait_for_request(runtime: Runtime) -> None:
+    """Wait in an idle function worker. Invoke nearly always comes before its Request: it is read when that is there, so that the worker
+    wakes up once for both. What else may come on control is for a process, which this is not now, or a new data channel, which
+    comes when the old one has ended; but for the question for a sign of life (S17)."""
+    assignment = runtime.assignment
+    if not assignment.idle or runtime.data is None or runtime.watched:
+        runtime.wait()
+        return
+    runtime.wait(with_control=False)
+    if assignment.request is not None:
+        runtime.read_control()
+
+
+def _run_invocation(runtime: Runtime, host: str, invoke: wire.Invoke, request: wire.Request) -> None:
     """Run one invocation. Returns if the process may serve another (S57)."""
     response = Response()
     invocation.begin(Request(request), response)
-    logs.identify(pid=invoke.pid, entry=invoke.entry, host=Pid(invoke.pid).parts.host)
+    logs.identify(pid=invoke.pid, entry=invoke.entry, host=host)
     try:
         call(runtime, invoke.source, invoke.method, [])
     except BaseException as error:
@@ -179,8 +194,7 @@ def _run_invocation(runtime: Runtime, invoke: wire.Invoke, request: wire.Request
             _finish(runtime, ending, response.named_target)
         reusable = False
     else:
-        cancelled = runtime.mailbox.cancel_received
-        ending = Ending(make_reason(CANCELLED if cancelled else NORMAL), 0)
+        ending = _CANCELLED if runtime.mailbox.cancel_received else _RETURNED
         reusable = not _left_something()
     finally:
         invocation.end()
