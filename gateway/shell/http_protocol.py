@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import sys
 import time
 from typing import Any, Final, cast
@@ -17,7 +18,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.utils import get_remote_addr, is_ssl
+from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
 from ..core.answers import Answer, overloaded, plain_answer
@@ -103,6 +104,8 @@ class HttpProtocol(H11Protocol):
 
     flow: PacedFlow
     conn: PacedConnection
+    line: socket.socket
+    """What was accepted. `client` is its address and port, None if it is none of TCP. Both are set before the connection is made."""
 
     def __init__(
         self,
@@ -134,11 +137,10 @@ class HttpProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a slot, or answer 503 and close."""
-        # What uvicorn does, without asking the operating system for our own address: nobody looks at it.
+        # What uvicorn does, without asking the operating system for addresses: the client's came with it, ours nobody looks at.
         self.connections.add(self)
         self.transport = transport
         self.flow = PacedFlow(transport)
-        self.client = get_remote_addr(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
         self.peer = self.client[0] if self.client else ""
         if self.accepted is not None:
@@ -324,7 +326,7 @@ class HttpProtocol(H11Protocol):
         tracing, match, head, span = self.service.tracing, self.match, self.request_head, None
         if tracing is not None and isinstance(match, RouteMatch) and head is not None:
             span = tracing.begin(self.service.id, head, match.route)
-        upgrade = Upgrade(self.relay, self.service, self.transport, self.peer, span)
+        upgrade = Upgrade(self.relay, self.service, self.transport, self.line, self.peer, span)
         self.transport.set_protocol(upgrade)
         handshake = make_handshake(event.method, event.http_version, self.headers)
         if isinstance(handshake, Answer):

@@ -46,12 +46,19 @@ class Upgrade(asyncio.Protocol):
     """One client in its handshake."""
 
     def __init__(
-        self, relay: Relay, service: Service, transport: asyncio.Transport, peer: str, span: Span | None
+        self,
+        relay: Relay,
+        service: Service,
+        transport: asyncio.Transport,
+        line: socket.socket,
+        peer: str,
+        span: Span | None,
     ) -> None:
-        """`span` is the handshake's, which has begun; None if it has none."""
+        """`line` is the transport's socket. `span` is the handshake's, which has begun; None if it has none."""
         self._relay = relay
         self._service = service
         self._transport = transport
+        self._line = line
         self._peer = peer
         self._span = span
         self._early = bytearray()
@@ -199,7 +206,7 @@ class Upgrade(asyncio.Protocol):
         if link is None or link.overloaded:
             self.reject(overloaded("The target is not available"))
             return False
-        _bound_buffer(transport, service.limits.outbound)
+        _bound_buffer(self._line, service.limits.outbound)
         limit = service.message_limit
         response, extensions = handshake.accept(answer.headers, limit, compression=service.limits.compression)
         connection = Connection(
@@ -220,11 +227,10 @@ class Upgrade(asyncio.Protocol):
         return True
 
 
-def _bound_buffer(transport: asyncio.Transport, size: int) -> None:
+def _bound_buffer(line: socket.socket, size: int) -> None:
     """Have the operating system keep no more than this for a client (S54). By itself it grows the buffer to some MiB (tcp_wmem), and
     what has been written there is not seen to wait. Those of AF_UNIX do not grow."""
-    line = transport.get_extra_info("socket")
-    if line is not None and line.family != socket.AF_UNIX:
+    if line.family != socket.AF_UNIX:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, min(max(size, _LEAST_BUFFER), _MOST_BUFFER))
 
 
