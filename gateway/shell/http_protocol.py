@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 
 from ..core.answers import Answer, overloaded, plain_answer
 from ..core.handshake import encode_rejection
+from ..core.handshake_scanner import scan_handshake
 from ..core.requests import (
     RequestHead,
     framing_is_ambiguous,
@@ -132,6 +133,8 @@ class HttpProtocol(H11Protocol):
         """Whether a request was answered while its body was still awaited, because that is malformed."""
         self.since = 0.0
         """When the head of the current request was there (time.monotonic)."""
+        self._is_new = True
+        """Whether nothing has come of the client."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
@@ -165,10 +168,27 @@ class HttpProtocol(H11Protocol):
         """Bytes of the client; while a head is incomplete its time runs."""
         if self.transport.is_closing():
             return
+        if self._is_new:
+            self._is_new = False
+            if self._upgrade_at_once(data):
+                return
         if not self.flow.yielded:
             self.conn.share = _SHARE
         super().data_received(data)
         self._watch_head()
+
+    def _upgrade_at_once(self, data: bytes) -> bool:
+        """Begin the upgrade that a client's first bytes ask for, if they are a whole handshake with nothing special about it. Returns False
+        for anything else, which h11 has yet to see."""
+        head = scan_handshake(data)
+        if head is None:
+            return False
+        self.headers = head.headers
+        path, _, query = head.target.partition(b"?")
+        if not self._is_for_us("GET", b"1.1", path, query) or self.refusal:
+            return False
+        self._upgrade(b"GET", b"1.1", data[head.size :])
+        return True
 
     def handle_events(self) -> None:
         """Handle a turn's share of what has come: the rest when everybody else has had a turn."""
@@ -275,6 +295,13 @@ class HttpProtocol(H11Protocol):
         """Called for every request once its head is there: route it, and say whether uvicorn shall leave it to us."""
         scope = self.scope
         version = scope["http_version"].encode("ascii")
+        if self._is_for_us(scope["method"], version, scope["raw_path"], scope["query_string"]):
+            return True
+        scope["state"]["protocol"] = self  # a cycle of references: only for those that the application sees
+        return False
+
+    def _is_for_us(self, method: str, version: bytes, path: bytes, query: bytes) -> bool:
+        """Route a request, whose headers are in `headers`, and say whether it is to be refused here, or an upgrade."""
         self.refusal = 0
         if framing_is_ambiguous(version, self.headers) or host_is_malformed(self.headers):
             self.refusal = 400
@@ -282,28 +309,25 @@ class HttpProtocol(H11Protocol):
             self.refusal = 421
         if self.refusal:
             return True
-        raw_path = origin_form(scope["raw_path"].decode("ascii"))
+        raw_path = origin_form(path.decode("ascii"))
         self.request_head = make_head(
-            scope["method"],
+            method,
             unquote(raw_path),
-            scope["query_string"],
+            query,
             self.headers,
             self.peer,
             self.scheme or "http",
             self.service.proxies,
         )
-        self.match = self.service.router.match(scope["method"], raw_path)
+        self.match = self.service.router.match(method, raw_path)
         self.invocation = None
         self.since = time.monotonic()
-        if (
+        return (
             isinstance(self.match, RouteMatch)
             and self.match.route.relay
             and self._get_upgrade() == b"websocket"
-            and not self.head_is_too_large()
-        ):
-            return True
-        scope["state"]["protocol"] = self  # a cycle of references: only for those that the application sees
-        return False
+            and head_size(len(path) + len(query), self.headers) <= self.service.limits.header
+        )
 
     @property
     def body_is_coming(self) -> bool:
@@ -319,7 +343,10 @@ class HttpProtocol(H11Protocol):
         """Hand the transport to an `Upgrade`, with the bytes that came after the head."""
         if self.refusal:
             self._answer_and_close(plain_answer(self.refusal))
-            return
+        else:
+            self._upgrade(event.method, event.http_version, self.conn.trailing_data[0])
+
+    def _upgrade(self, method: bytes, version: bytes, early: bytes) -> None:
         self.connections.discard(self)
         self._stop_awaiting_head()
         self._stop_awaiting_client()
@@ -328,11 +355,10 @@ class HttpProtocol(H11Protocol):
             span = tracing.begin(self.service.id, head, match.route)
         upgrade = Upgrade(self.relay, self.service, self.transport, self.line, self.peer, span)
         self.transport.set_protocol(upgrade)
-        handshake = make_handshake(event.method, event.http_version, self.headers)
+        handshake = make_handshake(method, version, self.headers)
         if isinstance(handshake, Answer):
             upgrade.reject(handshake)
             return
-        early = self.conn.trailing_data[0]
         if early:
             upgrade.data_received(early)
         if isinstance(match, RouteMatch) and head is not None:
