@@ -118,7 +118,10 @@ class RelayConnection(ClientLine):
             self._perform(effect)
         if effects:
             self._bind()
-            self._decode()
+            if self.has_unread:
+                self._decode()
+            else:
+                self._update_reading()
 
     @property
     def drain(self) -> Drain:

@@ -353,7 +353,8 @@ class HttpProtocol(H11Protocol):
         tracing, match, head, span = self.service.tracing, self.match, self.request_head, None
         if tracing is not None and isinstance(match, RouteMatch) and head is not None:
             span = tracing.begin(self.service.id, head, match.route)
-        upgrade = Upgrade(self.relay, self.service, self.transport, self.line, self.peer, span)
+        line = self.line if self.client else None
+        upgrade = Upgrade(self.relay, self.service, self.transport, line, self.peer, span)
         self.transport.set_protocol(upgrade)
         handshake = make_handshake(method, version, self.headers)
         if isinstance(handshake, Answer):

@@ -50,11 +50,11 @@ class Upgrade(asyncio.Protocol):
         relay: Relay,
         service: Service,
         transport: asyncio.Transport,
-        line: socket.socket,
+        line: socket.socket | None,
         peer: str,
         span: Span | None,
     ) -> None:
-        """`line` is the transport's socket. `span` is the handshake's, which has begun; None if it has none."""
+        """`line` is the transport's socket, None if it is not of TCP. `span` is the handshake's, which has begun; None if it has none."""
         self._relay = relay
         self._service = service
         self._transport = transport
@@ -206,7 +206,8 @@ class Upgrade(asyncio.Protocol):
         if link is None or link.overloaded:
             self.reject(overloaded("The target is not available"))
             return False
-        _bound_buffer(self._line, service.limits.outbound)
+        if self._line is not None:
+            _bound_buffer(self._line, service.limits.outbound)
         limit = service.message_limit
         response, extensions = handshake.accept(answer.headers, limit, compression=service.limits.compression)
         connection = Connection(
@@ -228,10 +229,9 @@ class Upgrade(asyncio.Protocol):
 
 
 def _bound_buffer(line: socket.socket, size: int) -> None:
-    """Have the operating system keep no more than this for a client (S54). By itself it grows the buffer to some MiB (tcp_wmem), and
-    what has been written there is not seen to wait. Those of AF_UNIX do not grow."""
-    if line.family != socket.AF_UNIX:
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, min(max(size, _LEAST_BUFFER), _MOST_BUFFER))
+    """Have the operating system keep no more than this for a client (S54). By itself it grows the buffer of TCP to some MiB (tcp_wmem),
+    and what has been written there is not seen to wait."""
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, min(max(size, _LEAST_BUFFER), _MOST_BUFFER))
 
 
 def make_handshake(method: bytes, http_version: bytes, headers: list[tuple[bytes, bytes]]) -> Handshake | Answer:
