@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...kernel.wire.messages import Request
 from .forwarded import TrustedProxies
@@ -21,8 +21,7 @@ _HOST = re.compile(
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """`path` is decoded, `query` is not. `remote_address` is the client's, empty if it has none."""
 
     method: str
