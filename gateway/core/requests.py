@@ -73,6 +73,19 @@ def host_is_malformed(headers: RawHeaders) -> bool:
     return bool([value for name, value in headers if name == b"host" and _HOST.fullmatch(value) is None])
 
 
+def upgrade_asked(headers: RawHeaders) -> bytes | None:
+    """Return what the connection is to be upgraded to, in lower case; None if it is not to be. Where a header comes more than once, the last
+    counts. `headers` have names in lower case."""
+    tokens: list[bytes] = []
+    upgrade = None
+    for name, value in headers:
+        if name == b"connection":
+            tokens = [token.strip() for token in value.lower().split(b",")]
+        elif name == b"upgrade":
+            upgrade = value.lower()
+    return upgrade if b"upgrade" in tokens else None
+
+
 def head_size(target_size: int, headers: RawHeaders) -> int:
     """Bytes of a request's head."""
     return target_size + sum([len(name) + len(value) + 4 for name, value in headers])

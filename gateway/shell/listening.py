@@ -18,8 +18,9 @@ import uvicorn
 
 from ..core.answers import overloaded
 from ..core.handshake import encode_rejection
+from .arrival import Arrival
 from .descriptors import are_used_up
-from .http_protocol import HttpProtocol, ServiceConfig
+from .http_protocol import Address, HttpProtocol, ServiceConfig
 
 _BATCH: Final = 16
 """Connections that are accepted in one turn of the loop: they count only from the next on, so these are fewer than `RESERVED`."""
@@ -50,7 +51,10 @@ class ServiceServer(uvicorn.Server):
         self._listeners = [Listener(loop, listening, self._ours, self._make_protocol) for listening in sockets or ()]
         self.started = True
 
-    def _make_protocol(self) -> HttpProtocol:
+    def _make_protocol(self, line: socket.socket, client: Address | None) -> Arrival:
+        return Arrival(self._ours, self.server_state.connections, self._make_http, line, client)
+
+    def _make_http(self) -> HttpProtocol:
         return HttpProtocol(self._ours, self.server_state, self.lifespan.state)
 
     @property
@@ -77,14 +81,14 @@ class Listener:
         loop: asyncio.AbstractEventLoop,
         listening: socket.socket,
         config: ServiceConfig,
-        make_protocol: Callable[[], HttpProtocol],
+        make_protocol: Callable[[socket.socket, Address | None], Arrival],
     ) -> None:
         self._loop = loop
         self._socket = listening
         self._config = config
         self._service = config.service
         self._make_protocol = make_protocol
-        self._opening: dict[asyncio.Task[Any], HttpProtocol] = {}
+        self._opening: dict[asyncio.Task[Any], Arrival] = {}
         """What is accepted and no connection yet, without TLS."""
         self._handshakes: dict[asyncio.Task[None], socket.socket] = {}
         """The same with TLS: what holds the slot of each."""
@@ -154,9 +158,7 @@ class Listener:
 
     def _open(self, connection: socket.socket, address: Any) -> None:
         # The loop makes it non-blocking, and sets TCP_NODELAY.
-        protocol = self._make_protocol()
-        protocol.line = connection
-        protocol.client = address[:2] if isinstance(address, tuple) else None
+        protocol = self._make_protocol(connection, address[:2] if isinstance(address, tuple) else None)
         tls = self._config.ssl
         if tls is None:
             # Not to be cancelled: uvloop says nothing to a protocol whose connection was made and whose opening is cancelled.
@@ -185,7 +187,7 @@ class Listener:
         if self._service.release(connection):  # it is no connection
             connection.close()
 
-    async def _shake_hands(self, protocol: HttpProtocol, tls: ssl.SSLContext) -> None:
+    async def _shake_hands(self, protocol: Arrival, tls: ssl.SSLContext) -> None:
         """Until the handshake is done the socket itself holds the slot; then the protocol's transport does."""
         connection = protocol.line
         protocol.accepted = connection

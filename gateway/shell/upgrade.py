@@ -23,6 +23,7 @@ from ..core.handshake import Handshake, HandshakeRefused, encode_rejection
 from ..core.handshake_span import CONNECTION, ENTRY, TARGET
 from ..core.relay_header import MalformedHeader, RelayHeader, find_relay_header, parse_relay_header
 from ..core.requests import RequestHead
+from ..core.routing import RouteMatch
 from ..core.session import Session
 from ..core.session_events import Stream, Target
 from .accounts import CLIENT_GONE, Account, request_answered
@@ -52,15 +53,15 @@ class Upgrade(asyncio.Protocol):
         transport: asyncio.Transport,
         line: socket.socket | None,
         peer: str,
-        span: Span | None,
     ) -> None:
-        """`line` is the transport's socket, None if it is not of TCP. `span` is the handshake's, which has begun; None if it has none."""
+        """`line` is the transport's socket, None if it is not of TCP."""
         self._relay = relay
         self._service = service
         self._transport = transport
         self._line = line
         self._peer = peer
-        self._span = span
+        self._span: Span | None = None
+        """The handshake's, while that goes on."""
         self._early = bytearray()
         self._lost = False
         self._answered = False
@@ -71,10 +72,26 @@ class Upgrade(asyncio.Protocol):
         self._close_timer: asyncio.TimerHandle | None = None
 
     def begin(
-        self, handshake: Handshake, head: RequestHead, route: Route, parameters: tuple[tuple[str, str], ...]
+        self,
+        method: bytes,
+        http_version: bytes,
+        headers: list[tuple[bytes, bytes]],
+        head: RequestHead,
+        match: RouteMatch,
+        early: bytes,
     ) -> None:
-        """Check the origin and invoke the handler."""
+        """Take the transport over, check the handshake, and invoke the handler. `early` is what came after the head."""
+        if self._service.tracing is not None:
+            self._span = self._service.tracing.begin(self._service.id, head, match.route)
+        self._transport.set_protocol(self)
+        handshake = make_handshake(method, http_version, headers)
+        if isinstance(handshake, Answer):
+            self.reject(handshake)
+            return
+        if early:
+            self.data_received(early)
         self._handshake, self._head = handshake, head
+        route, parameters = match.route, match.parameters
         origins = self._service.origins(route)
         if not origins.allow(head.header("origin"), scheme=head.scheme, host=head.host):
             self.reject(plain_answer(403, "Origin not allowed"))

@@ -130,6 +130,14 @@ MUTATIONS = (
         _SESSION_TESTS,
     ),
     Mutation(
+        "a-handshake-for-two-hosts",
+        "S44",
+        "gateway/core/handshake_scanner.py",
+        "    if hosts != 1 or not upgrades:\n",
+        "    if not hosts or not upgrades:\n",
+        ("tests/gateway/test_handshake_scanner.py",),
+    ),
+    Mutation(
         "a-foreign-origin-is-allowed",
         "S44",
         "gateway/shell/upgrade.py",
@@ -363,7 +371,7 @@ MUTATIONS = (
         "a-tls-handshake-without-a-slot",
         "S10",
         _LISTENING,
-        'elif self._service.acquire(connection, address[0] if isinstance(address, tuple) else ""):',
+        'elif self._service.acquire(connection, protocol.client[0] if protocol.client else ""):',
         "elif self._service is not None:",
         (f"{_LISTENING_TESTS}::test_a_tls_handshake_in_progress_counts",),
     ),
