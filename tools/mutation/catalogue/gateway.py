@@ -130,6 +130,14 @@ MUTATIONS = (
         _SESSION_TESTS,
     ),
     Mutation(
+        "a-head-that-has-begun-may-take-for-ever",
+        "S10",
+        "gateway/shell/arrival.py",
+        "        due = self._timer.when()\n",
+        "        due = self._timer.when() + 3600\n",
+        ("tests/gateway/test_http.py::test_a_head_that_does_not_come",),
+    ),
+    Mutation(
         "a-handshake-for-two-hosts",
         "S44",
         "gateway/core/handshake_scanner.py",
