@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from ...kernel.wire.reason import EXCEPTION, WireReason
 from .relay_header import HEADER_NAME
@@ -28,8 +27,7 @@ _OWN: Final = frozenset(
 """Headers that belong to the connection or to the gateway: removed from a handler's response (RFC 9110 §7.6.1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A complete response, without the framing headers."""
 
     status: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
@@ -57,8 +57,7 @@ class PongReceived:
     """A pong; any pong shows that the client lives."""
 
 
-@dataclass(frozen=True, slots=True)
-class CloseFrame:
+class CloseFrame(NamedTuple):
     """The client's Close frame. `code` is None if it had none."""
 
     code: int | None

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgpack
 
@@ -34,8 +33,7 @@ class MalformedHeader(ValueError):
     target: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RelayHeader:
+class RelayHeader(NamedTuple):
     """What a handler asks for. `heartbeat` is in seconds, 0 for none (S55); `metadata` is packed; without `hold` the
     connection is closed when its target ends (S56)."""
 

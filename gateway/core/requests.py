@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...kernel.wire.messages import Request
 from .forwarded import TrustedProxies
@@ -21,8 +21,7 @@ _HOST = re.compile(
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """`path` is decoded, `query` is not. `remote_address` is the client's, empty if it has none."""
 
     method: str
@@ -49,15 +48,15 @@ def make_head(
 ) -> RequestHead:
     """Build the head; `peer` is the address at the other end of the socket, `headers` have names in lower case."""
     client = proxies.resolve(peer, scheme, headers)
-    decoded = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+    decoded = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
     host = next((value for name, value in decoded if name == "host"), "")
-    return RequestHead(method, path, query.decode("latin-1"), decoded, client.address, client.scheme, host)
+    return RequestHead(method, path, query.decode("latin-1"), tuple(decoded), client.address, client.scheme, host)
 
 
 def framing_is_ambiguous(http_version: bytes, headers: RawHeaders) -> bool:
     """Whether a server before us may see the body end elsewhere: Transfer-Encoding beside Content-Length, or in HTTP/1.0, which
     has none (RFC 9112 §6.1). `headers` have names in lower case."""
-    names = {name for name, _ in headers}
+    names = [name for name, _ in headers]
     return b"transfer-encoding" in names and (b"content-length" in names or http_version < b"1.1")
 
 
@@ -71,9 +70,22 @@ def host_is_served(headers: RawHeaders, hosts: Collection[str]) -> bool:
 
 def host_is_malformed(headers: RawHeaders) -> bool:
     """Whether there is a Host header that names no host (RFC 9112 §3.2). `headers` have names in lower case."""
-    return any(name == b"host" and _HOST.fullmatch(value) is None for name, value in headers)
+    return bool([value for name, value in headers if name == b"host" and _HOST.fullmatch(value) is None])
+
+
+def upgrade_asked(headers: RawHeaders) -> bytes | None:
+    """Return what the connection is to be upgraded to, in lower case; None if it is not to be. Where a header comes more than once, the last
+    counts. `headers` have names in lower case."""
+    tokens: list[bytes] = []
+    upgrade = None
+    for name, value in headers:
+        if name == b"connection":
+            tokens = [token.strip() for token in value.lower().split(b",")]
+        elif name == b"upgrade":
+            upgrade = value.lower()
+    return upgrade if b"upgrade" in tokens else None
 
 
 def head_size(target_size: int, headers: RawHeaders) -> int:
     """Bytes of a request's head."""
-    return target_size + sum(len(name) + len(value) + 4 for name, value in headers)
+    return target_size + sum([len(name) + len(value) + 4 for name, value in headers])

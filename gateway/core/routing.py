@@ -63,6 +63,7 @@ class _Pattern:
                 self.names.append(parameter[1])
             rank.append(0 if parameter is None else 2 if parameter[2] else 1)
         self.precedence = (rank, route.path)
+        self.is_literal = not any(rank)
 
     def match(self, segments: list[str]) -> tuple[tuple[str, str], ...] | None:
         fixed = len(self._literals)
@@ -89,10 +90,17 @@ class Router:
         self._patterns = sorted(map(_Pattern, routes), key=lambda pattern: pattern.precedence)
         mounts = [([part for part in static.path.split("/") if part], static) for static in statics]
         self._mounts = sorted(mounts, key=lambda mount: -len(mount[0]))
+        literal = [pattern.route for pattern in self._patterns if pattern.is_literal]
+        self._known = {(route.method, route.path): self._search(route.method, route.path) for route in literal}
+        """What is found for the paths of routes without parameters: most requests are for those, and need no search."""
 
     def match(self, method: str, raw_path: str) -> Match:
         """Find what answers `method` on the undecoded path. HEAD is answered by GET's route; a route goes before a
         static mount."""
+        known = self._known.get((method, raw_path))
+        return self._search(method, raw_path) if known is None else known
+
+    def _search(self, method: str, raw_path: str) -> Match:
         segments = decode_path(raw_path)
         if segments is None:
             return NoMatch(400)

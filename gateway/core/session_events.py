@@ -19,8 +19,7 @@ class Target(NamedTuple):
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(NamedTuple):
     """How messages reach the target: topic, packed metadata, heartbeat interval in seconds (0: none), `Join.trace`."""
 
     topic: str

@@ -119,7 +119,10 @@ class RelayConnection(ClientLine):
             self._perform(effect)
         if effects:
             self._bind()
-            self._decode()
+            if self.has_unread:
+                self._decode()
+            else:
+                self._update_reading()
 
     @property
     def drain(self) -> Drain:
@@ -378,8 +381,9 @@ class RelayConnection(ClientLine):
             return
         self._flush()
         self._transport.close()
-        # The transport waits for its bytes to be taken; a client need not take them.
-        self._close_timer = self._loop.call_later(self._service.timeouts.close, self._transport.abort)
+        if self._transport.get_write_buffer_size() or not self._transport.can_write_eof():
+            # The transport waits for its bytes to be taken, or for the end of TLS; a client need not do either.
+            self._close_timer = self._loop.call_later(self._service.timeouts.close, self._transport.abort)
 
     def _stop_pings(self) -> None:
         if self._keepalive is not None:

@@ -1,26 +1,27 @@
 """One client's HTTP connection: uvicorn's h11 protocol with our limits, and the way to WebSocket.
 
-Owns the slot of the connection, what a client may cost in a turn, the time a request's head may take, the time a client may take none of its response, and the
-decision which request is an upgrade of ours. The rest is uvicorn's.
+Owns what a client may cost in a turn, the time a request's head may take, the time a client may take none of its response, and the
+decision which request is an upgrade of ours. Its slot was taken by the `Arrival` that it follows. The rest is uvicorn's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import sys
 import time
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 from urllib.parse import unquote
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.utils import get_remote_addr, is_ssl
+from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
-from ..core.answers import Answer, overloaded, plain_answer
+from ..core.answers import Answer, plain_answer
 from ..core.handshake import encode_rejection
 from ..core.requests import (
     RequestHead,
@@ -29,19 +30,23 @@ from ..core.requests import (
     host_is_malformed,
     host_is_served,
     make_head,
+    upgrade_asked,
 )
 from ..core.routing import Match, RouteMatch, origin_form
 from .accounts import request_answered
 from .invocations import Invocation
 from .relay import Relay
 from .service import Service
-from .upgrade import Upgrade, make_handshake
+from .upgrade import Upgrade
 
 _SHARE: Final = 64
 """Events of h11 that are taken for one client in a turn: a chunk of a body is one, and costs as much with one byte as with
 64 KiB."""
 _AFTER_HEAD: Final = 2
 """Events that may follow a head in its turn, at least: a body that has come with it, and its end."""
+
+
+Address: TypeAlias = tuple[str, int]
 
 
 class ServiceConfig(uvicorn.Config):
@@ -103,6 +108,8 @@ class HttpProtocol(H11Protocol):
 
     flow: PacedFlow
     conn: PacedConnection
+    line: socket.socket
+    """What was accepted. `client` is its address and port, None if it is none of TCP."""
 
     def __init__(
         self,
@@ -117,8 +124,6 @@ class HttpProtocol(H11Protocol):
         self.service = ours.service
         self.conn = PacedConnection(self.service.limits.header)
         self.peer = ""
-        self.accepted: object | None = None
-        """What has held the slot since before the TLS handshake."""
         self.invocation: Invocation | None = None
         """What the current request waits for."""
         self.request_head: RequestHead | None = None
@@ -132,22 +137,18 @@ class HttpProtocol(H11Protocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a slot, or answer 503 and close."""
-        # What uvicorn does, without asking the operating system for our own address: nobody looks at it.
+    def take_over(self, transport: asyncio.Transport, line: socket.socket, client: Address | None, due: float) -> None:
+        """Be a transport's protocol from now on, which has a slot. The head of a first request has time until `due`, in the loop's time."""
+        # What uvicorn does when a connection is made, without asking the operating system for addresses.
         self.connections.add(self)
         self.transport = transport
+        self.line = line
         self.flow = PacedFlow(transport)
-        self.client = get_remote_addr(transport)
+        self.client = client
         self.scheme = "https" if is_ssl(transport) else "http"
-        self.peer = self.client[0] if self.client else ""
-        if self.accepted is not None:
-            self.service.hand_over(self.accepted, transport)
-            self.accepted = None
-        elif not self.service.acquire(transport, self.peer):
-            self._answer_and_close(overloaded("Too many connections"))
-            return
-        self._await_head()
+        self.peer = client[0] if client else ""
+        transport.set_protocol(self)
+        self._head_timer = self.loop.call_at(due, self._head_overdue)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the slot back."""
@@ -243,11 +244,7 @@ class HttpProtocol(H11Protocol):
             self._await_client()
 
     def _answer_and_close(self, answer: Answer) -> None:
-        if not self.transport.is_closing():
-            request_answered(self.service, None, self.peer, answer.status, time.monotonic())
-            self.transport.write(encode_rejection(answer))
-            self.transport.close()
-            self.loop.call_later(self.service.timeouts.close, self.transport.abort)
+        answer_and_close(self.service, self.transport, self.peer, answer)
 
     def send_400_response(self, msg: str) -> None:
         """Answer a request that h11 refuses, with the status that it hints at: 400, 431 or 501."""
@@ -273,32 +270,24 @@ class HttpProtocol(H11Protocol):
         """Called for every request once its head is there: route it, and say whether uvicorn shall leave it to us."""
         scope = self.scope
         version = scope["http_version"].encode("ascii")
-        self.refusal = 0
-        if framing_is_ambiguous(version, self.headers) or host_is_malformed(self.headers):
-            self.refusal = 400
-        elif not host_is_served(self.headers, self.service.hosts):
-            self.refusal = 421
-        if self.refusal:
-            return True
-        raw_path = origin_form(scope["raw_path"].decode("ascii"))
-        self.request_head = make_head(
+        routed = route_request(
+            self.service,
             scope["method"],
-            unquote(raw_path),
+            version,
+            scope["raw_path"],
             scope["query_string"],
             self.headers,
             self.peer,
-            self.scheme or "http",
-            self.service.proxies,
+            self.scheme,
         )
-        self.match = self.service.router.match(scope["method"], raw_path)
+        self.refusal = 0
+        if isinstance(routed, int):
+            self.refusal = routed
+            return True
+        self.request_head, self.match = routed.head, routed.match
         self.invocation = None
         self.since = time.monotonic()
-        if (
-            isinstance(self.match, RouteMatch)
-            and self.match.route.relay
-            and self._get_upgrade() == b"websocket"
-            and not self.head_is_too_large()
-        ):
+        if routed.upgrades:
             return True
         scope["state"]["protocol"] = self  # a cycle of references: only for those that the application sees
         return False
@@ -317,21 +306,54 @@ class HttpProtocol(H11Protocol):
         """Hand the transport to an `Upgrade`, with the bytes that came after the head."""
         if self.refusal:
             self._answer_and_close(plain_answer(self.refusal))
-            return
-        self.connections.discard(self)
-        self._stop_awaiting_head()
-        self._stop_awaiting_client()
-        tracing, match, head, span = self.service.tracing, self.match, self.request_head, None
-        if tracing is not None and isinstance(match, RouteMatch) and head is not None:
-            span = tracing.begin(self.service.id, head, match.route)
-        upgrade = Upgrade(self.relay, self.service, self.transport, self.peer, span)
-        self.transport.set_protocol(upgrade)
-        handshake = make_handshake(event.method, event.http_version, self.headers)
-        if isinstance(handshake, Answer):
-            upgrade.reject(handshake)
-            return
-        early = self.conn.trailing_data[0]
-        if early:
-            upgrade.data_received(early)
-        if isinstance(match, RouteMatch) and head is not None:
-            upgrade.begin(handshake, head, match.route, match.parameters)
+        elif isinstance(self.match, RouteMatch) and self.request_head is not None:
+            self.connections.discard(self)
+            self._stop_awaiting_head()
+            self._stop_awaiting_client()
+            upgrade = Upgrade(self.relay, self.service, self.transport, self.line if self.client else None, self.peer)
+            early = self.conn.trailing_data[0]
+            upgrade.begin(event.method, event.http_version, self.headers, self.request_head, self.match, early)
+
+
+class Routed(NamedTuple):
+    """A request's head, what it is for, and whether it is an upgrade of ours."""
+
+    head: RequestHead
+    match: Match
+    upgrades: bool
+
+
+def route_request(
+    service: Service,
+    method: str,
+    version: bytes,
+    path: bytes,
+    query: bytes,
+    headers: list[tuple[bytes, bytes]],
+    peer: str,
+    scheme: str | None,
+) -> Routed | int:
+    """Say what a request is for; or the status that it is to be refused with. `headers` have names in lower case."""
+    if framing_is_ambiguous(version, headers) or host_is_malformed(headers):
+        return 400
+    if not host_is_served(headers, service.hosts):
+        return 421
+    raw_path = origin_form(path.decode("ascii"))
+    head = make_head(method, unquote(raw_path), query, headers, peer, scheme or "http", service.proxies)
+    match = service.router.match(method, raw_path)
+    upgrades = (
+        isinstance(match, RouteMatch)
+        and match.route.relay
+        and upgrade_asked(headers) == b"websocket"
+        and head_size(len(path) + len(query), headers) <= service.limits.header
+    )
+    return Routed(head, match, upgrades)
+
+
+def answer_and_close(service: Service, transport: asyncio.Transport, peer: str, answer: Answer) -> None:
+    """Answer what is no request that could be read, and end the connection."""
+    if not transport.is_closing():
+        request_answered(service, None, peer, answer.status, time.monotonic())
+        transport.write(encode_rejection(answer))
+        transport.close()
+        asyncio.get_running_loop().call_later(service.timeouts.close, transport.abort)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ...kernel.wire.messages import (
     Granted,
@@ -30,8 +29,7 @@ from .service import Service
 logger = logging.getLogger("wsrelay.gateway")
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(NamedTuple):
     """The handler answered; `pid` was its process."""
 
     pid: str

@@ -18,8 +18,9 @@ import uvicorn
 
 from ..core.answers import overloaded
 from ..core.handshake import encode_rejection
+from .arrival import Arrival
 from .descriptors import are_used_up
-from .http_protocol import HttpProtocol, ServiceConfig
+from .http_protocol import Address, HttpProtocol, ServiceConfig
 
 _BATCH: Final = 16
 """Connections that are accepted in one turn of the loop: they count only from the next on, so these are fewer than `RESERVED`."""
@@ -50,7 +51,10 @@ class ServiceServer(uvicorn.Server):
         self._listeners = [Listener(loop, listening, self._ours, self._make_protocol) for listening in sockets or ()]
         self.started = True
 
-    def _make_protocol(self) -> HttpProtocol:
+    def _make_protocol(self, line: socket.socket, client: Address | None) -> Arrival:
+        return Arrival(self._ours, self.server_state.connections, self._make_http, line, client)
+
+    def _make_http(self) -> HttpProtocol:
         return HttpProtocol(self._ours, self.server_state, self.lifespan.state)
 
     @property
@@ -77,17 +81,17 @@ class Listener:
         loop: asyncio.AbstractEventLoop,
         listening: socket.socket,
         config: ServiceConfig,
-        make_protocol: Callable[[], HttpProtocol],
+        make_protocol: Callable[[socket.socket, Address | None], Arrival],
     ) -> None:
         self._loop = loop
         self._socket = listening
         self._config = config
         self._service = config.service
         self._make_protocol = make_protocol
-        self._opening: set[asyncio.Task[None]] = set()
-        """What is accepted and no connection yet."""
+        self._opening: dict[asyncio.Task[Any], Arrival] = {}
+        """What is accepted and no connection yet, without TLS."""
         self._handshakes: dict[asyncio.Task[None], socket.socket] = {}
-        """Those of them that shake hands, with what holds their slot."""
+        """The same with TLS: what holds the slot of each."""
         self._abandoned = False
         self._resuming: asyncio.TimerHandle | None = None
         listening.setblocking(False)
@@ -105,7 +109,7 @@ class Listener:
     @property
     def is_opening(self) -> bool:
         """Whether some of what was accepted is no connection yet."""
-        return bool(self._opening)
+        return bool(self._opening or self._handshakes)
 
     def abandon_handshakes(self) -> None:
         """Cut the lines whose handshake is not done; what else is accepted and no connection yet ends when it is one."""
@@ -153,31 +157,29 @@ class Listener:
         self._resuming = self._loop.call_later(_PAUSE, self._loop.add_reader, self._socket, self._accept)
 
     def _open(self, connection: socket.socket, address: Any) -> None:
-        connection.setblocking(False)
-        if connection.family != socket.AF_UNIX:
-            with contextlib.suppress(OSError):  # it may be gone already
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # The loop makes it non-blocking, and sets TCP_NODELAY.
+        protocol = self._make_protocol(connection, address[:2] if isinstance(address, tuple) else None)
         tls = self._config.ssl
         if tls is None:
-            opening = self._connect(connection)
-        elif self._service.acquire(connection, address[0] if isinstance(address, tuple) else ""):
-            opening = self._shake_hands(connection, tls)
+            # Not to be cancelled: uvloop says nothing to a protocol whose connection was made and whose opening is cancelled.
+            task = self._loop.create_task(self._loop.connect_accepted_socket(lambda: protocol, connection))
+            self._opening[task] = protocol
+            task.add_done_callback(self._end_opening)
+        elif self._service.acquire(connection, protocol.client[0] if protocol.client else ""):
+            self._handshakes[handshake := self._loop.create_task(self._shake_hands(protocol, tls))] = connection
+            handshake.add_done_callback(self._end_handshake)
         else:  # nothing can be said before the handshake
             connection.close()
-            return
-        task = self._loop.create_task(opening)
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
-        if tls is not None:
-            self._handshakes[task] = connection
-            task.add_done_callback(self._end_handshake)
 
-    async def _connect(self, connection: socket.socket) -> None:
-        # Not to be cancelled: uvloop says nothing to a protocol whose connection was made and whose opening is cancelled.
-        with contextlib.suppress(OSError):
-            _, protocol = await self._loop.connect_accepted_socket(self._make_protocol, connection)
+    def _end_opening(self, task: asyncio.Task[Any]) -> None:
+        """It is a connection, or its line was gone."""
+        protocol = self._opening.pop(task)
+        problem = None if task.cancelled() else task.exception()
+        if problem is None:
             if self._abandoned:
                 protocol.shutdown()
+        elif not isinstance(problem, OSError):
+            raise problem
 
     def _end_handshake(self, task: asyncio.Task[None]) -> None:
         """It is done, has failed, or was cancelled, perhaps before its first step."""
@@ -185,9 +187,9 @@ class Listener:
         if self._service.release(connection):  # it is no connection
             connection.close()
 
-    async def _shake_hands(self, connection: socket.socket, tls: ssl.SSLContext) -> None:
+    async def _shake_hands(self, protocol: Arrival, tls: ssl.SSLContext) -> None:
         """Until the handshake is done the socket itself holds the slot; then the protocol's transport does."""
-        protocol = self._make_protocol()
+        connection = protocol.line
         protocol.accepted = connection
         with contextlib.suppress(OSError):  # of the line, of TLS, or the time is up
             await self._loop.connect_accepted_socket(

@@ -23,6 +23,7 @@ from ..core.handshake import Handshake, HandshakeRefused, encode_rejection
 from ..core.handshake_span import CONNECTION, ENTRY, TARGET
 from ..core.relay_header import MalformedHeader, RelayHeader, find_relay_header, parse_relay_header
 from ..core.requests import RequestHead
+from ..core.routing import RouteMatch
 from ..core.session import Session
 from ..core.session_events import Stream, Target
 from .accounts import CLIENT_GONE, Account, request_answered
@@ -46,14 +47,21 @@ class Upgrade(asyncio.Protocol):
     """One client in its handshake."""
 
     def __init__(
-        self, relay: Relay, service: Service, transport: asyncio.Transport, peer: str, span: Span | None
+        self,
+        relay: Relay,
+        service: Service,
+        transport: asyncio.Transport,
+        line: socket.socket | None,
+        peer: str,
     ) -> None:
-        """`span` is the handshake's, which has begun; None if it has none."""
+        """`line` is the transport's socket, None if it is not of TCP."""
         self._relay = relay
         self._service = service
         self._transport = transport
+        self._line = line
         self._peer = peer
-        self._span = span
+        self._span: Span | None = None
+        """The handshake's, while that goes on."""
         self._early = bytearray()
         self._lost = False
         self._answered = False
@@ -64,10 +72,26 @@ class Upgrade(asyncio.Protocol):
         self._close_timer: asyncio.TimerHandle | None = None
 
     def begin(
-        self, handshake: Handshake, head: RequestHead, route: Route, parameters: tuple[tuple[str, str], ...]
+        self,
+        method: bytes,
+        http_version: bytes,
+        headers: list[tuple[bytes, bytes]],
+        head: RequestHead,
+        match: RouteMatch,
+        early: bytes,
     ) -> None:
-        """Check the origin and invoke the handler."""
+        """Take the transport over, check the handshake, and invoke the handler. `early` is what came after the head."""
+        if self._service.tracing is not None:
+            self._span = self._service.tracing.begin(self._service.id, head, match.route)
+        self._transport.set_protocol(self)
+        handshake = make_handshake(method, http_version, headers)
+        if isinstance(handshake, Answer):
+            self.reject(handshake)
+            return
+        if early:
+            self.data_received(early)
         self._handshake, self._head = handshake, head
+        route, parameters = match.route, match.parameters
         origins = self._service.origins(route)
         if not origins.allow(head.header("origin"), scheme=head.scheme, host=head.host):
             self.reject(plain_answer(403, "Origin not allowed"))
@@ -199,7 +223,8 @@ class Upgrade(asyncio.Protocol):
         if link is None or link.overloaded:
             self.reject(overloaded("The target is not available"))
             return False
-        _bound_buffer(transport, service.limits.outbound)
+        if self._line is not None:
+            _bound_buffer(self._line, service.limits.outbound)
         limit = service.message_limit
         response, extensions = handshake.accept(answer.headers, limit, compression=service.limits.compression)
         connection = Connection(
@@ -220,12 +245,10 @@ class Upgrade(asyncio.Protocol):
         return True
 
 
-def _bound_buffer(transport: asyncio.Transport, size: int) -> None:
-    """Have the operating system keep no more than this for a client (S54). By itself it grows the buffer to some MiB (tcp_wmem), and
-    what has been written there is not seen to wait. Those of AF_UNIX do not grow."""
-    line = transport.get_extra_info("socket")
-    if line is not None and line.family != socket.AF_UNIX:
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, min(max(size, _LEAST_BUFFER), _MOST_BUFFER))
+def _bound_buffer(line: socket.socket, size: int) -> None:
+    """Have the operating system keep no more than this for a client (S54). By itself it grows the buffer of TCP to some MiB (tcp_wmem),
+    and what has been written there is not seen to wait."""
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, min(max(size, _LEAST_BUFFER), _MOST_BUFFER))
 
 
 def make_handshake(method: bytes, http_version: bytes, headers: list[tuple[bytes, bytes]]) -> Handshake | Answer:

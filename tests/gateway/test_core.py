@@ -241,6 +241,19 @@ def test_routes(method: str, path: str, found: str, parameters: dict[str, str]) 
     assert (match.route.endpoint, dict(match.parameters)) == (found, parameters)
 
 
+@given(
+    st.lists(st.sampled_from(("/", "/a", "/a/b", "/{x}", "/a/{x}", "/{rest...}", "/a/.", "/a//b")), unique=True),
+    st.data(),
+)
+def test_a_path_is_found_however_it_is_spelt(paths: list[str], data: st.DataObject) -> None:
+    """A path of a route without parameters is looked up as it stands; escaped, it is searched for."""
+    router = Router([route(path, method) for path in paths for method in ("GET", "PUT")], [Static("/a", "/d")])
+    path = data.draw(st.sampled_from(("/", "/a", "/a/b", "/a/.", "/a//b", "/c")))
+    escaped = "".join(each if each == "/" else f"%{ord(each):02x}" for each in path)
+    for method in ("GET", "HEAD", "PUT", "POST"):
+        assert router.match(method, path) == router.match(method, escaped)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "expected"),
     [
