@@ -119,7 +119,7 @@ class RelayConnection(ClientLine):
             self._perform(effect)
         if effects:
             self._bind()
-            if self.has_unread:
+            if self.has_unread or self._gone:  # a line that has ended may have waited for this
                 self._decode()
             else:
                 self._update_reading()

@@ -20,6 +20,7 @@ from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.client_frames import add_messages
 from wsrelay.kernel.wire.codec import FrameDecoder
 from wsrelay.kernel.wire.configuration import Ping, Server
+from wsrelay.kernel.wire.reason import make_reason
 
 PID = "{node@app:gateway|00000000000000aa.g1.1}"
 
@@ -215,5 +216,42 @@ def test_a_reload_that_takes_the_pings_away(timeout: float) -> None:  # S55
             seen = len(line.written)
         assert seen <= before + len(b"\x89\0"), "one that was due already, but no more"
         connection.connection_lost(None)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("what", "end"),
+    [
+        (e.RetargetGranted(Target("heir", 1)), "ws_closed:1006"),
+        (e.RetargetRefused("NotFound: nobody"), "ws_closed:1006"),
+        (e.CloseRequested(4000, ""), "ws_closed:4000"),
+    ],
+    ids=["granted", "refused", "closed"],
+)
+def test_a_line_that_the_client_closed_while_it_was_transferred(what: e.Event, end: str) -> None:  # S45, S47
+    async def scenario() -> None:
+        connection, _, around = open_connection()
+        connection.handle(e.ControlRequested(Target("target", 1), "heir", None, None, None))
+        connection.connection_lost(None)
+        assert not around.ended
+        connection.handle(what)
+        assert [effect.reason.kind for effect in around.ended] == [end]
+        assert around.link.records[-1].reason == ("closed" if end == "ws_closed:4000" else "connection_lost")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("what", [e.TargetTooSlow(), e.EndRequested(make_reason("killed")), e.ShutdownStarted()])
+def test_a_line_that_the_client_closed_while_its_target_did_not_read(what: e.Event) -> None:  # S30, S49, S53
+    async def scenario() -> None:
+        connection, _, around = open_connection()
+        connection.data_received(frame(1, b"the last"))
+        connection.pause_for_target()
+        connection.connection_lost(None)
+        assert not around.ended
+        connection.handle(what)
+        assert len(around.ended) == 1
+        assert isinstance(around.link.records[-1], m.Leave)
 
     asyncio.run(scenario())

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+from typing import Any
+
 import pytest
+from support import raw_client
 from support.pair import Pair
 from wsrelay.kernel.wire import messages as m
 
@@ -70,3 +76,23 @@ def test_send_control_then_return(pair: Pair, succeeds: bool) -> None:  # S48
     else:
         pair.supervisor.send(m.Refused(asked.request, "NotFound", ""))
         assert pair.closed() == (1000, "normal")
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_a_client_that_closes_as_it_is_transferred(serve: Any, uvloop: bool) -> None:  # S45, S47
+    """The gateway reads the end of the client's line and the transfer in one turn of its loop."""
+    supervisor = serve(uvloop=uvloop)
+    target, heir = supervisor.actor(), supervisor.actor()
+    client, answer = raw_client.join(supervisor, supervisor.function_worker(), target)
+    with client:
+        assert answer == 101
+        target.expect(m.Join)
+        os.kill(supervisor.process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, supervisor.process.pid, os.WSTOPPED)
+        client.shutdown(socket.SHUT_WR)
+        target.send(m.ClientControl((1,), heir.pid, None, None, None))
+        os.kill(supervisor.process.pid, signal.SIGCONT)
+        supervisor.retarget(heir)
+        assert target.expect(m.Leave).reason == "transferred"
+        assert heir.expect(m.Leave).reason == "connection_lost"
+        assert supervisor.ended()[1].kind == "ws_closed:1006"

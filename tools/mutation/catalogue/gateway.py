@@ -287,6 +287,14 @@ MUTATIONS = (
         ("tests/gateway/test_connection.py",),
     ),
     Mutation(
+        "a-line-that-ended-in-a-transfer-never-ends",
+        "S45",
+        "gateway/shell/connection.py",
+        "            if self.has_unread or self._gone:  #",
+        "            if self.has_unread:  #",
+        ("tests/gateway/test_connection.py",),
+    ),
+    Mutation(
         "who-had-a-turn-is-read-with-those-who-had-none",
         "S53",
         _CHANNELS,
