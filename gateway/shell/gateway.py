@@ -101,7 +101,9 @@ class Gateway:
         elif isinstance(record, Configure):
             self._start_task(self._serve(record))
         elif isinstance(record, Reconfigure):
-            self._start_task(self._reconfigure(record))
+            listeners, self._listeners = self._listeners, []  # those sent so far: the task begins later
+            lost, self._listener_lost = self._listener_lost, ""
+            self._start_task(self._reconfigure(record, listeners, lost))
         elif isinstance(record, Shutdown):
             self._start_task(self._shut_down())
         elif isinstance(record, Ping):
@@ -171,10 +173,8 @@ class Gateway:
         self._served.services.append(service)
         self._served.servers.append(await start_server(config, sockets))
 
-    async def _reconfigure(self, record: Reconfigure) -> None:
-        """Serve another configuration, or say why that cannot be."""
-        listeners, self._listeners = self._listeners, []
-        lost, self._listener_lost = self._listener_lost, ""
+    async def _reconfigure(self, record: Reconfigure, listeners: list[tuple[str, socket.socket]], lost: str) -> None:
+        """Serve another configuration, with these listening sockets, or say why that cannot be: because one was `lost`, or else."""
         if not record.configuration:
             for _, listener in listeners:
                 listener.close()

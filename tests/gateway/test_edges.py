@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from support.raw_client import GET, ask, connect, handshake, join, status
 from support.waiting import wait_until
 from wsrelay.kernel.wire import messages as m
-from wsrelay.kernel.wire.configuration import Limits, Static, Timeouts
+from wsrelay.kernel.wire.configuration import GatewayConfiguration, Limits, Static, Timeouts, pack
 from wsrelay.kernel.wire.reason import make_reason
 
 
@@ -261,3 +262,23 @@ def test_a_client_that_leaves_before_the_answer_is_logged(serve: Any, capfd: pyt
     with connect(supervisor, GET % b"/nowhere") as client:
         assert status(client) == 404
     wait_until(lambda: lines()[4:] == ["- - 400", "GET /nowhere 404"], message=lambda: str(lines()))
+
+
+def test_listening_sockets_that_are_taken_back_take_no_later_ones_with_them(supervisor: Any, new_server: Any) -> None:
+    """A gateway that was busy reads two reloads in one turn: what was sent for the second is not what the first takes back."""
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        os.kill(supervisor.process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, supervisor.process.pid, os.WSTOPPED)
+        for number, listener, configuration in (
+            (1, first, b""),
+            (2, second, pack(GatewayConfiguration((new_server(),)))),
+        ):
+            supervisor.send(m.Listener("app:gateway"), descriptor=listener.fileno())
+            supervisor.send(m.Reconfigure(number, configuration))
+        os.kill(supervisor.process.pid, signal.SIGCONT)
+        assert supervisor.expect(m.Reconfigured) == m.Reconfigured(2, "")
+        supervisor.ports["app:gateway"] = second.getsockname()[1]
+    function, target = supervisor.function_worker(), supervisor.actor()
+    client, answer = join(supervisor, function, target)
+    client.close()
+    assert answer == 101
