@@ -147,11 +147,12 @@ class Population:
 
     def late_mark(self, watcher: Process, pid: Pid) -> m.Mark | None:
         """How far a process must have read before it may see that `pid` has ended, though it asks only now (S14): what a
-        connection had sent it may still be on its data channel. For one of a dead gateway that is its channel's end (S41)."""
-        incarnation = pid.parts.gateway_incarnation
-        if 0 < incarnation < self.gateway:
-            return m.Mark(incarnation, m.END_OF_CHANNEL)
-        frame = self.workers[watcher.worker].ended_at if incarnation == self.gateway else 0
+        connection had sent it may still be on its data channel. For one of a dead gateway that is its channel's end (S41),
+        if it had one: who came later would wait for the next gateway."""
+        incarnation, worker = pid.parts.gateway_incarnation, self.workers[watcher.worker]
+        if incarnation < self.gateway:
+            return m.Mark(incarnation, m.END_OF_CHANNEL) if worker.gateway <= incarnation else None
+        frame = worker.ended_at if incarnation == self.gateway else 0
         return m.Mark(incarnation, frame) if frame else None
 
     def _mark(self, worker: int, marks: dict[int, int]) -> m.Mark | None:

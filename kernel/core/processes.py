@@ -93,6 +93,8 @@ class Worker:
     is_function: bool
     limits: HostLimits
     """Of its host when it was started: a reload changes those of the workers that come after it."""
+    gateway: int
+    """The incarnation of the gateway when it was started: it never had a channel to one before."""
     pid: Pid | None = None
     """The process that it is now."""
     chosen: WireReason | None = None

@@ -45,7 +45,9 @@ class Spawning:
     def _start_worker(self, host: str, pid: Pid | None, entry: tuple[str, str, str], arguments: bytes) -> Worker:
         self._last_worker += 1
         limits = self._application.hosts[host].limits
-        worker = Worker(self._last_worker, host, is_function=pid is None, limits=limits, pid=pid)
+        worker = Worker(
+            self._last_worker, host, is_function=pid is None, limits=limits, gateway=self._population.gateway, pid=pid
+        )
         self._population.workers[worker.number] = worker
         start = m.Start(worker.number, pid or "", host, *entry, arguments, limits.mailbox)
         self._population.effects.append(StartWorker(worker.number, host, start))

@@ -89,7 +89,7 @@ class Comparison(RuleBasedStateMachine):
                 assert number not in self.numbers
                 assert (start.worker, start.host) == (number, host)
                 self.numbers.add(number)
-                self.model.workers[number] = OsProcess(number, host, start.pid or None, not start.pid)
+                self.model.workers[number] = OsProcess(number, host, start.pid or None, not start.pid, self.incarnation)
                 if start.pid:
                     self.new_pid(start.pid)
                 else:

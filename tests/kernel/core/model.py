@@ -72,6 +72,8 @@ class OsProcess:
     host: str
     pid: str | None
     is_function: bool
+    gateway: int
+    """The one that lived when it was started."""
     doom: WireReason | None = None
     report: WireReason | None = None
     unread_cancels: set[str] = field(default_factory=set)
@@ -141,9 +143,10 @@ class Model:
         owner = pid.partition("|")[2].split(".")[1]
         if not owner.startswith("g") or int(owner[1:]) > gateway:
             return None
-        if int(owner[1:]) < gateway:
-            return m.Mark(int(owner[1:]), m.END_OF_CHANNEL)
         worker = self.beings[watcher].worker
+        if int(owner[1:]) < gateway:
+            had_it = self.workers[worker].gateway <= int(owner[1:])
+            return m.Mark(int(owner[1:]), m.END_OF_CHANNEL) if had_it else None
         frames = [frame for of, number, frame in self.marked if (of, number) == (gateway, worker)]
         return m.Mark(gateway, max(frames)) if frames else None
 

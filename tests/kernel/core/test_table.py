@@ -393,6 +393,11 @@ def test_who_asks_late_is_told_behind_what_a_connection_had_sent(node: Node, roo
     node.done(node.table.gateway_lost())
     assert late(root, first) == late(other, first) == m.Mark(GATEWAY, m.END_OF_CHANNEL)
     assert late(root, never.replace("g3", "g4")) is None
+    young = node.spawn(root)  # it never had a channel to that gateway: there is nothing to wait for
+    assert late(young, first) is None
+    node.done(node.table.gateway_lost())
+    assert late(young, first) is None
+    assert late(young, first.replace("g3", "g4")) == m.Mark(GATEWAY + 1, m.END_OF_CHANNEL)
 
 
 def test_a_link_ends_a_connection_with_its_peers_reason(node: Node, root: str) -> None:  # S51, S52, S25
