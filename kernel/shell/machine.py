@@ -74,7 +74,8 @@ def allowed_processors() -> frozenset[int]:
     """Return the processors that the cpuset of this process allows.
 
     The affinity that it was started with may be narrower, and /proc shows only that. But whoever asks for all is given all that are
-    allowed: a thread that ends at once, because the kernel keeps in mind what was asked for, also when the cpuset grows.
+    allowed: a thread that ends at once, because the kernel keeps in mind what was asked for, also when the cpuset grows. Where no
+    thread is to be had it is what this one runs on: then nothing can be started that could run elsewhere.
     """
     found = os.sched_getaffinity(0)
 
@@ -85,8 +86,9 @@ def allowed_processors() -> frozenset[int]:
             found = os.sched_getaffinity(0)
 
     thread = threading.Thread(target=ask, name="processors")
-    thread.start()
-    thread.join()
+    with contextlib.suppress(RuntimeError):  # no thread is to be had
+        thread.start()
+        thread.join()
     return frozenset(found)
 
 
