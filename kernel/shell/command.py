@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.command in _ASKS:
         return _ask(arguments)
-    _let_signals_end_it()
+    _let_signals_end_it(serving=arguments.command == "run")
     try:
         application = load(arguments.paths, serving=arguments.command == "run")
     except ConfigurationError as error:
@@ -78,12 +78,12 @@ def _open_standard_streams() -> None:
         sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
-def _let_signals_end_it() -> None:
+def _let_signals_end_it(*, serving: bool) -> None:
     """Until the guardian listens. To PID 1 a signal without a handler does nothing: a container that is stopped while a large
-    configuration is checked would run on."""
+    configuration is checked would run on. What is not `serving` has not done what it was to do: no exit code says that it has."""
     if os.getpid() == 1:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: os._exit(0))
+            signal.signal(number, lambda came, _: os._exit(0 if serving else 128 + came))
 
 
 class _ShowVersion(argparse.Action):

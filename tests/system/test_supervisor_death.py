@@ -234,12 +234,13 @@ def test_as_pid_1(tmp_path: Path, number: int, code: int) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
-def test_pid_1_ends_though_it_has_not_started(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("does", "code"), [("run", 0), ("check", 128 + signal.SIGTERM)])
+def test_pid_1_ends_though_it_has_not_started(tmp_path: Path, does: str, code: int) -> None:
     folder, log = tmp_path / "application", tmp_path / "log"
     many = [{**PUPPET_ENTRIES[-1], "name": f"more{number}"} for number in range(4000)]  # the check takes a while
     write_application(folder, [*PUPPET_ENTRIES, *many], PUPPET_SOURCES)
     command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    command += [str(Path(sys.executable).with_name("wsrelay")), "run", str(folder)]
+    command += [str(Path(sys.executable).with_name("wsrelay")), does, str(folder)]
     with log.open("wb") as output:
         started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
@@ -256,7 +257,7 @@ def test_pid_1_ends_though_it_has_not_started(tmp_path: Path) -> None:
         while not listens(first) and "serving" not in log.read_text():
             pass
         os.kill(first, signal.SIGTERM)
-        assert started.wait(30) == 0, log.read_text()
+        assert started.wait(30) == code, log.read_text()
         assert log.read_text() == ""
     finally:
         started.kill()
