@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.waiting import wait_until
 from support.worker_lab import PEER, Ended, Lab, Worker, connection, packed
 from wsrelay.kernel.wire import messages as wire
 from wsrelay.kernel.wire.reason import NORMAL, WireReason
@@ -213,3 +214,13 @@ def test_an_idle_worker_ends_with_its_control_channel(lab: Lab, source: str) -> 
         call(worker, lab, source, "hello")
         worker.control.close()
         assert worker.wait_status() == 1
+
+
+def test_an_idle_worker_takes_the_mail_of_an_invocation_that_has_ended(lab: Lab, source: str) -> None:
+    # S10, S57: it is nobody's, and does not stay with the supervisor until the next invocation
+    with lab.function_worker() as worker:
+        call(worker, lab, source, "hello")
+        for _ in range(1000):
+            worker.control.send(wire.Deliver(PEER, "t", packed("x" * 1000)))
+        wait_until(worker.control.flush, message="the worker to read its control channel")
+        assert call(worker, lab, source, "mail").body == b"[]"

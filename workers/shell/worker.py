@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any, NoReturn
 
 from ...kernel.wire import logs
@@ -144,6 +145,8 @@ def _finish(runtime: Runtime, ending: Ending, target: str | None = None) -> NoRe
 
 # --- a function worker ------------------------------------------------------------------------------------------------
 
+_BUSY = 1.0
+"""Seconds from an invocation to the next up to which a function worker is taken to be busy."""
 _RETURNED = Ending(make_reason(NORMAL), 0)
 _CANCELLED = Ending(make_reason(CANCELLED), 0)
 
@@ -158,6 +161,7 @@ def _run_function_worker(runtime: Runtime, host: str, limits: HostLimits) -> NoR
 
 def _wait_for_invocation(runtime: Runtime) -> tuple[wire.Invoke, wire.Request]:
     """Wait for the supervisor's word and the gateway's: they come on two channels, in any order."""
+    busy_until = time.monotonic() + _BUSY
     while True:
         if both := runtime.assignment.match():
             return both
@@ -165,18 +169,21 @@ def _wait_for_invocation(runtime: Runtime) -> tuple[wire.Invoke, wire.Request]:
         if lost := runtime.assignment.lost(mailbox.gateway, data_ended=mailbox.data_ended):
             _end_invocation(runtime, lost, make_reason(CANCELLED, "gateway_lost: its request never came"))
         else:
-            _wait_for_request(runtime)
+            _wait_for_request(runtime, busy_until)
 
 
-def _wait_for_request(runtime: Runtime) -> None:
+def _wait_for_request(runtime: Runtime, busy_until: float) -> None:
     """Wait in an idle function worker. Invoke nearly always comes before its Request: it is read when that is there, so that the worker
     wakes up once for both. What else may come on control is for a process, which this is not now, or a new data channel, which
-    comes when the old one has ended; but for the question for a sign of life (S17)."""
+    comes when the old one has ended; but for the question for a sign of life (S17).
+
+    Of a worker that is not busy control is read too: what is there of the mail of an invocation that has ended would stay in the
+    supervisor's memory until the next."""
     assignment = runtime.assignment
-    if not assignment.idle or runtime.data is None or runtime.watched:
+    if not assignment.idle or runtime.data is None or runtime.watched or time.monotonic() >= busy_until:
         runtime.wait()
         return
-    runtime.wait(with_control=False)
+    runtime.wait(busy_until, with_control=False)
     if assignment.request is not None:
         runtime.read_control()
 
