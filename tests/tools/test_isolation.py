@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from benchmark.isolation import layout, outsider
 from benchmark.isolation.command import APART, OUTSIDE
-from benchmark.isolation.crashes import forks_so_far
 from benchmark.isolation.excesses import EXCESSES, Excess
 from benchmark.isolation.observed import parts
+from benchmark.isolation.phases import forks_so_far
 from benchmark.isolation.profile import QUICK, Profile
 from benchmark.isolation.verdict import MIB, gateway_bound, latencies, percentile, problems, supervisor_bound
 from benchmark.load.latency import RATIO, summary

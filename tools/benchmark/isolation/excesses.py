@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..peers.process import Server
-from ..report.text import progress
 from .asking import ask
-from .crashes import PATIENCE, phase
+from .phases import PATIENCE, in_turns
 from .profile import Profile
-from .verdict import latencies
 
 
 @dataclass(frozen=True)
@@ -29,23 +27,15 @@ class Excess:
         return f"processes in one host that {self.deed}, one after the other; echo clients of a process in another"
 
     def measure(self, server: Server, profile: Profile) -> dict[str, Any]:
-        """Calm and disturbed phases in turns, calm ones first, and last where latencies are judged."""
-        calm: list[dict[str, Any]] = []
-        disturbed: list[dict[str, Any]] = []
+        """Phases in turns, and how those who use too much have ended."""
         ends: list[dict[str, Any]] = []
 
         def exceed() -> None:
             asked = {"what": self.what, "seconds": profile.seconds}
             ends.append(ask(server, "/ws/excess", asked, profile.seconds + PATIENCE))
 
-        for number in range(profile.rounds):
-            progress(f"{self.what}, round {number + 1}/{profile.rounds}")
-            calm.append(phase(server, profile))
-            disturbed.append(phase(server, profile, exceed))
-        if profile.timing:
-            calm.append(phase(server, profile))
-        found = {"ends": ends, "expected reason": self.reason, "calm": calm, "disturbed": disturbed}
-        return latencies(calm, disturbed) | found
+        found = in_turns(self.what, server, profile, exceed)
+        return found | {"ends": ends, "expected reason": self.reason}
 
 
 EXCESSES = {

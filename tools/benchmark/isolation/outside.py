@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..peers.process import Server
-from ..report.text import progress
 from . import outsider
-from .crashes import PATIENCE, phase
 from .layout import bound_to
+from .phases import PATIENCE, in_turns
 from .profile import Profile
-from .verdict import latencies
 
 TITLE = "for comparison, a program outside the runtime that forks as often, and kills what it has forked"
 
@@ -32,19 +30,11 @@ class Outside:
     TITLE: str = TITLE
 
     def measure(self, server: Server, profile: Profile) -> dict[str, Any]:
-        """Calm and disturbed phases in turns, calm ones first, and last where latencies are judged."""
-        calm: list[dict[str, Any]] = []
-        disturbed: list[dict[str, Any]] = []
+        """Phases in turns."""
 
         def disturb() -> None:
             command = [sys.executable, "-P", outsider.__file__, f"{self.rate}", f"{profile.seconds}"]
             with bound_to(self.processors):
                 subprocess.run(command, check=True, timeout=profile.seconds + PATIENCE)
 
-        for number in range(profile.rounds):
-            progress(f"outside, round {number + 1}/{profile.rounds}")
-            calm.append(phase(server, profile))
-            disturbed.append(phase(server, profile, disturb))
-        if profile.timing:
-            calm.append(phase(server, profile))
-        return latencies(calm, disturbed) | {"calm": calm, "disturbed": disturbed}
+        return in_turns("outside", server, profile, disturb)
