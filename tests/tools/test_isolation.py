@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from benchmark.isolation import layout, outsider
-from benchmark.isolation.command import APART, OUTSIDE
+from benchmark.isolation.command import APART, OF_SERVICE, OUTSIDE
 from benchmark.isolation.excesses import EXCESSES, Excess
 from benchmark.isolation.observed import parts
 from benchmark.isolation.phases import forks_so_far
@@ -145,6 +145,15 @@ def test_who_uses_too_much_ends_alone_and_for_that(document: dict[str, Any], exc
     assert all(phase["messages"] for phase in found["disturbed"])
 
 
+@pytest.mark.parametrize("what", QUICK.services)
+def test_a_service_that_uses_too_much_ends_alone_and_comes_back(document: dict[str, Any], what: str) -> None:  # S36
+    found = document[OF_SERVICE.format(what)]
+    [ended] = found["ends"]
+    assert set(ended["reasons"]) == {EXCESSES[what].reason}
+    assert all(phase["messages"] for phase in found["disturbed"])
+    assert set(Profile.services) == set(EXCESSES)
+
+
 @needs_two_processors
 def test_what_is_kept_apart_is_measured_too(whole: dict[str, Any], document: dict[str, Any]) -> None:
     """Promised is the p99 of those who are kept apart, where processors can keep them apart."""
@@ -152,7 +161,7 @@ def test_what_is_kept_apart_is_measured_too(whole: dict[str, Any], document: dic
     assert measured <= document.keys()
     assert OUTSIDE in document
     promised = {name for name, found in document.items() if found["promised"]}
-    assert promised == measured | {"pressure"}
+    assert promised == measured | {"pressure", *map(OF_SERVICE.format, QUICK.services)}
     assert set(Profile.apart) == {"crashes", *EXCESSES}
     assert not set(whole["layout"]["kept"]) & set(whole["layout"]["noisy"])
 

@@ -14,9 +14,11 @@ from .excesses import EXCESSES
 from .layout import APPLICATION, Apart, apart
 from .outside import Outside
 from .profile import Profile
+from .services import Comeback
 from .verdict import LATENCY_FACTOR, MIB, problems
 
 APART = "{} apart"
+OF_SERVICE = "{} of a service"
 OUTSIDE = "outside"
 FORKING = "processes"
 """The disturbance that `OUTSIDE` is compared with."""
@@ -43,7 +45,7 @@ class Step(NamedTuple):
     case: Case
     running: AbstractContextManager[Server]
     promised: bool
-    """Whether the p99 is: of what is kept apart, and of what no processor keeps apart."""
+    """Whether the p99 is: of what is kept apart, and of what needs no processor that keeps it apart."""
 
 
 def run(profile: Profile) -> dict[str, Any]:
@@ -75,6 +77,8 @@ def _steps(profile: Profile, layout: Apart | None, done: Mapping[str, Mapping[st
         yield Step(name, case, running_wsrelay(APPLICATION), not separable)
         if layout and name in profile.apart:
             yield Step(APART.format(name), case, layout.running(), True)
+    for name in profile.services:
+        yield Step(OF_SERVICE.format(name), Comeback(EXCESSES[name]), running_wsrelay(APPLICATION), True)
     if layout and (forked := done.get(APART.format(FORKING))):
         rate = sum(phase["forks"] for phase in forked["disturbed"]) / (profile.rounds * profile.seconds)
         yield Step(OUTSIDE, Outside(layout.noisy, rate), layout.running(), False)

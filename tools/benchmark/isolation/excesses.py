@@ -20,6 +20,8 @@ class Excess:
     reason: str
     """What who watches is told at the end of each."""
     deed: str
+    habit: str
+    """The same of one that does it."""
 
     @property
     def TITLE(self) -> str:
@@ -41,9 +43,9 @@ class Excess:
 EXCESSES = {
     each.what: each
     for each in (
-        Excess("memory", "limit:oom", "eat memory"),
-        Excess("processes", "limit:processes", "fork without end"),
-        Excess("disk", "limit:disk", "fill their temporary folder"),
-        Excess("cpu", "limit:cpu", "burn CPU"),
+        Excess("memory", "limit:oom", "eat memory", "eats memory"),
+        Excess("processes", "limit:processes", "fork without end", "forks without end"),
+        Excess("disk", "limit:disk", "fill their temporary folder", "fills its temporary folder"),
+        Excess("cpu", "limit:cpu", "burn CPU", "burns CPU"),
     )
 }

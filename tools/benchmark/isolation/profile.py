@@ -22,9 +22,11 @@ class Profile:
     """Whether latencies are judged."""
     apart: tuple[str, ...] = ("crashes", "memory", "processes", "disk", "cpu")
     """The disturbances that are measured once more with what disturbs on a processor of its own."""
+    services: tuple[str, ...] = ("memory", "processes", "disk", "cpu")
+    """Those of a service that comes back, too."""
 
 
 QUICK = Profile(
     rounds=1, seconds=1.0, crash_rate=10.0, message_rate=50.0, clients_of_crashes=5, clients_of_pressure=20,
-    flooding_clients=10, timing=False, apart=("processes",),
+    flooding_clients=10, timing=False, apart=("processes",), services=("disk",),
 )  # fmt: skip

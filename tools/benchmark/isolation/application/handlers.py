@@ -13,6 +13,7 @@ from wsrelay.workers import http, process
 
 ECHO = "isolation.echo"
 SINK = "isolation.sink"
+WATCH = "isolation.watch"
 
 
 def connect_echo() -> None:
@@ -33,6 +34,11 @@ def connect_storm() -> None:
 def connect_excess() -> None:
     """Every connection to a process that has others go over their limits."""
     http.response().relay_to(process.spawn("app:excess", "app:quiet"))
+
+
+def connect_watch() -> None:
+    """All connections to one process that watches others."""
+    relay_to_named(WATCH, "app:watch", "app:quiet")
 
 
 def relay_to_named(name: str, entry: str, host: str) -> None:
@@ -117,6 +123,46 @@ def exceed(what: str, seconds: float) -> dict[str, Any]:
         process.spawn_monitored("app:culprit", "app:limited", what)
         reasons[events.receive(timeout=60.0).reason.kind] += 1
     return {"reasons": dict(reasons), "seconds": time.monotonic() - start}
+
+
+def watch() -> None:
+    """Watch whoever asks for it, and do what a client asks for: `{"seconds": SECONDS}`. The answer is what was seen meanwhile."""
+    while True:
+        message = process.receive()
+        if not isinstance(message, process.Message):
+            continue  # who was stopped with the service
+        if message.topic == "watch":
+            begin_to_watch(message.payload)
+        elif message.topic == "ws.message":
+            answer = json.dumps(see_off(**json.loads(message.payload["data"])))
+            process.send(message.payload["client_pid"], "ws.send", {"type": "text", "data": answer})
+
+
+def begin_to_watch(pid: str) -> None:
+    """Monitor a process, and let it go on."""
+    process.monitor(pid)
+    process.send(pid, "watched")
+
+
+def see_off(seconds: float) -> dict[str, Any]:
+    """See whoever is watched end, until the time is over. Returns how often each reason was told."""
+    start = time.monotonic()
+    reasons: Counter[str] = Counter()
+    with contextlib.suppress(process.Timeout):
+        while True:
+            message = process.receive(timeout=max(0.0, start + seconds - time.monotonic()))
+            if isinstance(message, process.Exit):
+                reasons[message.reason.kind] += 1
+            elif message.topic == "watch":
+                begin_to_watch(message.payload)
+    return {"reasons": dict(reasons), "seconds": time.monotonic() - start}
+
+
+def repeat_offender(what: str) -> None:
+    """A service that uses more and more of something, as soon as it is watched."""
+    process.send(WATCH, "watch", process.pid())
+    process.receive()
+    culprit(what)
 
 
 def culprit(what: str) -> None:
