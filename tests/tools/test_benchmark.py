@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmark import profiling
+from benchmark import profiling, runner
 from benchmark.cases.every import CASES
-from benchmark.cases.model import BEST_ISOLATED, Mark
+from benchmark.cases.model import BEST_ISOLATED, Mark, Settings
 from benchmark.load import scripts
 from benchmark.load.frames import client_frame
 from benchmark.load.latency import bucket_start, percentile, summary
+from benchmark.peers.process import Server
 from benchmark.report import page, regression, tables
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,6 +96,28 @@ def test_a_mark_that_is_reached_reads_so(value: float, bound: float, at_least: b
     if told == "reached":
         number, most = (float(text.replace(",", "")) for text in (shown, limit))
         assert number >= most if at_least else number <= most
+
+
+def test_a_server_that_ends_is_left_out_with_what_it_said() -> None:
+    def end(server: Server, settings: Settings) -> dict[str, float]:
+        for root in server.roots:
+            root.kill()
+            root.wait()
+        raise RuntimeError("no connection")
+
+    case = replace(CASES["echo"], servers=("websockets",), marks=(), measure=end)
+    found = runner.run_case(case, Settings(rounds=2), ["websockets"], {})
+    assert found["servers"] == {}
+    assert found["failed"]["websockets"].startswith("RuntimeError: no connection; the server ended during the measurement: ")
+
+
+def test_a_server_that_fails_and_runs_on_has_not_ended() -> None:
+    def fail(server: Server, settings: Settings) -> dict[str, float]:
+        raise RuntimeError("wrong bytes")
+
+    case = replace(CASES["echo"], servers=("websockets",), marks=(), measure=fail)
+    found = runner.run_case(case, Settings(rounds=2), ["websockets"], {})
+    assert found["failed"] == {"websockets": "RuntimeError: wrong bytes"}
 
 
 def test_what_was_not_measured_cannot_be_told() -> None:

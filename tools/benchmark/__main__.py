@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import arguments as command_line
-from . import floor, interruption, profiling, runner
+from . import floor, interruption, memory, profiling, runner
 from .cases.every import CASES
 from .cases.model import Settings
 from .isolation import command as isolation
@@ -84,7 +84,8 @@ def measure_isolation(arguments: argparse.Namespace) -> int:
     output = documents.Output(arguments.json)
     profile = QUICK if arguments.quick else Profile()
     profile = replace(profile, rounds=arguments.rounds or profile.rounds, seconds=arguments.seconds or profile.seconds)
-    document = isolation.run(profile)
+    about = conditions_of(quick=arguments.quick)
+    document = isolation.run(profile, about)
     output.say(isolation.text(document))
     output.write(document)
     return 0 if isolation.reached(document) else 1
@@ -96,7 +97,7 @@ def measure(arguments: argparse.Namespace) -> int:
     if arguments.plots:
         plots.ensure_possible(arguments.plots)
     settings = settings_of(arguments, Settings(rounds=1, seconds=0.3, quick=True) if arguments.quick else Settings())
-    about = conditions()
+    about = conditions_of(quick=arguments.quick)
     if arguments.without_speed:
         results = without_speed(arguments.names, settings)
     else:
@@ -109,6 +110,12 @@ def measure(arguments: argparse.Namespace) -> int:
         for path in plots.draw(document, arguments.plots):
             output.say(f"drawn: {path}")
     return 1 if any(is_ours(name) for result in results.values() for name in result["failed"]) else 0
+
+
+def conditions_of(*, quick: bool) -> dict[str, str]:
+    """Where and with what is measured. What is no mere try begins with memory that the machine really has."""
+    about = conditions()
+    return about if quick else about | {"memory": memory.touch()}
 
 
 def settings_of(arguments: argparse.Namespace, defaults: Settings) -> Settings:
@@ -131,7 +138,7 @@ def check(arguments: argparse.Namespace) -> int:
         documents.ensure_writable(regression.COMMITTED)
     else:
         committed = regression.read(regression.COMMITTED)
-    about = conditions()
+    about = conditions_of(quick=False)
     only = frozenset({regression.OWN, regression.PEER})
     results = runner.run([CASES[name] for name in regression.CASES], settings_of(arguments, CHECK), only)
     output.write({"conditions": about, "profile": "check", "cases": results})

@@ -7,7 +7,7 @@ in it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from .cases.model import Case, Settings
@@ -44,12 +44,13 @@ def run_case(case: Case, settings: Settings, names: list[str], lacking: dict[str
     """Measure one case. A server that fails is reported, and left out of the rounds that follow."""
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     failed: dict[str, str] = {}
+    ended: set[str] = set()
     with contextlib.ExitStack() as stack:
         servers: dict[str, Server] = {}
         if not case.fresh:
             for name in names:
                 with _failures(failed, name):
-                    servers[name] = stack.enter_context(_kept_running(name))
+                    servers[name] = stack.enter_context(_kept_running(name, failed, ended))
             stack.callback(_end_all, servers)
         for number in range(settings.rounds):
             for name in names:
@@ -62,6 +63,8 @@ def run_case(case: Case, settings: Settings, names: list[str], lacking: dict[str
                             rounds[name].append(case.measure(server, settings))
                     else:
                         rounds[name].append(case.measure(servers[name], settings))
+                if name in failed and name in servers and not servers[name].runs():
+                    ended.add(name)
     return {
         "title": case.title,
         "rounds": settings.rounds,
@@ -74,15 +77,18 @@ def run_case(case: Case, settings: Settings, names: list[str], lacking: dict[str
 
 
 @contextlib.contextmanager
-def _kept_running(name: str) -> Any:
-    """A server for all rounds. That it ended early has been reported by the round in which it did."""
+def _kept_running(name: str, failed: dict[str, str], ended: Collection[str]) -> Iterator[Server]:
+    """A server for all rounds. If it is among those that have ended early, what it said is added to why it failed."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(PEERS[name].start(name))
         try:
             yield server
         finally:
-            with contextlib.suppress(RuntimeError):
+            try:
                 stack.close()
+            except RuntimeError as problem:
+                if name in ended:
+                    failed[name] += f"; {problem}"
 
 
 def _end_all(servers: Mapping[str, Server]) -> None:

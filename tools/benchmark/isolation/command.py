@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..peers.process import Server, running_wsrelay
 from ..report.tables import cut
-from ..report.text import Table, conditions, progress
+from ..report.text import Table, progress
 from . import crashes, pressure
 from .excesses import EXCESSES
 from .layout import APPLICATION, Apart, apart
@@ -48,9 +48,8 @@ class Step(NamedTuple):
     """Whether the p99 is: of what is kept apart, and of what needs no processor that keeps it apart."""
 
 
-def run(profile: Profile) -> dict[str, Any]:
-    """Measure; returns the document: `conditions`, and for each case its figures and its `problems`."""
-    about = conditions()
+def run(profile: Profile, about: Mapping[str, str]) -> dict[str, Any]:
+    """Measure, under the conditions that `about` says; returns the document: `conditions`, and for each case its figures and its `problems`."""
     layout = apart()
     cases: dict[str, dict[str, Any]] = {}
     for step in _steps(profile, layout, cases):
@@ -60,7 +59,7 @@ def run(profile: Profile) -> dict[str, Any]:
         cases[step.name] = found | {"problems": problems(found, timing=profile.timing)}
     progress("")
     return {
-        "conditions": about,
+        "conditions": dict(about),
         "profile": "full" if profile.timing else "quick",
         "rounds": profile.rounds,
         "seconds": profile.seconds,

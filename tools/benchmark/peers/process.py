@@ -45,6 +45,12 @@ class Server:
                     found[process.pid] = process
         return list(found.values())
 
+    def runs(self) -> bool:
+        """Whether none of its roots has ended."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return all(root.status() != psutil.STATUS_ZOMBIE for root in self.roots)
+        return False
+
     def end(self) -> None:
         """Ask it to end, without waiting."""
         for root in self.roots:
