@@ -108,7 +108,9 @@ def test_a_server_that_ends_is_left_out_with_what_it_said() -> None:
     case = replace(CASES["echo"], servers=("websockets",), marks=(), measure=end)
     found = runner.run_case(case, Settings(rounds=2), ["websockets"], {})
     assert found["servers"] == {}
-    assert found["failed"]["websockets"].startswith("RuntimeError: no connection; the server ended during the measurement: ")
+    assert found["failed"]["websockets"].startswith(
+        "RuntimeError: no connection; the server ended during the measurement: "
+    )
 
 
 def test_a_server_that_fails_and_runs_on_has_not_ended() -> None:
