@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
-from benchmark import profiling, runner
+from benchmark import memory, profiling, runner
 from benchmark.cases.every import CASES
 from benchmark.cases.model import BEST_ISOLATED, Mark, Settings
 from benchmark.load import scripts
@@ -98,6 +100,13 @@ def test_a_mark_that_is_reached_reads_so(value: float, bound: float, at_least: b
         assert number >= most if at_least else number <= most
 
 
+@pytest.fixture
+def startable_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tools/bench sets, for the processes that it starts."""
+    monkeypatch.setenv("PYTHONPATH", str(TOOLS))
+
+
+@pytest.mark.usefixtures("startable_peers")
 def test_a_server_that_ends_is_left_out_with_what_it_said() -> None:
     def end(server: Server, settings: Settings) -> dict[str, float]:
         for root in server.roots:
@@ -113,6 +122,7 @@ def test_a_server_that_ends_is_left_out_with_what_it_said() -> None:
     )
 
 
+@pytest.mark.usefixtures("startable_peers")
 def test_a_server_that_fails_and_runs_on_has_not_ended() -> None:
     def fail(server: Server, settings: Settings) -> dict[str, float]:
         raise RuntimeError("wrong bytes")
@@ -120,6 +130,19 @@ def test_a_server_that_fails_and_runs_on_has_not_ended() -> None:
     case = replace(CASES["echo"], servers=("websockets",), marks=(), measure=fail)
     found = runner.run_case(case, Settings(rounds=2), ["websockets"], {})
     assert found["failed"] == {"websockets": "RuntimeError: wrong bytes"}
+
+
+@pytest.mark.usefixtures("startable_peers")
+def test_free_memory_is_touched_and_given_back() -> None:
+    free = psutil.virtual_memory().free
+    told = memory.touch(spared=max(0, free - 4 * memory.PIECE))
+    assert re.fullmatch(r"[\d.]+ GiB touched in \d+ s", told)
+    assert not psutil.Process().children()
+
+
+def test_memory_that_cannot_be_touched_is_no_reason_not_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # so that the program is not found
+    assert memory.touch() == "not touched (exit status 1)"
 
 
 def test_what_was_not_measured_cannot_be_told() -> None:

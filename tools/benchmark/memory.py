@@ -1,4 +1,4 @@
-"""Touches all free memory before anything is measured: `python -m benchmark.memory`.
+"""Touches all free memory before anything is measured: `python -m benchmark.memory BYTES_SPARED`.
 
 A hypervisor may take back what its guest does not use (free page reporting), and then the first touch of a page costs several times as much:
 10 µs instead of 1.4 where docs/performance was measured. Who is measured first pays that, and who moves most bytes through the kernel pays
@@ -24,23 +24,22 @@ PIECE = 64 << 20
 TIMEOUT = 300.0
 
 
-def touch() -> str:
-    """Touch what is free, and return what was done, for people."""
+def touch(spared: int = SPARED) -> str:
+    """Touch what is free but for `spared` bytes, and return what was done, for people."""
     progress("touching free memory")
     before = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmark.memory"], capture_output=True, text=True, timeout=TIMEOUT, check=False
-    )
+    command = [sys.executable, "-m", "benchmark.memory", f"{spared}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     if done.returncode:
         return f"not touched (exit status {done.returncode})"
     return f"{int(done.stdout) / (1 << 30):.1f} GiB touched in {time.monotonic() - before:.0f} s"
 
 
-def touch_here() -> int:
-    """Touch what is free, in this process. Returns how many bytes that was."""
+def touch_here(spared: int) -> int:
+    """Touch what is free, in this process, which is not to live on. Returns how many bytes that was."""
     Path("/proc/self/oom_score_adj").write_text("1000")
     kept: list[mmap.mmap] = []
-    while psutil.virtual_memory().free > SPARED + PIECE:
+    while psutil.virtual_memory().free > spared + PIECE:
         piece = mmap.mmap(-1, PIECE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         piece.madvise(mmap.MADV_NOHUGEPAGE)
         piece[:: mmap.PAGESIZE] = b"\1" * (PIECE // mmap.PAGESIZE)
@@ -49,4 +48,4 @@ def touch_here() -> int:
 
 
 if __name__ == "__main__":
-    print(touch_here())
+    print(touch_here(int(sys.argv[1])))
