@@ -34,6 +34,8 @@ BOOT = 180.0
 """Seconds until the command must have begun."""
 SIGN = 30.0
 """Seconds until a machine with the processor's help must have written something to its console: its kernel does in one."""
+END = 1.0
+"""Seconds from the end of what it writes to the end of qemu."""
 CANNOT = 77
 PATIENCE = 120
 """Seconds that a check waits for something; without hardware help all is ten times slower than elsewhere."""
@@ -138,6 +140,21 @@ def read_console(console: Path | None) -> str:
     return console.read_text(errors="replace").strip() if console is not None and console.exists() else ""
 
 
+def why_it_stopped(console: str) -> str | None:
+    """Return what the console says of a kernel that has given up, as an emulated one may that does nothing wrong; None if nothing."""
+    panics = [line.partition("Kernel panic")[2] for line in console.splitlines() if "Kernel panic" in line]
+    return f"its kernel has panicked{panics[0]}" if panics else None
+
+
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it ends now: its output is closed a moment before that."""
+    try:
+        process.wait(END)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 def run(command: Sequence[str], console: Path, seconds: float, *, helped: bool = False) -> int:
     """Run the machine until its command has ended; return the exit status of that, 1 if there was none. `helped` is whether the
     processor's help was asked for; `CANNOT` if it cannot be had."""
@@ -154,14 +171,16 @@ def run(command: Sequence[str], console: Path, seconds: float, *, helped: bool =
                 last = line
                 if helped and tells_of_no_help(line):
                     break
-            ended = process.poll() is not None
+            ended = has_ended(process)
         finally:
             process.kill()
     written = read_console(console)
     if helped and (why := why_no_help(last, written, ended=ended)) is not None:
         print(f"the processor's help cannot be used here; without --kvm it works: {why}", file=sys.stderr)
         return CANNOT
-    why = "it has ended by itself" if ended else "its time is over, and its command has not ended"
+    why = why_it_stopped(written) or (
+        "it has ended by itself" if ended else "its time is over, and its command has not ended"
+    )
     print("\n".join([*written.splitlines()[-TAIL:], f"virtual-machine: {why}"]), file=sys.stderr)
     return 1
 

@@ -73,6 +73,29 @@ def test_what_becomes_of_the_machine(
     assert told in output + errors
 
 
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="there is no setpriv")
+def test_a_kernel_that_panics_is_told_of(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    console = tmp_path / "console"
+    console.write_text(
+        "[   30.4] Kernel panic - not syncing: Fatal exception in interrupt\n[   32.4] Shutting down cpus with NMI\n"
+    )
+    assert machine.run(["/bin/sh", "-c", "exit 0"], console, 60.0) == 1
+    assert (
+        "virtual-machine: its kernel has panicked - not syncing: Fatal exception in interrupt\n"
+        in capfd.readouterr().err
+    )
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="there is no setpriv")
+def test_a_machine_that_ends_a_moment_after_its_output_has_ended(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = "exec >&- 2>&-; while [ ! -e seen ]; do read -t 0.01 x; done"
+    (tmp_path / "seen").touch()
+    assert machine.run(["/bin/bash", "-c", f"cd {tmp_path}; {script}"], tmp_path / "console", 60.0) == 1
+    assert "it has ended by itself" in capfd.readouterr().err
+
+
 NO_MSR = "qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69"
 SUSPENDED = "KVM internal error. Suberror: 1"
 NO_DEVICE = "qemu-system-x86_64: failed to initialize kvm: Permission denied"
