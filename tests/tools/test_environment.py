@@ -118,3 +118,13 @@ def test_what_was_whole_before_an_interrupted_installation_is_not_taken_for_it(t
     assert tree.install("speed") == ["pip"]
     assert tree.install("speed,test") == ["pip"]
     assert tree.install("speed") == tree.install("speed,test") == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--root"], ["--root", "/", "--load"]])
+def test_an_option_that_systemd_test_does_not_know_starts_nothing(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [TOOL.with_name("systemd-test"), *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "tools/systemd-test NAME" in done.stderr
+    assert done.stdout == ""
