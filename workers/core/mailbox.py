@@ -17,6 +17,7 @@ from collections import deque
 from typing import Any
 
 from ...kernel.wire import messages as wire
+from ...kernel.wire.messages import ClientMessage
 from ...kernel.wire.pid import Pid
 from .connections import Connection, Connections, message_of
 from .items import (
@@ -43,7 +44,6 @@ MAIL_OVERHEAD = 128
 MAX_OBSERVED_DEAD = 65_536
 """PIDs of the dead that are remembered, the latest: sends to them raise NotFound (S8)."""
 
-_new = tuple.__new__  # a named tuple's own takes twice the time
 _INBOX, _BOTH = Stream.INBOX, Stream.BOTH  # an enumeration's members are slow to look up
 
 
@@ -130,7 +130,7 @@ class Mailbox:
         connection = self._connections.find(record)
         if connection is None:
             pass
-        elif type(record) is wire.ClientMessage:
+        elif type(record) is ClientMessage:
             size = len(record[1]) + MAIL_OVERHEAD
             self.unread_data += size
             self._push(size, connection, record)
@@ -180,7 +180,7 @@ class Mailbox:
 
     def _push(self, size: int, connection: Connection | None, record: tuple[Any, ...]) -> None:
         self._arrivals += 1
-        mail = _new(Mail, (self._arrivals, size, connection, record))
+        mail = (self._arrivals, size, connection, record)
         queue = self._listened.get(topic_of_mail(mail), self._inbox) if self._listened else self._inbox
         queue.append(mail)
 
@@ -286,7 +286,7 @@ class Mailbox:
     def _mail_is_next(self) -> bool:
         if not self._inbox or not self._events:
             return bool(self._inbox)
-        return self._inbox[0].arrival < self._events[0].arrival
+        return arrival_of(self._inbox[0]) < self._events[0].arrival
 
     def _open_mail(self, mail: Mail) -> Message | None:
         _, size, connection, record = mail
@@ -355,17 +355,17 @@ class Mailbox:
         self.unread, self.unread_data = self._count()
         self._cancels = {event.record.sender for event in self._events if isinstance(event.record, wire.CancelSignal)}
         self._heartbeats = {
-            mail.connection.pid
-            for mail in self._inbox
-            if mail.connection is not None and isinstance(mail.record, wire.Heartbeat)
+            connection.pid
+            for _, _, connection, record in self._inbox
+            if connection is not None and isinstance(record, wire.Heartbeat)
         }
 
     def _count(self) -> tuple[int, int]:
         """The bytes of unread mail from other workers, and from the data channel."""
         everything = [mail for queue in (self._inbox, *self._listened.values()) for mail in queue]
         changes = sum(isinstance(event.record, wire.GroupChanged) for event in self._events)
-        mail = sum(entry.size for entry in everything if entry.connection is None) + MAIL_OVERHEAD * changes
-        return mail, sum(entry.size for entry in everything if entry.connection is not None)
+        mail = sum(size for _, size, connection, _ in everything if connection is None) + MAIL_OVERHEAD * changes
+        return mail, sum(size for _, size, connection, _ in everything if connection is not None)
 
     # --- invariants ---------------------------------------------------------------------------------------------------
 
@@ -381,9 +381,8 @@ class Mailbox:
                 raise ValueError("a topic's queue has mail of another topic")
         if any(topic_of_mail(entry) in self._listened for entry in self._inbox):
             raise ValueError("the inbox has mail of a topic that is listened to")
-        queues: list[deque[Mail] | deque[Event]] = [self._inbox, self._events, *self._listened.values()]
-        for one in queues:
-            arrivals = [entry.arrival for entry in one]
+        queues = [[arrival_of(entry) for entry in queue] for queue in (self._inbox, *self._listened.values())]
+        for arrivals in (*queues, [entry.arrival for entry in self._events]):
             if arrivals != sorted(arrivals):
                 raise ValueError("a queue is out of order")
         if self.data_ended and len(self._connections):
