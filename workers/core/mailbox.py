@@ -17,7 +17,7 @@ from collections import deque
 from typing import Any
 
 from ...kernel.wire import messages as wire
-from ...kernel.wire.messages import ClientMessage
+from ...kernel.wire.messages import ClientMessage, Heartbeat
 from ...kernel.wire.pid import Pid
 from .connections import Connection, Connections, message_of
 from .items import (
@@ -127,23 +127,20 @@ class Mailbox:
     def read_data(self, record: tuple[Any, ...]) -> None:
         """A frame of the data channel."""
         self.frames += 1
-        connection = self._connections.find(record)
-        if connection is None:
-            pass
-        elif type(record) is ClientMessage:
-            size = len(record[1]) + MAIL_OVERHEAD
+        if type(record) is ClientMessage:  # what happens most
+            connection, size = self._connections.joined.get(record[0]), MAIL_OVERHEAD + len(record[1])
+        else:
+            connection, size = self._connections.find(record), MAIL_OVERHEAD
+            if type(record) is Heartbeat and connection is not None and self._repeats_heartbeat(connection):
+                connection = None
+        if connection is not None:
             self.unread_data += size
             self._push(size, connection, record)
-        elif not self._repeats_heartbeat(connection, record):
-            self.unread_data += MAIL_OVERHEAD
-            self._push(MAIL_OVERHEAD, connection, record)
         if self._held:
             self._release()
 
-    def _repeats_heartbeat(self, connection: Connection, record: tuple[Any, ...]) -> bool:
+    def _repeats_heartbeat(self, connection: Connection) -> bool:
         """At most one heartbeat of a connection waits (S55): the gateway sees only its own queue."""
-        if not isinstance(record, wire.Heartbeat):
-            return False
         repeated = connection.pid in self._heartbeats
         self._heartbeats.add(connection.pid)
         return repeated
@@ -256,7 +253,7 @@ class Mailbox:
 
     def take(self, stream: Stream | Topic) -> Item | None:
         """Return the next item of a stream; None if nothing is there. `BOTH` is in the order of arrival. Raises NotListening."""
-        if isinstance(stream, Topic):
+        if type(stream) is Topic:
             return self._take_listened(stream.name)
         while True:
             try:
@@ -292,7 +289,7 @@ class Mailbox:
         _, size, connection, record = mail
         if connection is not None:
             self.unread_data -= size
-            if type(record) is wire.Heartbeat:
+            if type(record) is Heartbeat:
                 self._heartbeats.discard(connection.pid)
             return message_of(connection, record)
         self.unread -= size

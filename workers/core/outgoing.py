@@ -90,15 +90,13 @@ def check_flag(what: str, value: object) -> bool | None:
 
 def check_topic(topic: object) -> str:
     """Return `topic` if a process may send on it. Raises Invalid otherwise (S9)."""
-    if type(topic) is str:
-        return _check_topic_text(topic)
     if not isinstance(topic, str):
         raise Invalid(f"expected a topic, got {type(topic).__name__}")
-    return _check_topic_text(str(topic))
+    return check_topic_text(str(topic))
 
 
 @lru_cache(maxsize=256)
-def _check_topic_text(topic: str) -> str:
+def check_topic_text(topic: str) -> str:
     """What was accepted is remembered: a process sends on few topics, again and again."""
     if not 0 < len(topic) <= wire.MAX_TOPIC:
         raise Invalid(f"expected a topic of 1 to {wire.MAX_TOPIC} characters, got {len(topic)}")
