@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import msgpack
 
-from .codec import ScanningDecoder
+from .codec import MAX_INTEGER, ScanningDecoder
 from .messages import GATEWAY_TO_WORKER, MAX_FRAME, WORKER_TO_GATEWAY, ClientMessage, ClientSend
 
 TEXT: Final = 0x1
@@ -29,7 +29,11 @@ _MESSAGE_HEAD: Final = bytes((0x93, next(tag for tag, record in GATEWAY_TO_WORKE
 """An array of three: the tag, the serial."""
 
 _new = tuple.__new__  # a named tuple's own takes twice the time
-_INTEGER_SIZES: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+_INTEGERS: Final = {
+    first: (struct.calcsize(kind), struct.Struct(kind).unpack_from)
+    for first, kind in ((0xCC, ">B"), (0xCD, ">H"), (0xCE, ">I"), (0xCF, ">Q"))
+}
+"""By the first byte of an integer: how many bytes follow, and what reads them."""
 _TEXT_HEADS: Final = tuple(bytes((0xA0 | size,) if size < 32 else (0xD9, size)) for size in range(1 << 8))
 _BINARY_HEADS: Final = tuple(bytes((0xC4, size)) for size in range(1 << 8))
 """The heads of strings whose lengths have one byte at most, by length."""
@@ -53,12 +57,12 @@ def add_messages(pieces: list[bytes], prefix: bytes, messages: Sequence[tuple[in
     for opcode, payload in messages:
         size = len(payload)
         if opcode == TEXT:
-            head = prefix + (_TEXT_HEADS[size] if size < 1 << 8 else _long_head(0xDA, size))
+            head = _TEXT_HEADS[size] if size < 1 << 8 else _long_head(0xDA, size)
         else:
-            head = prefix + (_BINARY_HEADS[size] if size < 1 << 8 else _long_head(0xC5, size))
-        pieces += (head, payload)
+            head = _BINARY_HEADS[size] if size < 1 << 8 else _long_head(0xC5, size)
+        pieces += (prefix, head, payload)
         added += size + len(head)
-    return added
+    return added + len(prefix) * len(messages)
 
 
 def send_prefix(serial: int) -> bytes:
@@ -123,12 +127,15 @@ class ClientFrameDecoder(ScanningDecoder):
                 break
             serial = data[start - 1]
             if serial >= 0x80:
-                width = _INTEGER_SIZES.get(serial)
-                if width is None:
+                known = _INTEGERS.get(serial)
+                if known is None:
                     break
-                serial = int.from_bytes(data[start : start + width], "big")
+                width, unpack = known
+                if start + width >= end:
+                    break
+                (serial,) = unpack(data, start)
                 start += width
-                if start >= end or serial >> 63:
+                if serial > MAX_INTEGER:
                     break
             kind = data[start]
             start += 1
