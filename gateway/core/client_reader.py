@@ -157,7 +157,7 @@ class ClientReader:
                 break
             masked = data[start:stop] if size < _VIEWED else memoryview(data)[start:stop]
             payload = unmask(masked, data[start - 4 : start])
-            if first & _COMPRESSED and deflate is not None:
+            if deflate is not None and first & _COMPRESSED:
                 before = deflate.spent
                 inflated = deflate.inflate_message(payload)
                 if not isinstance(inflated, bytes):

@@ -22,6 +22,7 @@ into the queue and taken off the list in one step of C too.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import operator
 import select
 import socket
@@ -40,8 +41,10 @@ _LOOK_AGAIN = 1.0
 """Seconds after which a waiting thread looks whether the channel was closed meanwhile."""
 _SMALL = 64 << 10
 """Bytes up to which a frame is written before it is counted."""
-_FLAGS = (socket.MSG_NOSIGNAL,)
-_NOT_COUNTED = (True,)
+_FLAGS = itertools.repeat(
+    int(socket.MSG_NOSIGNAL)
+)  # they need no iterator of their own for each frame, as a tuple does
+_NOT_COUNTED = itertools.repeat(True)
 _WHOLE = slice(None)
 
 Outgoing = tuple[bytes, int, list[int], bool | None]
@@ -85,7 +88,8 @@ class Writer:
             frames, size = self._frames, len(frame)
             if last or self._sealed or self.broken or frames or self.collected or size > _SMALL:
                 return self._queue(frame, last=last)
-            step: Iterator[Outgoing] = zip((frame,), map(self._send, (frame,), _FLAGS), ([],), _NOT_COUNTED)  # noqa: B905
+            one = (frame,)
+            step: Iterator[Outgoing] = zip(one, map(self._send, one, _FLAGS), ([],), _NOT_COUNTED)  # noqa: B905
             try:
                 if frames:  # no call comes between this look and the step
                     return self._queue(frame, last=False)
