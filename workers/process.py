@@ -120,7 +120,7 @@ def send(destination: str | Iterable[str], topic: str, payload: Any = None) -> A
     LimitExceeded for a message over 17 MiB.
     """
     runtime = current()
-    topic = _outgoing.check_topic(topic)
+    topic = _outgoing.check_topic_text(topic) if type(topic) is str else _outgoing.check_topic(topic)
     if type(destination) is Pid:
         return _sending.send_to_pid(runtime, destination, topic, payload)
     destinations = _outgoing.read_destinations(destination)

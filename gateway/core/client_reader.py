@@ -75,6 +75,7 @@ class ClientReader:
         "_twins",
         "drained",
         "finished",
+        "inflates",
     )
 
     def __init__(self, limit: int, extensions: list[Extension]) -> None:
@@ -82,6 +83,8 @@ class ClientReader:
         self._limit = limit
         self._extensions = extensions
         self._deflate = next((one for one in extensions if isinstance(one, BoundedDeflate)), None)
+        self.inflates = self._deflate is not None
+        """Whether messages may be compressed. Otherwise nothing is ever `spent`."""
         self._data = b""
         self._position = 0
         self._part: bytearray | None = None
@@ -154,7 +157,7 @@ class ClientReader:
                 break
             masked = data[start:stop] if size < _VIEWED else memoryview(data)[start:stop]
             payload = unmask(masked, data[start - 4 : start])
-            if first & _COMPRESSED and deflate is not None:
+            if deflate is not None and first & _COMPRESSED:
                 before = deflate.spent
                 inflated = deflate.inflate_message(payload)
                 if not isinstance(inflated, bytes):

@@ -29,8 +29,6 @@ _PING: Final = 0x9
 _PONG: Final = 0xA
 _COMPRESSED: Final = 0x40
 
-MAX_HEAD: Final = 10
-"""Bytes of a server's frame before its payload, at most."""
 _HEADS: Final = {
     opcode: tuple(bytes((0x80 | opcode, size)) for size in range(126))
     for opcode in (TEXT, BINARY, TEXT | _COMPRESSED, BINARY | _COMPRESSED, _CLOSE, _PING, _PONG)

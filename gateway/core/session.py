@@ -46,6 +46,9 @@ class Phase(enum.Enum):
     ENDED = enum.auto()
 
 
+_OPEN: Final = Phase.OPEN  # an enumeration's members are slow to look up
+
+
 class Session:
     """One admitted connection."""
 
@@ -70,7 +73,8 @@ class Session:
         self._opened_at = 0.0
         self._workers: dict[int, None] = {target.worker: None}
         """All that were sent something of this connection's."""
-        self._transfers = Transfers()
+        self.transfers = Transfers()
+        """Those that the target has asked for. Their owner is the session."""
         self._death: e.TargetEnded | None = None
         self._joined = False
         self._hold = hold
@@ -90,7 +94,7 @@ class Session:
     @property
     def cut(self) -> bool:
         """Whether the client's stream is cut: no message of the client may be handed over now (S47)."""
-        return self._transfers.pending is not None
+        return self.transfers.pending is not None
 
     @property
     def bound_to(self) -> int | None:
@@ -118,9 +122,9 @@ class Session:
 
         The same as handling `MessageReceived` then, without the objects: messages are what happens most.
         """
-        if self.phase is not Phase.OPEN:
+        if self.phase is not _OPEN:
             return None
-        if self._transfers.pending is not None:
+        if self.transfers.pending is not None:
             raise RuntimeError("a message was decoded while the stream is cut")
         self.message_count += count
         return self.target.worker
@@ -169,14 +173,14 @@ class Session:
             return [self._refuse(event, "the connection is closing")]
         if not self.cut:
             return self._begin_transfer(event)
-        if not self._transfers.wait(event):
+        if not self.transfers.wait(event):
             return [self._refuse(event, "too many transfers of this connection are waiting")]
         return []
 
     def _begin_transfer(self, event: e.ControlRequested) -> list[Effect]:
         if event.sender != self.target or self.phase is Phase.HELD:
             return [self._refuse(event, "only the current target may transfer a connection")]
-        self._transfers.pending = event
+        self.transfers.pending = event
         return [e.RequestRetarget(event.target)]
 
     def _refuse(self, event: e.ControlRequested, error: str) -> Effect:
@@ -184,7 +188,7 @@ class Session:
         return e.SendToWorker(event.sender.worker, ControlError(self.pid, event.target, error))
 
     def _retarget_granted(self, event: e.RetargetGranted) -> list[Effect]:
-        transfer = self._transfers.finish()
+        transfer = self.transfers.finish()
         if transfer is None:  # the connection began to close meanwhile
             return []
         effects: list[Effect] = []
@@ -206,14 +210,14 @@ class Session:
         return effects + self._join() + self._next_transfer()
 
     def _retarget_refused(self, event: e.RetargetRefused) -> list[Effect]:
-        transfer = self._transfers.finish()
+        transfer = self.transfers.finish()
         if transfer is None:
             return []
         return [self._refuse(transfer, event.error), *self._next_transfer()]
 
     def _next_transfer(self) -> list[Effect]:
         effects: list[Effect] = []
-        while (waiting := self._transfers.take_waiting()) is not None:
+        while (waiting := self.transfers.take_waiting()) is not None:
             effects += self._begin_transfer(waiting)
         if not self.cut and self._death is not None:
             effects += self._follow_death(self._death)
@@ -295,7 +299,7 @@ class Session:
             return []
         self.phase = Phase.CLOSING
         self._drop_backlog()
-        self._transfers.clear()
+        self.transfers.clear()
         self._leave = (leave, code)
         self._exit = exit_reason
         return [e.SetHeartbeat(0.0), e.SendClose(code, text), e.AwaitClose()]
@@ -324,7 +328,7 @@ class Session:
         was_closing = self.phase is Phase.CLOSING
         self.phase = Phase.ENDED
         self._drop_backlog()
-        self._transfers.clear()
+        self.transfers.clear()
         effects: list[Effect] = []
         reason, code = self._leave
         if self._death is None and self._joined:
@@ -368,7 +372,7 @@ class Session:
 
     def check_invariants(self) -> None:
         """Raise AssertionError if the state contradicts itself."""
-        self._transfers.check_invariants()
+        self.transfers.check_invariants()
         if self.phase is not Phase.OPEN and self.cut:
             raise AssertionError("a transfer is pending on a connection that closes")
         if self.phase is Phase.OPEN and self._death is not None and not self.cut:

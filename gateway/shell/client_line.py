@@ -11,12 +11,14 @@ from abc import abstractmethod
 from typing import Final
 
 from ..core import session_events as e
-from ..core.frames import MAX_HEAD, MessageWriter, message_head
-from ..core.session import Session
+from ..core.frames import MessageWriter, message_head
+from ..core.session import Phase, Session
 from .service import Service
 from .stalls import StallWatch
 from .turn import Turn
 
+_OPEN: Final = Phase.OPEN  # an enumeration's members are slow to look up
+_HELD: Final = Phase.HELD
 _EARLY_FLUSH: Final = 64 << 10
 """Bytes collected for a client that are written before the turn ends."""
 
@@ -59,16 +61,13 @@ class ClientLine(asyncio.Protocol):
 
     def send_message(self, opcode: int, payload: bytes) -> None:
         """Send a message, TEXT or BINARY. Nothing goes out once the connection closes."""
-        if not self.session.is_open:
-            return
-        self.sent += 1
-        if self._writer.compresses:
-            self._write(self._writer.encode(opcode, payload))
-        else:
-            head = message_head(opcode, len(payload))
-            self._out.append(head)
-            self._out_size += len(head)
-            self._write(payload)
+        phase = self.session.phase
+        if phase is _OPEN or phase is _HELD:  # as `Session.is_open` says, without a call
+            self.sent += 1
+            writer = self._writer
+            self._write(
+                writer.encode(opcode, payload) if writer.compresses else message_head(opcode, len(payload)) + payload
+            )
 
     def send_frame(self, frame: bytes) -> None:
         """Send an encoded message, the same for several clients."""
@@ -91,19 +90,19 @@ class ClientLine(asyncio.Protocol):
         self._flush()
 
     def _flush(self) -> None:
-        out, size = self._out, self._out_size
+        out, transport = self._out, self._transport
         if not out:
             return
-        self._out, self._out_size = [], 0
-        if self._gone or self._transport.is_closing():
+        size, self._out, self._out_size = self._out_size, [], 0
+        if self._gone or transport.is_closing():
             return
-        self._transport.write(b"".join(out) if len(out) > 1 else out[0])
+        transport.write(b"".join(out) if len(out) > 1 else out[0])
         self._queued += size
-        waiting = self._transport.get_write_buffer_size()
+        waiting = transport.get_write_buffer_size()
         if waiting:
             self._stalls.watch(self)
             # One message may be larger than the limit, if it waits alone.
-            if waiting > max(self._service.limits.outbound, max(map(len, out)) + MAX_HEAD):
+            if waiting > max(self._service.limits.outbound, *map(len, out)):
                 self.handle(e.ClientTooSlow())
 
     @property

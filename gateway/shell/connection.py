@@ -36,6 +36,7 @@ from .service import Service
 from .stalls import StallWatch
 from .turn import Turn
 
+_OPEN: Final = Phase.OPEN  # an enumeration's members are slow to look up
 _BURST: Final = 128
 """Frames of a client that are decoded in one turn, those that are no message too. One read brings tens of thousands of tiny ones:
 half a second's work."""
@@ -139,9 +140,10 @@ class RelayConnection(ClientLine):
 
     def _decode(self) -> None:
         """Decode as far as the session takes messages now, and no further than one turn's share."""
-        session, reader, share, most = self.session, self._reader, _BURST, self._reader.spent + _ROOM
+        session, reader, share = self.session, self._reader, _BURST
+        most = reader.spent + _ROOM if reader.inflates else _ROOM
         while not self._blocked():
-            room = most - reader.spent
+            room = most - reader.spent if reader.inflates else most
             if share <= 0 or room <= 0:
                 self._yielded = True
                 self._loop.call_soon(self._decode_on)
@@ -152,8 +154,12 @@ class RelayConnection(ClientLine):
                 continue
             messages = reader.take_messages(share, room)
             if messages:
-                share -= len(messages)
-                self._messages_received(messages)
+                count = len(messages)
+                share -= count
+                if session.accept_messages(count) is None:
+                    self._keep(messages)
+                elif self._link is not None:
+                    self._link.send_messages(session.serial, self._prefix, messages)
                 if reader.drained:
                     break
                 continue
@@ -176,17 +182,14 @@ class RelayConnection(ClientLine):
                 self.handle(e.CloseReceived(event.code, event.reason))
             elif type(event) is Failure:
                 self.handle(e.ProtocolFailed(event.code, event.reason))
-        self._update_reading()
+        if self._paused or self._yielded or self._congested or session.transfers.pending is not None:
+            self._update_reading()
         if self._gone and (session.phase is not Phase.OPEN or not self._blocked()):
             self._line_ended()
 
-    def _messages_received(self, messages: Sequence[WholeMessage]) -> None:
-        """Hand whole messages to the target; what it is not to have now is the session's to keep or to drop (S46, S56)."""
-        session = self.session
-        if session.accept_messages(len(messages)) is not None:
-            if self._link is not None:
-                self._link.send_messages(session.serial, self._prefix, messages)
-        elif session.phase is Phase.HELD:
+    def _keep(self, messages: Sequence[WholeMessage]) -> None:
+        """There is no target that could have these messages: they are the session's to keep or to drop (S46, S56)."""
+        if self.session.phase is Phase.HELD:
             for opcode, payload in messages:
                 self.handle(e.MessageReceived(payload.decode() if opcode == TEXT else payload))
 
@@ -204,7 +207,9 @@ class RelayConnection(ClientLine):
 
     def _blocked(self) -> bool:
         session = self.session
-        return self._yielded or ((self._congested or session.cut) and session.phase is Phase.OPEN)
+        # `session.cut`, without a call: this is asked at every message.
+        cut = session.transfers.pending is not None
+        return self._yielded or ((self._congested or cut) and session.phase is _OPEN)
 
     def _update_reading(self) -> None:
         blocked = self._blocked()

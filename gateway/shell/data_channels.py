@@ -146,7 +146,9 @@ class WorkerLink:
         if not self._marked:
             self._marked = True
             self._workers.turn.mark(self)
-        if self.pending > self._workers.limit and not self.congested:
+        if (
+            self._channel.pending + self._collected > self._workers.limit and not self.congested
+        ):  # `pending`, without a call
             self._flush()
             if self.pending > self._workers.limit:
                 self._workers.stalls += 1

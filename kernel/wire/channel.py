@@ -113,7 +113,7 @@ class Channel:
     def _decode(self, data: bytes) -> list[tuple[Any, ...]]:
         records: list[tuple[Any, ...]] = []
         try:
-            records.extend(self._decoder.decode(data))  # keeps those before a violation
+            self._decoder.decode_into(records, data)  # keeps those before a violation
         except ProtocolViolation as violation:
             self.violation = violation
         return records

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import msgpack
 
-from .codec import ScanningDecoder
+from .codec import MAX_INTEGER, ScanningDecoder
 from .messages import GATEWAY_TO_WORKER, MAX_FRAME, WORKER_TO_GATEWAY, ClientMessage, ClientSend
 
 TEXT: Final = 0x1
@@ -30,8 +29,14 @@ _MESSAGE_HEAD: Final = bytes((0x93, next(tag for tag, record in GATEWAY_TO_WORKE
 """An array of three: the tag, the serial."""
 
 _new = tuple.__new__  # a named tuple's own takes twice the time
-_INTEGER_SIZES: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
-_FIXSTR: Final = tuple(bytes((0xA0 | size,)) for size in range(32))
+_INTEGERS: Final = {
+    first: (struct.calcsize(kind), struct.Struct(kind).unpack_from)
+    for first, kind in ((0xCC, ">B"), (0xCD, ">H"), (0xCE, ">I"), (0xCF, ">Q"))
+}
+"""By the first byte of an integer: how many bytes follow, and what reads them."""
+_TEXT_HEADS: Final = tuple(bytes((0xA0 | size,) if size < 32 else (0xD9, size)) for size in range(1 << 8))
+_BINARY_HEADS: Final = tuple(bytes((0xC4, size)) for size in range(1 << 8))
+"""The heads of strings whose lengths have one byte at most, by length."""
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -52,36 +57,34 @@ def add_messages(pieces: list[bytes], prefix: bytes, messages: Sequence[tuple[in
     for opcode, payload in messages:
         size = len(payload)
         if opcode == TEXT:
-            head = prefix + (_FIXSTR[size] if size < 32 else _string_head(0xD9, size))
+            head = _TEXT_HEADS[size] if size < 1 << 8 else _long_head(0xDA, size)
         else:
-            head = prefix + _string_head(0xC4, size)
-        pieces += (head, payload)
+            head = _BINARY_HEADS[size] if size < 1 << 8 else _long_head(0xC5, size)
+        pieces += (prefix, head, payload)
         added += size + len(head)
-    return added
+    return added + len(prefix) * len(messages)
 
 
-@lru_cache(maxsize=16384)
-def _send_prefix(serial: int) -> bytes:
+def send_prefix(serial: int) -> bytes:
+    """What every ClientSend to this connection alone begins with."""
     packed: bytes = msgpack.packb(serial)
     return _SEND_HEAD + packed
 
 
-def encode_send(serial: int, data: str | bytes) -> bytes:
-    """Return the frame of a ClientSend to one connection. Raises UnicodeEncodeError for text that is no UTF-8."""
+def encode_send(prefix: bytes, data: str | bytes) -> bytes:
+    """Return the frame of a ClientSend to one connection, whose `send_prefix` is given. Raises UnicodeEncodeError for text that is
+    no UTF-8."""
     if isinstance(data, bytes):
-        return _send_prefix(serial) + _string_head(0xC4, len(data)) + data
+        size = len(data)
+        return prefix + (_BINARY_HEADS[size] if size < 1 << 8 else _long_head(0xC5, size)) + data
     payload = str.encode(data)  # not that of a class of the user's
     size = len(payload)
-    return _send_prefix(serial) + (_FIXSTR[size] if size < 32 else _string_head(0xD9, size)) + payload
+    return prefix + (_TEXT_HEADS[size] if size < 1 << 8 else _long_head(0xDA, size)) + payload
 
 
-def _string_head(first: int, size: int) -> bytes:
-    """The head of a string that has lengths of one, two and four bytes from `first` on."""
-    if size < 1 << 8:
-        return bytes((first, size))
-    if size < 1 << 16:
-        return struct.pack(">BH", first + 1, size)
-    return struct.pack(">BI", first + 2, size)
+def _long_head(first: int, size: int) -> bytes:
+    """The head of a string that has lengths of two and four bytes from `first` on."""
+    return struct.pack(">BH", first, size) if size < 1 << 16 else struct.pack(">BI", first + 1, size)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -124,12 +127,15 @@ class ClientFrameDecoder(ScanningDecoder):
                 break
             serial = data[start - 1]
             if serial >= 0x80:
-                width = _INTEGER_SIZES.get(serial)
-                if width is None:
+                known = _INTEGERS.get(serial)
+                if known is None:
                     break
-                serial = int.from_bytes(data[start : start + width], "big")
+                width, unpack = known
+                if start + width >= end:
+                    break
+                (serial,) = unpack(data, start)
                 start += width
-                if start >= end or serial >> 63:
+                if serial > MAX_INTEGER:
                     break
             kind = data[start]
             start += 1

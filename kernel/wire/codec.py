@@ -331,6 +331,10 @@ class FrameDecoder:
         elif len(self._spare) < _MAX_SPARE and buffers.unpacker.tell() == buffers.fed:  # the other one always does
             self._spare.append(buffers)
 
+    def decode_into(self, records: list[tuple[Any, ...]], data: bytes) -> None:
+        """Add to `records` what `decode` yields. Raises what it raises; the records before that are there."""
+        records.extend(self.decode(data))
+
     def _note_size(self, buffers: _Buffers, size: int) -> None:
         """Take note of the size of a frame, or of what is there of it."""
         buffers.largest = size
@@ -395,6 +399,16 @@ class ScanningDecoder(FrameDecoder):
                     break
             else:
                 position += len(rest)
+
+    def decode_into(self, records: list[tuple[Any, ...]], data: bytes) -> None:
+        """See `FrameDecoder.decode_into`. Mostly there is nothing but whole frames of ours: then they need not be yielded one by one."""
+        if not self._held and self._buffers is None and self._may_be_ours(data, 0):
+            found, position = self._scan(data, 0)
+            records += found
+            if position == len(data):
+                return
+            data = data[position:]
+        records.extend(self.decode(data))
 
     def _may_be_ours(self, data: bytes, position: int) -> bool:
         return self._HEAD.startswith(data[position : position + len(self._HEAD)])

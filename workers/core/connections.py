@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...kernel.wire import messages as wire
+from ...kernel.wire.messages import ClientMessage
 from ...kernel.wire.pid import Pid
 from .items import Message, make_message
 from .packing import unpack
@@ -42,8 +43,6 @@ class Connections:
 
     def find(self, record: tuple[Any, ...]) -> Connection | None:
         """Return the connection that a frame of the gateway speaks of; None if it has not joined. Joins and leaves."""
-        if type(record) is wire.ClientMessage:
-            return self.joined.get(record[0])
         if isinstance(record, wire.Join):
             connection = Connection(Pid(record.pid), record.topic, _read_metadata(record.metadata))
             self.joined[record.connection] = connection
@@ -81,7 +80,7 @@ def topic_of(connection: Connection, record: tuple[Any, ...]) -> str:
 def message_of(connection: Connection, record: tuple[Any, ...]) -> Message:
     """Return what the handler receives for a frame of the gateway. Its metadata is a copy: each message has its own."""
     pid = connection.pid
-    if type(record) is wire.ClientMessage:
+    if type(record) is ClientMessage:
         data = record[1]
         kind = "text" if type(data) is str else "binary"
         content = {"client_pid": pid, "type": kind, "data": data, "metadata": connection.metadata.copy()}

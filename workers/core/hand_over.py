@@ -18,7 +18,7 @@ from ...kernel.wire.messages import GATEWAY_TO_WORKER, SUPERVISOR_TO_WORKER
 from ...kernel.wire.pid import Pid
 from .connections import Connection
 from .packing import pack, unpack
-from .unread import Contents, Event, Mail
+from .unread import Contents, Event
 
 _LENGTH = 8
 _RECORDS = SUPERVISOR_TO_WORKER | GATEWAY_TO_WORKER
@@ -56,7 +56,7 @@ def dump(state: State) -> Iterator[bytes]:
             contents.cancel_received,
             tuple(contents.watches.items()),
             tuple(contents.observed_dead),
-            tuple((mail.arrival, mail.size, connections.number(mail.connection)) for mail in contents.mail),
+            tuple((arrival, size, connections.number(connection)) for arrival, size, connection, _ in contents.mail),
             tuple(event.arrival for event in contents.events),
             len(contents.held),
             tuple((serial, connections.number(connection)) for serial, connection in contents.joined.items()),
@@ -94,7 +94,7 @@ def load(data: bytes | memoryview) -> State:
         watches=dict(watches),
         observed_dead=dict.fromkeys(observed_dead),
         mail=deque(
-            Mail(arrival, size, None if index is None else found[index], next(records)) for arrival, size, index in mail
+            (arrival, size, None if index is None else found[index], next(records)) for arrival, size, index in mail
         ),
         events=deque(Event(arrival, next(records)) for arrival in events),
         held=deque(next(records) for _ in range(held)),
@@ -105,8 +105,8 @@ def load(data: bytes | memoryview) -> State:
 
 
 def _records(contents: Contents) -> Iterator[tuple[Any, ...]]:
-    for mail in contents.mail:
-        yield mail.record
+    for _, _, _, record in contents.mail:
+        yield record
     for event in contents.events:
         yield event.record
     yield from contents.held

@@ -17,6 +17,7 @@ from collections import deque
 from typing import Any
 
 from ...kernel.wire import messages as wire
+from ...kernel.wire.messages import ClientMessage, Heartbeat
 from ...kernel.wire.pid import Pid
 from .connections import Connection, Connections, message_of
 from .items import (
@@ -43,7 +44,6 @@ MAIL_OVERHEAD = 128
 MAX_OBSERVED_DEAD = 65_536
 """PIDs of the dead that are remembered, the latest: sends to them raise NotFound (S8)."""
 
-_new = tuple.__new__  # a named tuple's own takes twice the time
 _INBOX, _BOTH = Stream.INBOX, Stream.BOTH  # an enumeration's members are slow to look up
 
 
@@ -127,23 +127,20 @@ class Mailbox:
     def read_data(self, record: tuple[Any, ...]) -> None:
         """A frame of the data channel."""
         self.frames += 1
-        connection = self._connections.find(record)
-        if connection is None:
-            pass
-        elif type(record) is wire.ClientMessage:
-            size = len(record[1]) + MAIL_OVERHEAD
+        if type(record) is ClientMessage:  # what happens most
+            connection, size = self._connections.joined.get(record[0]), MAIL_OVERHEAD + len(record[1])
+        else:
+            connection, size = self._connections.find(record), MAIL_OVERHEAD
+            if type(record) is Heartbeat and connection is not None and self._repeats_heartbeat(connection):
+                connection = None
+        if connection is not None:
             self.unread_data += size
             self._push(size, connection, record)
-        elif not self._repeats_heartbeat(connection, record):
-            self.unread_data += MAIL_OVERHEAD
-            self._push(MAIL_OVERHEAD, connection, record)
         if self._held:
             self._release()
 
-    def _repeats_heartbeat(self, connection: Connection, record: tuple[Any, ...]) -> bool:
+    def _repeats_heartbeat(self, connection: Connection) -> bool:
         """At most one heartbeat of a connection waits (S55): the gateway sees only its own queue."""
-        if not isinstance(record, wire.Heartbeat):
-            return False
         repeated = connection.pid in self._heartbeats
         self._heartbeats.add(connection.pid)
         return repeated
@@ -180,7 +177,7 @@ class Mailbox:
 
     def _push(self, size: int, connection: Connection | None, record: tuple[Any, ...]) -> None:
         self._arrivals += 1
-        mail = _new(Mail, (self._arrivals, size, connection, record))
+        mail = (self._arrivals, size, connection, record)
         queue = self._listened.get(topic_of_mail(mail), self._inbox) if self._listened else self._inbox
         queue.append(mail)
 
@@ -256,7 +253,7 @@ class Mailbox:
 
     def take(self, stream: Stream | Topic) -> Item | None:
         """Return the next item of a stream; None if nothing is there. `BOTH` is in the order of arrival. Raises NotListening."""
-        if isinstance(stream, Topic):
+        if type(stream) is Topic:
             return self._take_listened(stream.name)
         while True:
             try:
@@ -286,13 +283,13 @@ class Mailbox:
     def _mail_is_next(self) -> bool:
         if not self._inbox or not self._events:
             return bool(self._inbox)
-        return self._inbox[0].arrival < self._events[0].arrival
+        return arrival_of(self._inbox[0]) < self._events[0].arrival
 
     def _open_mail(self, mail: Mail) -> Message | None:
         _, size, connection, record = mail
         if connection is not None:
             self.unread_data -= size
-            if type(record) is wire.Heartbeat:
+            if type(record) is Heartbeat:
                 self._heartbeats.discard(connection.pid)
             return message_of(connection, record)
         self.unread -= size
@@ -355,17 +352,17 @@ class Mailbox:
         self.unread, self.unread_data = self._count()
         self._cancels = {event.record.sender for event in self._events if isinstance(event.record, wire.CancelSignal)}
         self._heartbeats = {
-            mail.connection.pid
-            for mail in self._inbox
-            if mail.connection is not None and isinstance(mail.record, wire.Heartbeat)
+            connection.pid
+            for _, _, connection, record in self._inbox
+            if connection is not None and isinstance(record, wire.Heartbeat)
         }
 
     def _count(self) -> tuple[int, int]:
         """The bytes of unread mail from other workers, and from the data channel."""
         everything = [mail for queue in (self._inbox, *self._listened.values()) for mail in queue]
         changes = sum(isinstance(event.record, wire.GroupChanged) for event in self._events)
-        mail = sum(entry.size for entry in everything if entry.connection is None) + MAIL_OVERHEAD * changes
-        return mail, sum(entry.size for entry in everything if entry.connection is not None)
+        mail = sum(size for _, size, connection, _ in everything if connection is None) + MAIL_OVERHEAD * changes
+        return mail, sum(size for _, size, connection, _ in everything if connection is not None)
 
     # --- invariants ---------------------------------------------------------------------------------------------------
 
@@ -381,9 +378,8 @@ class Mailbox:
                 raise ValueError("a topic's queue has mail of another topic")
         if any(topic_of_mail(entry) in self._listened for entry in self._inbox):
             raise ValueError("the inbox has mail of a topic that is listened to")
-        queues: list[deque[Mail] | deque[Event]] = [self._inbox, self._events, *self._listened.values()]
-        for one in queues:
-            arrivals = [entry.arrival for entry in one]
+        queues = [[arrival_of(entry) for entry in queue] for queue in (self._inbox, *self._listened.values())]
+        for arrivals in (*queues, [entry.arrival for entry in self._events]):
             if arrivals != sorted(arrivals):
                 raise ValueError("a queue is out of order")
         if self.data_ended and len(self._connections):

@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, NoReturn
 
 from ...kernel.wire import messages as wire
@@ -98,7 +98,7 @@ class Runtime:
         """This is the worker, and this its end of its control channel."""
         self.control = control_channel(control_end)
         self._poller = Poller()
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
 
     def enter_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """This loop waits for an async handler. A signal wakes it too: then Python runs the handlers that are due."""
@@ -295,11 +295,11 @@ class Runtime:
     @property
     def in_handler_thread(self) -> bool:
         """Whether the caller is the thread that runs the handler."""
-        return threading.get_ident() == self._thread
+        return get_ident() == self._thread
 
     def require_handler_thread(self) -> None:
         """Raise Invalid in any other thread than the handler's."""
-        if threading.get_ident() != self._thread:
+        if get_ident() != self._thread:
             raise Invalid("only the handler's thread may do this; other threads may send to PIDs")
 
     @property

@@ -57,14 +57,14 @@ def send_to_pids(
 
 def send_to_pid(runtime: Runtime, pid: Pid, topic: str, payload: Any) -> Any:
     """What `send_to_pids` does for one PID, and most messages go to one: in fewer steps."""
-    gateway, serial = outgoing.route_of(pid)
+    gateway, serial, prefix = outgoing.route_of(pid)
     observed_dead = runtime.mailbox.observed_dead
     if observed_dead:
         outgoing.live_pids((pid,), observed_dead, several=False)
     if not gateway:
         return runtime.outbox.send(runtime.control, outgoing.message_to_process(pid, topic, payload))
     data = runtime.data
-    frame = outgoing.message_to_connection(serial, topic, payload)
+    frame = outgoing.message_to_connection(serial, prefix, topic, payload)
     if data is None or data.gateway != gateway:  # of a gateway that is dead, and so is it
         return runtime.outbox.send_frames(outgoing.Frames(), None)
     return runtime.outbox.send(data, frame)

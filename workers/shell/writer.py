@@ -6,12 +6,12 @@ write, a call after an exception or a cancelled task.
 
 How a signal handler can take over. Python runs handlers between two bytecodes. If the rest of a frame were computed, then
 written, then recorded, a handler between any two of these would write the same bytes again. So all three are one step of C:
-`written.extend(map(send, …))`, where the argument of `send` is computed from `sum(written)` by further `map`s, and no bytecode
+`written.extend(map(send, …))`, where the argument of `send` is computed from the sum of `written` by further `map`s, and no bytecode
 runs from the sum to the record. A frame's position is always the sum of what is recorded. Only the outermost call removes
 finished frames, so that positions in the queue hold for those it interrupted.
 (From 3.12 on the garbage collector runs between bytecodes too. In 3.11 a finaliser that sends could come between.)
 
-Mostly nothing waits. Then a frame is written and, with how much of it was, put into the queue in one such step, `_write_first`;
+Mostly nothing waits. Then a frame is written and, with how much of it was, put into the queue in one such step of `write`;
 it is removed at once if all of it went out. That nothing waits is looked at right before this step: handlers run after a call and
 at a jump backwards, and neither comes between.
 
@@ -22,6 +22,7 @@ into the queue and taken off the list in one step of C too.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import operator
 import select
 import socket
@@ -40,20 +41,24 @@ _LOOK_AGAIN = 1.0
 """Seconds after which a waiting thread looks whether the channel was closed meanwhile."""
 _SMALL = 64 << 10
 """Bytes up to which a frame is written before it is counted."""
-_FLAGS = (socket.MSG_NOSIGNAL,)
+_FLAGS = itertools.repeat(
+    int(socket.MSG_NOSIGNAL)
+)  # they need no iterator of their own for each frame, as a tuple does
+_NOT_COUNTED = itertools.repeat(True)
 _WHOLE = slice(None)
 
-Outgoing = tuple[bytes, list[int], bool, None]
-"""A frame on its way out: its bytes, how many of them each call has written, whether it is counted as unsent, and nothing."""
+Outgoing = tuple[bytes, int, list[int], bool | None]
+"""A frame on its way out: its bytes; how many of them were written as it was queued, and how many by each call after that; and True
+if it is not counted as unsent."""
 
 
 def is_done(outgoing: Outgoing) -> bool:
     """Whether every byte has been written."""
-    frame, written, _, _ = outgoing
-    return sum(written) >= len(frame)
+    frame, first, written, _ = outgoing
+    return sum(written, first) >= len(frame)
 
 
-OUT: Outgoing = (b"", [], False, None)
+OUT: Outgoing = (b"", 0, [], True)
 """Stands for a frame of which nothing is left to do."""
 
 
@@ -80,41 +85,34 @@ class Writer:
         Raises ChannelLost after the last frame, and LimitExceeded when more than `MAX_UNSENT` bytes wait.
         """
         with self._lock:
-            if not (last or self._sealed or self.broken or self._frames or self.collected) and len(frame) <= _SMALL:
-                written: list[int] = []
-                if self._write_first(frame, written):
-                    return OUT
-                if written:  # some of it is out, and it is in the queue
-                    return (frame, written, False, None)
-            return self._queue(frame, last=last)
-
-    def _write_first(self, frame: bytes, written: list[int]) -> bool:
-        """Write a frame if nothing waits; return whether all of it is out. If only a part is, the queue has it. `written` is
-        empty if nothing is."""
-        frames = self._frames
-        step: Iterator[Outgoing] = zip(  # noqa: B905
-            (frame,), (written,), (False,), map(written.append, map(self._send, (frame,), _FLAGS))
-        )
-        try:
-            if not frames:  # no call comes between this look and the step
+            frames, size = self._frames, len(frame)
+            if last or self._sealed or self.broken or frames or self.collected or size > _SMALL:
+                return self._queue(frame, last=last)
+            one = (frame,)
+            step: Iterator[Outgoing] = zip(one, map(self._send, one, _FLAGS), ([],), _NOT_COUNTED)  # noqa: B905
+            try:
+                if frames:  # no call comes between this look and the step
+                    return self._queue(frame, last=False)
                 frames.extend(step)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
-            self.broken = True
-            return True
-        if not written or written[0] < len(frame):
-            return False
-        if frames and frames[0][1] is written:  # a handler may have removed it
-            frames.popleft()
-        return True
+            except (BlockingIOError, InterruptedError):
+                return self._queue(frame, last=False)
+            except OSError:
+                self.broken = True
+                return OUT
+            if frames:
+                outgoing = frames[0]
+                if outgoing[0] is frame:  # otherwise a handler has finished and removed it
+                    if outgoing[1] < size:
+                        return outgoing
+                    frames.popleft()
+            return OUT
 
     def _queue(self, frame: bytes, *, last: bool) -> Outgoing:
         if self._sealed:
             raise ChannelLost("this process is ending: nothing can be sent any more")
         self._require_room()
         self._sealed = last
-        outgoing: Outgoing = (frame, [], True, None)
+        outgoing: Outgoing = (frame, 0, [], None)
         if not self.broken:
             self._line_up()
             self._unsent += len(frame)
@@ -146,7 +144,7 @@ class Writer:
         if collected:
             joined = map(b"".join, (collected,))
             cleared = map(operator.delitem, (collected,), (_WHOLE,))
-            self._frames.extend(zip(joined, ([],), (True,), cleared))  # noqa: B905
+            self._frames.extend(zip(joined, (0,), ([],), cleared))  # noqa: B905
 
     def seal(self) -> None:
         """Nothing can be written any more; what waits is still to be sent."""
@@ -208,14 +206,14 @@ class Writer:
 
     def _write_rest(self, outgoing: Outgoing) -> None:
         """Write what the socket takes. Raises what `send` raises; then nothing was written."""
-        frame, written, _, _ = outgoing
-        rest = map(memoryview(frame).__getitem__, map(slice, map(sum, (written,)), (None,)))
+        frame, first, written, _ = outgoing
+        rest = map(memoryview(frame).__getitem__, map(slice, map(sum, (written,), (first,)), (None,)))
         written.extend(map(self._send, rest, _FLAGS))
 
     def _forget_finished(self) -> None:
         while self._frames and (self.broken or is_done(self._frames[0])):
-            frame, _, counted, _ = self._frames[0]
-            if counted:
+            frame, _, _, uncounted = self._frames[0]
+            if not uncounted:
                 self._unsent -= len(frame)
             self._frames.popleft()
         if self.broken:

@@ -17,6 +17,7 @@ from wsrelay.kernel.wire.client_frames import (
     add_messages,
     encode_send,
     message_prefix,
+    send_prefix,
 )
 from wsrelay.kernel.wire.codec import MAX_INTEGER, FrameDecoder, encode
 from wsrelay.kernel.wire.messages import (
@@ -182,7 +183,7 @@ def test_reading_goes_on_in_another_decoder(sent: list[Any], cut: int) -> None: 
 
 @given(serials, data | st.integers(60_000, 70_000).map(lambda size: "x" * size))
 def test_a_send_is_encoded_as_by_the_codec(serial: int, one: str | bytes) -> None:
-    assert encode_send(serial, one) == encode(ClientSend((serial,), one))
+    assert encode_send(send_prefix(serial), one) == encode(ClientSend((serial,), one))
 
 
 @given(serials, st.lists(data | st.integers(60_000, 70_000).map(lambda size: b"x" * size), max_size=5))

@@ -30,13 +30,13 @@ def damaged(stream: bytes, damages: list[tuple[int, int]]) -> bytes:
 
 def read(decoder: FrameDecoder, stream: bytes, general: Callable[[Any], Iterable[Any]]) -> tuple[list[Any], str | None]:
     """The general records that a decoder gives for a stream, and its violation."""
-    got: list[Any] = []
+    records: list[Any] = []
+    violation = None
     try:
-        for record in decoder.decode(stream):
-            got += general(record)
-    except ProtocolViolation as violation:
-        return got, str(violation)
-    return got, None
+        decoder.decode_into(records, stream)
+    except ProtocolViolation as problem:
+        violation = str(problem)
+    return [one for record in records for one in general(record)], violation
 
 
 def compare(

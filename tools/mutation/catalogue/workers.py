@@ -140,7 +140,7 @@ MUTATIONS = (
         "            except (BlockingIOError, InterruptedError):\n                return False\n            except OSError:\n"
         "                self.broken = True\n",
         "            except (BlockingIOError, InterruptedError):\n"
-        "                outgoing[1].append(len(outgoing[0]))\n            except OSError:\n"
+        "                outgoing[2].append(len(outgoing[0]))\n            except OSError:\n"
         "                self.broken = True\n",
         ("tests/workers/test_writer.py::test_a_tail_is_finished_by_the_next_call",),
     ),
