@@ -53,7 +53,9 @@ def test_a_kernel_without_ipv6() -> None:
     assert _said(*filtered, "[::]:0") == "cannot listen on [::]:0: Address family not supported by protocol"
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "ip"))), reason="needs root, unshare and ip")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "ip"))), reason="needs root, unshare and ip"
+)
 def test_a_name_whose_ipv6_address_is_disabled(tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 localhost\n::1 localhost\n192.0.2.1 both\n127.0.0.1 both\n")
