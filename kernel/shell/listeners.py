@@ -46,14 +46,30 @@ def _listen_unix(path: str) -> socket.socket:
         if stat.S_ISSOCK(os.stat(path).st_mode):
             _check_stale(path)
             os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = _FileSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(path)
+        listener.file = _file_at(path)
         listener.listen(BACKLOG)
     except BaseException:
         listener.close()
         raise
     return listener
+
+
+class _FileSocket(socket.socket):
+    """A Unix socket that knows its file from another one at the same path."""
+
+    file: tuple[int, int] | None = None
+    """Device and inode; None if they could not be seen."""
+
+
+def _file_at(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _check_stale(path: str) -> None:
@@ -123,10 +139,12 @@ def _listen_one(family: int, where: tuple[object, ...]) -> socket.socket:
 
 
 def discard(listener: socket.socket) -> None:
-    """Close it, and remove the file of a Unix socket: nobody else is to listen there."""
+    """Close it, and remove the file of a Unix socket: but not one that somebody else has put into its place."""
     if listener.family == socket.AF_UNIX:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(listener.getsockname())
+        path = listener.getsockname()
+        if not isinstance(listener, _FileSocket) or listener.file == _file_at(path):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
     listener.close()
 
 

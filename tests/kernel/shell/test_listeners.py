@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from wsrelay.kernel.shell.listeners import discard, listen
 
 SOCKET_CALL = {"x86_64": 41, "aarch64": 198}
 """The number of socket(2)."""
@@ -67,3 +69,21 @@ def test_a_name_whose_ipv6_address_is_disabled(tmp_path: Path) -> None:
     assert _said(*apart, "localhost:0") == "http://127.0.0.1"
     assert _said(*apart, "[::1]:0") == "cannot listen on [::1]:0: Cannot assign requested address"
     assert _said(*apart, "both:0") == "cannot listen on both:0: Cannot assign requested address"
+
+
+def test_a_socket_file_that_is_somebody_elses_now_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    [first] = listen(f"unix:{path}")
+    path.unlink()
+    [second] = listen(f"unix:{path}")
+    discard(first)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    path.unlink()
+    path.write_text("a file")
+    discard(second)
+    assert path.read_text() == "a file"
+    path.unlink()
+    [third] = listen(f"unix:{path}")
+    discard(third)
+    assert not path.exists()
