@@ -115,7 +115,9 @@ class Births:
         try:
             if effect.host not in runtime.hosts:  # a reload has removed it meanwhile
                 raise OSError(f"{effect.host} is configured no more")
-            upgrades.fork(handle, runtime.hosts[effect.host])
+            host = runtime.hosts[effect.host]
+            runtime.confinement.renew(effect.worker, host.configuration, host.enforcement)
+            upgrades.fork(handle, host)
         except OSError as problem:
             logger.error("the new code of %s cannot be started: %s", effect.pid, problem)
             runtime.loop.call_soon(self._start_failed, effect.worker, f"its new code cannot be started: {problem}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import os
 import signal
 import sys
@@ -45,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         application = load(arguments.paths, serving=arguments.command == "run")
     except ConfigurationError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)  # noqa: T201
+        _tell_mistakes(error.problems, arguments.log_format if arguments.command == "run" else "text")
         return 1
     if arguments.command == "check":
         print(summary(application))  # noqa: T201
@@ -64,6 +64,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         log_format=arguments.log_format,
         run_directory=arguments.run_directory,
     )
+
+
+def _tell_mistakes(problems: Sequence[str], log_format: str) -> None:
+    """Where people read, each is a line that begins with its place; where the log is for programs, an entry like any other."""
+    try:
+        log_format = logs.resolve(log_format, os.environ)
+    except OSError:  # no journal
+        log_format = "text"
+    if log_format == "text":
+        for problem in problems:
+            print(problem, file=sys.stderr)  # noqa: T201
+        return
+    logs.setup(log_format, "error")
+    for problem in problems:
+        logging.getLogger("wsrelay").error("%s", problem)
 
 
 def _open_standard_streams() -> None:

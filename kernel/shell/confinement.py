@@ -2,7 +2,7 @@
 
 Performs what `core/enforcement` decides. A worker's folder is made before its fork, its group entered at its birth, before it has
 read what to run; both go with it. What a worker is confined by is fixed when it is started, and kept here by its number: a reload
-is for those that come after it. Cgroups and temporary folders are prepared once, at the start; a reload that needs what was not
+is for those that come after it, and for the code that a worker is upgraded to after it. Cgroups and temporary folders are prepared once, at the start; a reload that needs what was not
 prepared is refused.
 """
 
@@ -22,6 +22,9 @@ from .usage import Watched, watched
 logger = logging.getLogger("wsrelay")
 
 _NOT_PREPARED = "needs a restart: no cgroups were prepared when the runtime was started"
+_LIMITS = frozenset({"memory.max", "memory.swap.max", "pids.max", "cpu.max"})
+"""Files of a cgroup that may say `_NO_LIMIT`."""
+_NO_LIMIT = "max"
 
 
 class Confinement:
@@ -56,12 +59,22 @@ class Confinement:
 
     def expect(self, number: int, host: HostConfiguration, enforcement: Enforcement) -> None:
         """A worker is about to be forked. Raises OSError."""
-        if any(looked_at := watched(host, enforcement)):
-            self.watched[number] = looked_at
-        if enforcement.cgroup:
-            self._settings[number] = enforcement.cgroup
+        self.renew(number, host, enforcement)
         if host.private_tmp:
             self.folders.make(number, enforcement.identity)
+
+    def renew(self, number: int, host: HostConfiguration, enforcement: Enforcement) -> None:
+        """A worker that is upgraded is about to be forked anew: its host may have other limits since a reload."""
+        if any(looked_at := watched(host, enforcement)):
+            self.watched[number] = looked_at
+        else:
+            self.watched.pop(number, None)
+        now = dict(enforcement.cgroup)
+        lifted = [
+            (name, _NO_LIMIT) for name, _ in self._settings.get(number, ()) if name in _LIMITS and name not in now
+        ]
+        if lifted or now:
+            self._settings[number] = (*enforcement.cgroup, *lifted)
 
     def take_in(self, number: int, os_pid: int) -> None:
         """A worker is born, and runs nothing yet. Raises OSError."""

@@ -5,13 +5,15 @@ request and one answer for each connection, each a line of JSON; what they mean 
 time (a reload does), so an empty line comes each `SIGN` seconds until it is there: who hears nothing knows that nobody works on it.
 
 The directory is the first of `--run-directory`, `$RUNTIME_DIRECTORY/control` (under systemd), `$XDG_RUNTIME_DIR/wsrelay` and
-`/tmp/wsrelay-UID`. The socket's name says which configuration it is: a digest of the paths that `wsrelay run` was given.
+`/tmp/wsrelay-UID`. The socket's name says which configuration it is: digests of the paths that `wsrelay run` was given, where they
+led then and as they were written.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
@@ -56,26 +58,32 @@ def run_directory(given: str | None, environment: Mapping[str, str]) -> Path:
     return Path(f"/tmp/wsrelay-{os.geteuid()}")
 
 
-def digest(paths: Sequence[str]) -> str:
-    """What stands for a configuration in the name of a socket."""
-    whole = "\0".join(sorted(os.path.realpath(path) for path in paths))
-    return hashlib.sha256(whole.encode(errors="surrogateescape")).hexdigest()[:16]
+def _digests(paths: Sequence[str]) -> list[str]:
+    """What stands for a configuration in the name of a socket: where it is, and how that was written. A release is often a symbolic link
+    that leads elsewhere when the runtime is to be told so; and a folder may be known by two names."""
+    return [
+        hashlib.sha256("\0".join(sorted(map(where, paths))).encode(errors="surrogateescape")).hexdigest()[:16]
+        for where in (os.path.realpath, os.path.abspath)
+    ]
 
 
 def place(directory: Path, paths: Sequence[str], guardian: int) -> Path:
     """The socket of one runtime; `guardian` is the os_pid that `wsrelay run` has."""
-    return directory / f"{digest(paths)}-{guardian}{_SUFFIX}"
+    return directory / f"{'-'.join(_digests(paths))}-{guardian}{_SUFFIX}"
 
 
 def candidates(directory: Path, paths: Sequence[str]) -> list[Path]:
     """The sockets of runtimes of this configuration, or of any if there are no `paths`. They may be dead. Raises PermissionError
     if this user may not look."""
-    beginning = f"{digest(paths)}-" if paths else ""
+    wanted = _digests(paths)
     try:
         names = os.listdir(directory)  # and not glob(), which finds nothing then
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [directory / name for name in sorted(names) if name.startswith(beginning) and name.endswith(_SUFFIX)]
+    found = [name for name in sorted(names) if name.endswith(_SUFFIX)]
+    if paths:
+        found = [name for name in found if any(map(str.__eq__, name.split("-"), wanted))]
+    return [directory / name for name in found]
 
 
 def remove(path: Path) -> None:
@@ -143,6 +151,18 @@ def _remove_dead(directory: Path) -> None:
                 path.unlink()
 
 
+def _lock(directory: Path) -> int | None:
+    """Lock it, as tmpfiles.d(5) asks for what must not be removed for its age: that looks for live sockets by their addresses, and ours
+    is not the path. Returns the descriptor that holds the lock; None if it cannot be had."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # several runtimes have one directory
+    return descriptor
+
+
 def exchange(connection: socket.socket, request: Request) -> Answer:
     """Send a request and return its answer, empty if the other end has closed. Raises TimeoutError when nothing was heard for
     `SILENCE` seconds, OSError and ValueError."""
@@ -172,11 +192,14 @@ class Control:
         self._path = path
         self._handle = handle
         self._listener: socket.socket | None = None
+        self._lock: int | None = None
+        """Holds the directory's lock."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Raises StartError."""
         self._listener = listen_at(self._path)
+        self._lock = _lock(self._path.parent)
         self._loop.add_reader(self._listener, self._accept)
 
     def close(self) -> None:
@@ -188,6 +211,9 @@ class Control:
             self._listener.close()
             self._listener = None
             remove(self._path)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _accept(self) -> None:
         if self._listener is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -21,8 +22,8 @@ class ListenError(StartError):
 def listen(address: str) -> list[socket.socket]:
     """Return the listening sockets of `host:port`, `:port` or `unix:/path`.
 
-    A host name may have several addresses. With port 0 they all get the port that the first was given.
-    Raises ListenError.
+    A host name may have several addresses, and none stands for those of IPv4 and IPv6; what a machine without IPv6 lacks of them is left
+    out. With port 0 they all get the port that the first was given. Raises ListenError.
     """
     try:
         if address.startswith("unix:"):
@@ -45,14 +46,30 @@ def _listen_unix(path: str) -> socket.socket:
         if stat.S_ISSOCK(os.stat(path).st_mode):
             _check_stale(path)
             os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = _FileSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(path)
+        listener.file = _file_at(path)
         listener.listen(BACKLOG)
     except BaseException:
         listener.close()
         raise
     return listener
+
+
+class _FileSocket(socket.socket):
+    """A Unix socket that knows its file from another one at the same path."""
+
+    file: tuple[int, int] | None = None
+    """Device and inode; None if they could not be seen."""
+
+
+def _file_at(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _check_stale(path: str) -> None:
@@ -81,17 +98,30 @@ def _resolve(address: str) -> list[tuple[int, tuple[Any, ...]]]:
 
 def _listen_tcp(address: str) -> list[socket.socket]:
     listeners: list[socket.socket] = []
+    lacking: OSError | None = None
     try:
         for family, where in _resolve(address):
             port = where[1]
             if port == 0 and listeners:
                 where = (where[0], listeners[0].getsockname()[1], *where[2:])
-            listeners.append(_listen_one(family, where))
+            try:
+                listeners.append(_listen_one(family, where))
+            except OSError as problem:
+                if not _is_for_want_of_ipv6(problem, where):
+                    raise
+                lacking = problem
+        if lacking is not None and not listeners:
+            raise lacking
     except BaseException:
         for listener in listeners:
             listener.close()
         raise
     return listeners
+
+
+def _is_for_want_of_ipv6(problem: OSError, where: tuple[object, ...]) -> bool:
+    """Whether the kernel has no IPv6, or has it disabled so that there is no ::1. The resolver names such addresses all the same."""
+    return problem.errno == errno.EAFNOSUPPORT or (problem.errno == errno.EADDRNOTAVAIL and where[0] == "::1")
 
 
 def _listen_one(family: int, where: tuple[object, ...]) -> socket.socket:
@@ -109,10 +139,12 @@ def _listen_one(family: int, where: tuple[object, ...]) -> socket.socket:
 
 
 def discard(listener: socket.socket) -> None:
-    """Close it, and remove the file of a Unix socket: nobody else is to listen there."""
+    """Close it, and remove the file of a Unix socket: but not one that somebody else has put into its place."""
     if listener.family == socket.AF_UNIX:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(listener.getsockname())
+        path = listener.getsockname()
+        if not isinstance(listener, _FileSocket) or listener.file == _file_at(path):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
     listener.close()
 
 

@@ -55,6 +55,15 @@ def test_json_from_the_supervisor_and_from_a_worker(tmp_path: Path) -> None:
         running.wait()
 
 
+def test_mistakes_of_the_configuration_are_entries_too(tmp_path: Path) -> None:
+    command = [Path(sys.executable).with_name("wsrelay"), "run", "--log-format", "json"]
+    nothing = tmp_path / "nothing"
+    ended = subprocess.run([*command, nothing], capture_output=True, text=True, check=False, timeout=60)
+    [entry] = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert (ended.returncode, entry["level"]) == (1, "error")
+    assert entry["message"] == f"{nothing}: there is no such file or folder"
+
+
 HOSTILE = "harmless\n2026-01-01 00:00:00,000 CRITICAL forged \x1b[31m\x9b31m\r\u2028 and more"
 SAYS = f"""
     import logging

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -58,6 +59,36 @@ def test_several_runtimes_to_ask(runtime: Runtime, tmp_path: Path) -> None:
         for served in (runtime.folder, tmp_path / "second"):
             assert f"\n  {served} (os process " in asked.stderr
         assert "1 processes" in ask(runtime, "status", str(runtime.folder)).stdout
+
+
+def test_a_release_is_known_by_its_link_and_by_where_it_was(tmp_path: Path) -> None:
+    releases = [tmp_path / "one", tmp_path / "two"]
+    for number, folder in enumerate(releases):
+        write_application(folder, [*BASE, service()], source(str(number)))
+    link = tmp_path / "current"
+    link.symlink_to("one")
+    with contextlib.ExitStack() as ends:
+        runtime = Runtime(link)
+        ends.callback(runtime.kill)
+        ends.callback(runtime.process.wait, 60)
+        ends.callback(runtime.process.terminate)
+        runtime.wait_ready()
+        assert ask(runtime, "status", str(releases[0])).returncode == 0
+        link.unlink()
+        link.symlink_to("two")
+        reloaded = ask(runtime, "reload", str(link))
+        assert (reloaded.returncode, "app:served.service: restarted" in reloaded.stdout) == (0, True), reloaded.stderr
+        refused = ask(runtime, "status", str(tmp_path / "three"))
+        assert (refused.returncode, "no runtime" in refused.stderr) == (1, True)
+
+
+def test_who_removes_what_is_old_leaves_the_control_socket_alone(runtime: Runtime) -> None:
+    descriptor = os.open(runtime.temporary / "wsrelay", os.O_RDONLY)
+    try:
+        with pytest.raises(BlockingIOError):  # systemd-tmpfiles removes nothing where it gets no lock
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(descriptor)
 
 
 AS_NOBODY = """

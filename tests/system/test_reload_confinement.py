@@ -53,6 +53,21 @@ def test_a_limit_is_for_workers_that_start_after_it(tmp_path: Path) -> None:  # 
             assert free.do("'fine'") == "fine"
 
 
+def test_code_that_is_upgraded_has_the_limits_of_now(tmp_path: Path) -> None:  # S18, S35
+    upgrade = "process.upgrade('app:puppet', me)"
+    with confined(tmp_path) as runtime, Puppet(runtime, LIMITED) as one, Puppet(runtime, LIMITED) as two:
+        reload(runtime, {"limits": {"processes": 12}})
+        for each in (one, two):
+            each.order(upgrade, me=each.client_pid)
+            assert each.do("'fine'") == "fine"
+        one.order(THREADS)
+        assert one.end() == (1011, "limit:processes")
+        reload(runtime, {})
+        two.order(upgrade, me=two.client_pid)
+        two.do(THREADS)
+        assert two.do("'fine'") == "fine"
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

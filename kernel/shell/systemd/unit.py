@@ -125,7 +125,7 @@ def quote(word: str) -> str:
 
 def render_socket(socket: Socket) -> str:
     """Return the text of a socket unit."""
-    streams = "\n".join(f"ListenStream={stream}" for stream in socket.streams)
+    streams = "\n".join([*(f"ListenStream={stream}" for stream in socket.streams), *_ip_versions(socket)])
     return f"""{MARK}
 
 [Unit]
@@ -144,6 +144,13 @@ TriggerLimitIntervalSec=0
 [Install]
 WantedBy=sockets.target
 """
+
+
+def _ip_versions(socket: Socket) -> list[str]:
+    """As the runtime binds it itself: systemd's default depends on the machine, and is that `[::]` takes IPv4 too."""
+    if any(stream.startswith("[") for stream in socket.streams):
+        return ["BindIPv6Only=ipv6-only"]
+    return ["BindIPv6Only=both"] if any(stream.isdigit() for stream in socket.streams) else []
 
 
 def render_drop_in() -> str:

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 from support.waiting import wait_until
+from wsrelay.kernel.core.enforcement import Enforcement
 from wsrelay.kernel.shell.cgroups import Cgroups, find_delegated
+from wsrelay.kernel.shell.confinement import Confinement
 from wsrelay.kernel.shell.errors import StartError
+from wsrelay.kernel.wire.configuration import Application, HostConfiguration
 
 FILES = {
     "cgroup.procs": "", "cgroup.kill": "", "cgroup.subtree_control": "", "memory.max": "max", "memory.oom.group": "0",
@@ -95,6 +98,21 @@ def test_a_group_that_cannot_be_divided_is_an_error(root: Path) -> None:
     (root / "app.service" / "cgroup.subtree_control").unlink()
     with pytest.raises(StartError, match="cannot be divided"):
         Cgroups(root / "app.service", {"memory"}, make=make, remove=remove).prepare()
+
+
+def test_the_group_of_upgraded_code_has_the_limits_of_now(root: Path, cgroups: Cgroups) -> None:
+    folder, host = root / "app.service" / "worker-3", HostConfiguration("app:processes")
+    confinement = Confinement(Application(), "")
+    confinement.cgroups = cgroups
+    confinement.expect(3, host, Enforcement(cgroup=(("memory.max", "1000"), ("pids.max", "8"))))
+    confinement.take_in(3, 4711)
+    for cgroup in ((("memory.max", "2000"), ("cpu.max", "50000 100000")), ()):
+        confinement.renew(3, host, Enforcement(cgroup=cgroup))
+        confinement.take_in(3, 4712)
+        expected = {"memory.max": "max", "pids.max": "max", "cpu.max": "max"} | dict(cgroup)
+        for name, value in expected.items():  # a plain file keeps the end of what was longer
+            assert (folder / name).read_text().startswith(value), name
+        assert (folder / "cgroup.procs").read_text() == "4712"
 
 
 def test_the_life_of_a_group(root: Path, cgroups: Cgroups) -> None:

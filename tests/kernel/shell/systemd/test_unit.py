@@ -49,6 +49,20 @@ def test_a_service_without_sockets_keeps_them_in_the_store() -> None:
     assert "Requires=relay.socket" in text
 
 
+@pytest.mark.parametrize(
+    ("streams", "setting"),
+    [
+        (("8080",), "both"),
+        (("[::]:8080",), "ipv6-only"),
+        (("127.0.0.1:1", "[::1]:1"), "ipv6-only"),
+        (("127.0.0.1:1",), ""),
+    ],
+)
+def test_a_socket_takes_the_versions_of_ip_that_its_address_says(streams: tuple[str, ...], setting: str) -> None:
+    text = unit.render_socket(unit.Socket("relay", "relay", "gateway", streams))
+    assert re.findall(r"^BindIPv6Only=(.*)$", text, re.MULTILINE) == ([setting] if setting else [])
+
+
 def test_a_host_with_a_user_needs_three_capabilities_and_not_root() -> None:
     text = unit.render_service(unit.Service("relay", ("/bin/wsrelay",), 10.0, changes_user=True))
     for name in ("CapabilityBoundingSet", "AmbientCapabilities"):
