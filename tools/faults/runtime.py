@@ -309,7 +309,13 @@ class Runtime:
     def remember_start(self) -> None:
         """From here on, `check_as_found` compares with what is now."""
         self._rested.clear()
-        self._start = self.quiesce(START_TIMEOUT, idle=False)
+
+        def known() -> bool:
+            """Whether each function worker has been seen before its first request: on a busy machine it may still begin."""
+            self._start = self.quiesce(START_TIMEOUT, idle=False)
+            return all(each.os_pid in self._rested for each in self._start.processes if each.is_function_worker)
+
+        wait_until(known, START_TIMEOUT, "every function worker to wait for a request", step=LOOK_AGAIN)
 
     def check_as_found(self, keeps: Collection[str] = (), timeout: float | None = None) -> None:
         """Check that, when the clients are gone, nothing is left that was not there at the start: no process, monitor, link,

@@ -42,9 +42,14 @@ class ProcessView:
     """The id of the host that a worker belongs to."""
 
     @property
+    def is_function_worker(self) -> bool:
+        """Whether it is a function worker that runs no invocation, or begins."""
+        return self.kind == "worker" and not self.pid
+
+    @property
     def waits_for_a_request(self) -> bool:
-        """Whether it is a function worker that runs no invocation."""
-        return self.kind == "worker" and not self.pid and self.state not in _BUSY
+        """The same, and it waits."""
+        return self.is_function_worker and self.state not in _BUSY
 
     def __str__(self) -> str:
         what = " ".join(filter(None, (self.kind, self.entry, self.pid)))
