@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.raw_client import GET, ask, connect, handshake, join, status
+from support.standard_error import captured_lines
 from support.waiting import wait_until
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.configuration import GatewayConfiguration, Limits, Static, Timeouts, pack
@@ -230,14 +231,13 @@ def test_a_request_in_absolute_form(supervisor: Any) -> None:  # RFC 9112 §3.2.
     assert (request.path, request.query, request.parameters) == ("/plain/a b", "q=1", (("name", "a b"),))
 
 
-def test_a_client_that_leaves_before_the_answer_is_logged(serve: Any, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("capfd")
+def test_a_client_that_leaves_before_the_answer_is_logged(serve: Any) -> None:
     supervisor = serve(access_log=True)
     before = supervisor.descriptors()
-    written: list[str] = []
 
     def lines() -> list[str]:
-        written.append(capfd.readouterr().err)
-        return re.findall(r"127\.0\.0\.1 (.*) [\d.]+ ms\n", "".join(written))
+        return re.findall(r"127\.0\.0\.1 (.*) [\d.]+ ms\n", captured_lines())
 
     with connect(supervisor, GET % b"/plain/waits"):
         supervisor.expect(m.RequestInvocation)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from support import raw_client
+from support.standard_error import captured_lines
 from support.waiting import wait_until
 from wsrelay.kernel.wire import messages as m
 from wsrelay.kernel.wire.configuration import Limits, Proxy, Static, Timeouts, Tls
@@ -200,24 +201,21 @@ def told(supervisor: Any, server: str = "app:gateway") -> bytes:
         return connection.recv(1000)
 
 
-def logged(capfd: pytest.CaptureFixture[str], pattern: str) -> list[Any]:
+def logged(pattern: str) -> list[Any]:
     """Every match in the log, once there is one: a thread writes it, a moment later."""
-    log: list[str] = []
-
-    def find() -> list[Any]:
-        log.append(capfd.readouterr().err)
-        return re.findall(pattern, "".join(log))
-
-    wait_until(find, message=f"a line in the log: {pattern}")
-    return find()
+    found: list[Any] = wait_until(
+        lambda: re.findall(pattern, captured_lines()), message=f"a line in the log: {pattern}"
+    )
+    return found
 
 
-def refusals(capfd: pytest.CaptureFixture[str]) -> list[Any]:
-    return logged(capfd, r"no descriptor for a client: refused (\d+); (\d+) open files")
+def refusals() -> list[Any]:
+    return logged(r"no descriptor for a client: refused (\d+); (\d+) open files")
 
 
+@pytest.mark.usefixtures("capfd")
 @pytest.mark.parametrize("uvloop", [True, False])
-def test_clients_leave_descriptors_for_the_gateway(serve: Any, uvloop: bool, capfd: pytest.CaptureFixture[str]) -> None:
+def test_clients_leave_descriptors_for_the_gateway(serve: Any, uvloop: bool) -> None:
     supervisor = serve(uvloop=uvloop)
     supervisor.function_worker()
     with contextlib.ExitStack() as stack, open_files(supervisor, 64 + 1 + 3):
@@ -228,14 +226,15 @@ def test_clients_leave_descriptors_for_the_gateway(serve: Any, uvloop: bool, cap
             assert client.recv(100).startswith(b"HTTP/1.1 404 ")
         for _ in range(3):
             assert told(supervisor).startswith(b"HTTP/1.1 503 ")
-        assert refusals(capfd) == [("1", "68")]
+        assert refusals() == [("1", "68")]
         client.close()
         wait_until(lambda: ask(supervisor) == 404, message="the place to be free again")
 
 
+@pytest.mark.usefixtures("capfd")
 @pytest.mark.parametrize("uvloop", [True, False])
 def test_without_a_descriptor_clients_are_told_and_an_admin_answers(
-    start_gateway: Any, new_server: Any, uvloop: bool, capfd: pytest.CaptureFixture[str]
+    start_gateway: Any, new_server: Any, uvloop: bool
 ) -> None:
     servers = new_server(), new_server(id="app:admin", routes=(), admin=True)
     supervisor = start_gateway(*servers, uvloop=uvloop)
@@ -248,23 +247,23 @@ def test_without_a_descriptor_clients_are_told_and_an_admin_answers(
         for _ in range(10):
             assert told(supervisor).startswith(b"HTTP/1.1 503 ")
             assert ask(supervisor, "app:admin") == 404
-        assert refusals(capfd) == [("1", str(allowed))]
+        assert refusals() == [("1", str(allowed))]
     assert ask(supervisor) == 404
 
 
+@pytest.mark.usefixtures("capfd")
 @pytest.mark.parametrize("uvloop", [True, False])
-def test_who_cannot_be_accepted_waits_until_it_can(serve: Any, uvloop: bool, capfd: pytest.CaptureFixture[str]) -> None:
+def test_who_cannot_be_accepted_waits_until_it_can(serve: Any, uvloop: bool) -> None:
     supervisor = serve(uvloop=uvloop)
-    with open_files(supervisor, 3):  # so few that what is kept back may not be opened again either
-        client = raw_client.connect(supervisor, GET)
-        assert refusals(capfd) == [("1", "3")]
-    with client:
+    with contextlib.ExitStack() as stack:
+        with open_files(supervisor, 3):  # so few that what is kept back may not be opened again either
+            client = stack.enter_context(raw_client.connect(supervisor, GET))
+            assert refusals() == [("1", "3")]
         read_not_found(client)
 
 
-def test_a_file_that_cannot_be_opened_for_want_of_descriptors(
-    serve: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("capfd")
+def test_a_file_that_cannot_be_opened_for_want_of_descriptors(serve: Any, tmp_path: Path) -> None:
     (tmp_path / "page").write_text("here")
     supervisor = serve(statics=(Static("/", str(tmp_path)),))
     with socket.create_connection(("127.0.0.1", supervisor.ports["app:gateway"]), timeout=10) as client:
@@ -274,12 +273,13 @@ def test_a_file_that_cannot_be_opened_for_want_of_descriptors(
         with open_files(supervisor, allowed):
             client.sendall(b"GET /page HTTP/1.1\r\nHost: h\r\n\r\n")
             assert client.recv(1000).startswith(b"HTTP/1.1 503 ")
-        assert refusals(capfd) == [("1", str(allowed))]
+        assert refusals() == [("1", str(allowed))]
 
 
-def test_more_connections_than_files_that_may_be_open(serve: Any, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("capfd")
+def test_more_connections_than_files_that_may_be_open(serve: Any) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for connections in (hard - 64, hard - 63):
         serve(limits=Limits(connections=connections))
-    found = logged(capfd, r"limits.connections is (\d+) in all, but (\d+) open files are allowed")
+    found = logged(r"limits.connections is (\d+) in all, but (\d+) open files are allowed")
     assert found == [(str(hard - 63), str(hard))]

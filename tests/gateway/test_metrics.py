@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from support.raw_client import frame, handshake, join
 from support.scrape import Scrape, get
+from support.standard_error import captured_lines
 from support.waiting import wait_until
 from wsrelay.gateway.core.counts import HighWater, code_label, initiator
 from wsrelay.gateway.core.exposition import Metric, Samples
@@ -244,9 +245,8 @@ def test_hostile_requests_make_no_labels(watch: Callable[..., Watched]) -> None:
     assert "secret" not in str(seen.samples).lower()
 
 
-def test_the_access_log(
-    watch: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("capfd")
+def test_the_access_log(watch: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WSRELAY_LOG_FORMAT", "json")
     watched = watch(access_log=True)
     client, target = watched.open()
@@ -259,13 +259,11 @@ def test_the_access_log(
         client.sendall(frame(8, struct.pack("!H", 4001) + b"secret"))
         assert target.expect(m.Leave).code == 4001
     assert get(f"http://127.0.0.1:{watched.supervisor.ports['app:gateway']}/no%0Athing?token=secret")[0] == 404
-    written: list[str] = []
 
     def lines() -> list[dict[str, str]]:
-        written.append(capfd.readouterr().err)
-        return [json.loads(line) for line in "".join(written).splitlines() if "wsrelay.access" in line]
+        return [json.loads(line) for line in captured_lines().splitlines() if "wsrelay.access" in line]
 
-    wait_until(lambda: len(lines()) == 4, 30.0, lambda: "".join(written))
+    wait_until(lambda: len(lines()) == 4, 30.0, captured_lines)
     upgrade, opened, closed, request = lines()
     assert {name: upgrade[name] for name in ("status", "method", "path")} == {
         "status": "101", "method": "GET", "path": "/ws/secret",
@@ -280,6 +278,6 @@ def test_the_access_log(
     assert float(closed["seconds"]) >= 0
     assert int(closed["bytes_out"]) > 129
     assert (request["status"], request["path"]) == ("404", "/no%0Athing")
-    text = "".join(written)
+    text = captured_lines()
     assert "token" not in text
     assert text.count("secret") == 4, "the paths, in field and message: no query, payload or reason"
