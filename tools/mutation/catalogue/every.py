@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ..model import Mutation
-from . import checker, gateway, kernel_core, kernel_shell, upgrade, workers
+from . import checker, gateway_core, gateway_shell, kernel_core, kernel_shell, upgrade, workers
 
 MUTATIONS: tuple[Mutation, ...] = (
     *kernel_core.MUTATIONS,
     *kernel_shell.MUTATIONS,
-    *gateway.MUTATIONS,
+    *gateway_core.MUTATIONS,
+    *gateway_shell.MUTATIONS,
     *workers.MUTATIONS,
     *upgrade.MUTATIONS,
     *checker.MUTATIONS,
