@@ -146,9 +146,8 @@ class WorkerLink:
         if not self._marked:
             self._marked = True
             self._workers.turn.mark(self)
-        if (
-            self._channel.pending + self._collected > self._workers.limit and not self.congested
-        ):  # `pending`, without a call
+        pending = self._channel.pending + self._collected  # as the property says, without a call
+        if pending > self._workers.limit and not self.congested:
             self._flush()
             if self.pending > self._workers.limit:
                 self._workers.stalls += 1

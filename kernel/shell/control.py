@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import StartError
+from .folder_lock import lock
 
 logger = logging.getLogger("wsrelay")
 
@@ -151,18 +151,6 @@ def _remove_dead(directory: Path) -> None:
                 path.unlink()
 
 
-def _lock(directory: Path) -> int | None:
-    """Lock it, as tmpfiles.d(5) asks for what must not be removed for its age: that looks for live sockets by their addresses, and ours
-    is not the path. Returns the descriptor that holds the lock; None if it cannot be had."""
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # several runtimes have one directory
-    return descriptor
-
-
 def exchange(connection: socket.socket, request: Request) -> Answer:
     """Send a request and return its answer, empty if the other end has closed. Raises TimeoutError when nothing was heard for
     `SILENCE` seconds, OSError and ValueError."""
@@ -199,7 +187,8 @@ class Control:
     def start(self) -> None:
         """Raises StartError."""
         self._listener = listen_at(self._path)
-        self._lock = _lock(self._path.parent)
+        # A look for live sockets would not find ours: its address is not its path. And nobody who holds the folder may hold up a start.
+        self._lock = lock(self._path.parent, wait=False)
         self._loop.add_reader(self._listener, self._accept)
 
     def close(self) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import fcntl
 import os
 import stat
 import tempfile
 from collections.abc import Iterable
 
 from ..wire.configuration import HostConfiguration, Identity
+from .folder_lock import lock
 from .owners import acting_as
 
 _TRIES = 20
@@ -43,7 +43,7 @@ class TemporaryFolders:
         self.base = base
         self._owned: set[int] = set()
         self._remover: concurrent.futures.ThreadPoolExecutor | None = None
-        self._lock = _lock(base) if base else None
+        self._lock = lock(base) if base else None  # a runtime may go for weeks without making a worker
 
     def make(self, number: int, identity: Identity | None) -> None:
         """Make a worker's folder. Raises OSError."""
@@ -75,18 +75,6 @@ class TemporaryFolders:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def _lock(base: str) -> int | None:
-    """Lock it, as tmpfiles.d(5) asks for what must not be removed for its age, with all that is in it: a runtime may go for weeks
-    without making a worker. Returns the descriptor that holds the lock; None if it cannot be had."""
-    try:
-        descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return descriptor
 
 
 def remove_base(base: str) -> None:

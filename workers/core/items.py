@@ -47,29 +47,18 @@ class Message:
     sender: Pid
 
 
-class _Unfrozen:
-    """A Message whose fields are still to be filled."""
-
-    __slots__ = ("payload", "sender", "topic")
-
-    topic: str
-    payload: Any
-    sender: Pid
-
-
 _new = object.__new__
+_set_topic, _set_payload, _set_sender = (getattr(Message, name).__set__ for name in ("topic", "payload", "sender"))
 
 
 def make_message(topic: str, payload: Any, sender: Pid) -> Message:
-    """Return a Message. What `Message(…)` does, in half of its time: a frozen dataclass fills its fields one by one through
-    `object.__setattr__`. An object of the same layout is filled, and then becomes one."""
-    message: Any = _new(_Unfrozen)
-    message.topic = topic
-    message.payload = payload
-    message.sender = sender
-    message.__class__ = Message
-    made: Message = message
-    return made
+    """Return a Message. What `Message(…)` does, in two thirds of its time: a frozen dataclass fills its fields one by one
+    through `object.__setattr__`."""
+    message: Message = _new(Message)
+    _set_topic(message, topic)
+    _set_payload(message, payload)
+    _set_sender(message, sender)
+    return message
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,9 +41,8 @@ _LOOK_AGAIN = 1.0
 """Seconds after which a waiting thread looks whether the channel was closed meanwhile."""
 _SMALL = 64 << 10
 """Bytes up to which a frame is written before it is counted."""
-_FLAGS = itertools.repeat(
-    int(socket.MSG_NOSIGNAL)
-)  # they need no iterator of their own for each frame, as a tuple does
+# These have no end, and are their own iterators: a tuple would need one for each frame.
+_FLAGS = itertools.repeat(int(socket.MSG_NOSIGNAL))
 _NOT_COUNTED = itertools.repeat(True)
 _WHOLE = slice(None)
 
